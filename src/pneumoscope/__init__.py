@@ -1,0 +1,40 @@
+"""pneumoscope: detects pneumonia in chest radiographs. Research use only, not a medical device.
+
+    from pneumoscope import load
+    prediction = load().predict("radiograph.jpeg")
+    print(prediction.label, prediction.probability)
+
+Importing this package loads neither TensorFlow, ONNX Runtime, OpenCV nor matplotlib.
+"""
+
+__version__ = "0.1.0"
+
+RESEARCH_USE_ONLY = "Research use only, not a medical device."
+
+# name -> module that defines it; resolved on first use so that the import stays cheap
+_PUBLIC = {
+    "load": "predict",
+    "Predictor": "predict",
+    "Prediction": "predict",
+    "Radiograph": "images",
+    "read_radiograph": "images",
+    "InputSpec": "preprocess",
+    "preprocess": "preprocess",
+    "sample_paths": "samples",
+    "PneumoscopeError": "errors",
+    "LABELS": "labels",
+}
+
+__all__ = ["RESEARCH_USE_ONLY", "__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'pneumoscope' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"pneumoscope.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,147 @@
+"""The two architectures, as short lists of layers (Keras 3 on TensorFlow).
+
+Both take the input that :mod:`pneumoscope.preprocess` makes, values in [0, 1], and give the probabilities of
+:data:`pneumoscope.labels.LABELS`.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pneumoscope.errors import MissingExtra, RunError, UsageError
+from pneumoscope.labels import LABELS
+from pneumoscope.preprocess import IMAGE, ROWS, InputSpec
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are about GPUs
+try:
+    import keras
+    from keras import layers
+except ImportError as error:
+    raise MissingExtra("training", "train", error.name or "keras") from None
+
+#: Input contract of each architecture.
+INPUT_SPECS = {"mobilenet": InputSpec(layout=IMAGE), "lstm": InputSpec(layout=ROWS)}
+
+IMAGENET = "imagenet"
+HEAD_UNITS = 128
+
+
+def build(model: str, spec: InputSpec, *, weights: str | None = IMAGENET, inference: bool = False) -> keras.Model:
+    """Build an architecture by name.
+
+    Args:
+        model: ``"mobilenet"`` or ``"lstm"``.
+        spec: input contract.
+        weights: of the MobileNet backbone: ``"imagenet"``, a local file, or None (random).
+        inference: without recurrent dropout, which does nothing at inference but keeps an exporter from
+            using the native LSTM operator; the weights are the same.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    builders: dict[str, Callable[[], keras.Model]] = {
+        "mobilenet": lambda: build_mobilenet(spec, weights=weights),
+        "lstm": lambda: build_lstm(spec, recurrent_dropout=0.0 if inference else 0.20),
+    }
+    if model not in builders:
+        raise UsageError(f"expected a model {' or '.join(builders)}, received {model!r}")
+    return builders[model]()
+
+
+def build_mobilenet(spec: InputSpec, *, weights: str | None = IMAGENET) -> keras.Model:
+    """MobileNet v1 (alpha 1.0), frozen, under a small dense head.
+
+    The backbone expects [-1, 1]; the rescaling is a layer, so that the model's own input stays [0, 1] in
+    training and in use alike.
+
+    Reference: Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
+    Applications", 2017, table 1.
+
+    Args:
+        spec: layout ``"image"``.
+        weights: ``"imagenet"`` (downloaded by Keras), a local ``.weights.h5`` file, or None (random).
+
+    Returns:
+        (N, height, width, 3) float32 -> (N, 2) float32, with the frozen part as ``features``.
+
+    Raises:
+        RunError: the weights cannot be had, or are those of another network.
+    """
+    image = layers.Input(spec.shape, name="image")
+    x = layers.Rescaling(2.0, offset=-1.0, name="to_backbone_range")(image)
+    backbone = keras.applications.MobileNet(
+        include_top=False, input_shape=spec.shape, weights=None, alpha=1.0, name="backbone"
+    )
+    _load_backbone_weights(backbone, weights)
+    backbone.trainable = False
+    x = backbone(x, training=False)  # (N, h, w, 1024), batch norm with its ImageNet statistics
+    x = layers.GlobalAveragePooling2D(name="features")(x)  # (N, 1024)
+    x = layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x)
+    x = layers.Dense(len(LABELS), activation="softmax", name="probabilities")(x)
+    return keras.Model(image, x, name="mobilenet")
+
+
+def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20) -> keras.Model:
+    """Three LSTM layers over the rows of the image, then four dense ones: the published network.
+
+    Reference: Hochreiter and Schmidhuber, "Long short-term memory", 1997; recurrent dropout as in Gal and
+    Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
+
+    Args:
+        spec: layout ``"rows"``.
+        recurrent_dropout: on the state, one mask for all steps of a sequence.
+
+    Returns:
+        (N, height, width * 3) float32 -> (N, 2) float32.
+    """
+    dropout = {"dropout": 0.05, "recurrent_dropout": recurrent_dropout}
+    rows = layers.Input(spec.shape, name="rows")
+    x = layers.LSTM(250, return_sequences=True, **dropout)(rows)
+    x = layers.LSTM(120, return_sequences=True, **dropout)(x)
+    x = layers.LSTM(64, **dropout)(x)
+    for units in (250, 120, 64, 28):
+        x = layers.Dense(units, activation="relu")(x)
+    x = layers.Dense(len(LABELS), activation="softmax", name="probabilities")(x)
+    return keras.Model(rows, x, name="lstm")
+
+
+def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """The frozen part and the trainable head of a model, sharing its layers; None where nothing is frozen.
+
+    ``head(frozen(x))`` equals ``model(x)``, and training the head trains the model.
+    """
+    names = [layer.name for layer in model.layers]
+    if "features" not in names:
+        return None
+    at = names.index("features")
+    frozen = keras.Model(model.inputs, model.layers[at].output, name="frozen")
+    x = features = layers.Input(frozen.output.shape[1:], name="pooled")
+    for layer in model.layers[at + 1 :]:
+        x = layer(x)
+    return frozen, keras.Model(features, x, name="head")
+
+
+def _load_backbone_weights(backbone: keras.Model, weights: str | None) -> None:
+    if weights is None:
+        return
+    if weights == IMAGENET:
+        try:
+            source = keras.applications.MobileNet(include_top=False, weights=IMAGENET, input_shape=(224, 224, 3))
+        except Exception as error:  # Keras re-raises what its downloader met: URLError, OSError, bare Exception
+            raise RunError(
+                f"expected to download the ImageNet weights, Keras says {error}: "
+                "give a local copy with  --weights FILE"
+            ) from None
+        backbone.set_weights(source.get_weights())
+        return
+    if not Path(weights).is_file():
+        raise RunError(f"expected MobileNet weights at {weights}, found no file: check --weights")
+    try:
+        backbone.load_weights(weights)
+    except (ValueError, OSError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise RunError(
+            f"expected the ImageNet MobileNet v1 (alpha 1.0, no top) at {weights}, Keras says {first_line}: "
+            "see docs/how-to.md for the file it wants"
+        ) from None

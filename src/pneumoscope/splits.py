@@ -1,0 +1,177 @@
+"""Manifest -> Split: who trains and who validates, seeded, recorded and hashed."""
+
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pneumoscope.datasets import NO_SPLIT, Manifest, Record
+from pneumoscope.errors import DatasetError, UsageError
+from pneumoscope.labels import LABELS
+
+PATIENT_WISE = "patient"
+AS_PUBLISHED = "published"
+SCHEMES = (PATIENT_WISE, AS_PUBLISHED)
+
+#: Class-weight rules for training.
+CLASS_WEIGHTS = ("inverse-ratio", "balanced", "none")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and validation images, by :attr:`pneumoscope.datasets.Record.key`.
+
+    Attributes:
+        scheme: ``"patient"`` or ``"published"``.
+        seed: of the shuffling.
+        fraction: share of the images to validate on.
+        train, val: keys, sorted.
+    """
+
+    scheme: str
+    seed: int
+    fraction: float
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all keys and their sides: equal splits have equal fingerprints on every machine."""
+        lines = [f"train {key}" for key in self.train] + [f"val {key}" for key in self.val]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+    def records(self, manifest: Manifest, side: str) -> tuple[Record, ...]:
+        """The records of one side, in the split's order.
+
+        Raises:
+            DatasetError: the manifest lacks some of them.
+        """
+        by_key = {record.key: record for record in manifest.records}
+        keys = {"train": self.train, "val": self.val}[side]
+        missing = [key for key in keys if key not in by_key]
+        if missing:
+            raise DatasetError(
+                f"expected the {len(keys)} {side} images of this split under {manifest.root}, "
+                f"{len(missing)} are not there (first: {missing[0]}): point --data at the data it was made of"
+            )
+        return tuple(by_key[key] for key in keys)
+
+
+def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0, fraction: float = 0.1) -> Split:
+    """Split off a validation set.
+
+    ``"patient"`` (the default): the official train and val folders together, whole patients (and pictures
+    saved twice) on one side, stratified by label and sub-label. ``"published"``: image by image within the
+    official train folder, stratified by label, as the published results were made; images of one patient
+    fall on both sides, so its figures flatter.
+
+    Raises:
+        DatasetError: no images to split, a class too small, or one key twice.
+        UsageError: an unknown scheme, or a fraction outside (0, 0.5].
+    """
+    if scheme not in SCHEMES:
+        raise UsageError(f"expected a split {' or '.join(SCHEMES)}, received {scheme!r}")
+    if not 0 < fraction <= 0.5:
+        raise UsageError(f"expected a validation fraction above 0 and at most 0.5, received {fraction}")
+    pool = manifest.select("train") if scheme == AS_PUBLISHED else manifest.select("train", "val", NO_SPLIT)
+    _check_pool(pool, manifest)
+    choose = _patients_for_validation if scheme == PATIENT_WISE else _images_for_validation
+    val = choose(pool, seed, fraction)
+    for label in LABELS:
+        for side in (val, {record.key for record in pool} - val):
+            if not any(record.key in side and record.label == label for record in pool):
+                raise DatasetError(
+                    f"expected images of {label} on both sides of the split, one side has none: "
+                    "use more images or another --fraction"
+                )
+    train = {record.key for record in pool} - val
+    return Split(scheme, seed, fraction, tuple(sorted(train)), tuple(sorted(val)))
+
+
+def write_split(split: Split, path: str | Path) -> None:
+    """Write a split, with its fingerprint, as JSON."""
+    content = {"fingerprint": split.fingerprint, **asdict(split)}
+    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_split(path: str | Path) -> Split:
+    """Read what :func:`write_split` wrote.
+
+    Raises:
+        DatasetError: not such a file, or its content does not match its fingerprint.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        recorded = content.pop("fingerprint")
+        split = Split(**{**content, "train": tuple(content["train"]), "val": tuple(content["val"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"expected a split file at {path}, cannot read it: {error}") from None
+    if split.fingerprint != recorded:
+        raise DatasetError(f"expected the split with fingerprint {recorded[:12]} in {path}, it was changed by hand")
+    return split
+
+
+def class_weights(labels: Sequence[str], rule: str) -> dict[str, float]:
+    """Weight of each class in the training loss.
+
+    ``"inverse-ratio"``: the other class's count over this class's (as published: NORMAL about 2.89,
+    PNEUMONIA about 0.35). ``"balanced"``: n / (2 * count), whose mean over the images is 1. ``"none"``: 1.
+
+    >>> class_weights(["NORMAL"] + 4 * ["PNEUMONIA"], "inverse-ratio")
+    {'NORMAL': 4.0, 'PNEUMONIA': 0.25}
+
+    Raises:
+        UsageError: an unknown rule.
+        DatasetError: a class without images.
+    """
+    if rule not in CLASS_WEIGHTS:
+        raise UsageError(f"expected class weights {', '.join(CLASS_WEIGHTS)}, received {rule!r}")
+    count = Counter(labels)
+    if any(count[label] == 0 for label in LABELS):
+        raise DatasetError(f"expected images of both {' and '.join(LABELS)}, received {dict(count)}")
+    total = len(labels)
+    if rule == "inverse-ratio":
+        return {label: (total - count[label]) / count[label] for label in LABELS}
+    if rule == "balanced":
+        return {label: total / (len(LABELS) * count[label]) for label in LABELS}
+    return dict.fromkeys(LABELS, 1.0)
+
+
+def _check_pool(pool: Sequence[Record], manifest: Manifest) -> None:
+    if not pool:
+        raise DatasetError(f"expected training images under {manifest.root}, found none: check --data")
+    repeated = [key for key, count in Counter(record.key for record in pool).items() if count > 1]
+    if repeated:
+        raise DatasetError(f"expected each file name once per split and label, {repeated[0]} comes twice: rename one")
+
+
+def _patients_for_validation(pool: Sequence[Record], seed: int, fraction: float) -> set[str]:
+    """Shuffle the patients of each stratum and take them until the stratum has its share of images."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(pool, key=lambda record: record.key):
+        groups[record.group].append(record)
+    strata: dict[tuple, list[str]] = defaultdict(list)
+    for name, members in groups.items():
+        strata[tuple(sorted({(member.label, member.sublabel) for member in members}))].append(name)
+    chosen: set[str] = set()
+    for stratum in sorted(strata):
+        names = sorted(strata[stratum])
+        random.Random(f"{seed} {stratum}").shuffle(names)
+        wanted = round(fraction * sum(len(groups[name]) for name in names))
+        for name in names:  # a patient who would overshoot the share is passed over for a smaller one
+            if len(groups[name]) <= wanted:
+                wanted -= len(groups[name])
+                chosen.add(name)
+    return {record.key for name in chosen for record in groups[name]}
+
+
+def _images_for_validation(pool: Sequence[Record], seed: int, fraction: float) -> set[str]:
+    chosen: set[str] = set()
+    for label in LABELS:
+        keys = sorted(record.key for record in pool if record.label == label)
+        random.Random(f"{seed} {label}").shuffle(keys)
+        chosen.update(keys[: int(fraction * len(keys))])
+    return chosen
