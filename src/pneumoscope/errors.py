@@ -38,8 +38,7 @@ class MissingExtra(UsageError):
 
     def __init__(self, feature: str, extra: str, missing: str) -> None:
         super().__init__(
-            f"{feature} needs the package {missing!r}, which is not installed: "
-            f"run  pip install 'pneumoscope[{extra}]'"
+            f"{feature} needs the package {missing!r}, which is not installed: run  pip install 'pneumoscope[{extra}]'"
         )
 
 

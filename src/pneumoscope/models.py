@@ -130,8 +130,7 @@ def _load_backbone_weights(backbone: keras.Model, weights: str | None) -> None:
             source = keras.applications.MobileNet(include_top=False, weights=IMAGENET, input_shape=(224, 224, 3))
         except Exception as error:  # Keras re-raises what its downloader met: URLError, OSError, bare Exception
             raise RunError(
-                f"expected to download the ImageNet weights, Keras says {error}: "
-                "give a local copy with  --weights FILE"
+                f"expected to download the ImageNet weights, Keras says {error}: give a local copy with  --weights FILE"
             ) from None
         backbone.set_weights(source.get_weights())
         return

@@ -91,7 +91,9 @@ def read_recipe(source: str | Path, **changes: object) -> Recipe:
         raise UsageError(f"expected a TOML recipe at {path}: {error}") from None
     unknown = set(values) - {field.name for field in fields(Recipe)}
     if unknown:
-        raise UsageError(f"expected recipe keys as in docs/reference.md, {path} has unknown {', '.join(sorted(unknown))}")
+        raise UsageError(
+            f"expected recipe keys as in docs/reference.md, {path} has unknown {', '.join(sorted(unknown))}"
+        )
     missing = {"name", "model"} - set(values)
     if missing:
         raise UsageError(f"expected the recipe keys name and model, {path} lacks {' and '.join(sorted(missing))}")

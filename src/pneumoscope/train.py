@@ -104,9 +104,7 @@ def train(
     started = time.perf_counter()
     show = progress or (lambda items, total, what: items)
     manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
-    split = make_split(
-        manifest, recipe.split, seed=recipe.split_seed, fraction=recipe.validation_fraction
-    )
+    split = make_split(manifest, recipe.split, seed=recipe.split_seed, fraction=recipe.validation_fraction)
     run = Run(Path(runs) / run_id(recipe), recipe, split)
     _open_run(run, manifest, resume)
     keras.utils.set_random_seed(recipe.seed)
@@ -256,7 +254,9 @@ class Batches(keras.utils.PyDataset):
     def start_epoch(self, epoch: int) -> None:
         """Draw the order of one epoch."""
         count = len(self.inputs)
-        self.order = np.arange(count) if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(count)
+        self.order = (
+            np.arange(count) if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(count)
+        )
 
 
 def _open_run(run: Run, manifest: Manifest, resume: bool) -> None:
