@@ -115,7 +115,7 @@ def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model] | N
     if "features" not in names:
         return None
     at = names.index("features")
-    frozen = keras.Model(model.inputs, model.layers[at].output, name="frozen")
+    frozen = keras.Model(model.input, model.layers[at].output, name="frozen")
     x = features = layers.Input(frozen.output.shape[1:], name="pooled")
     for layer in model.layers[at + 1 :]:
         x = layer(x)

@@ -133,6 +133,7 @@ def train(
     count = len(split.train)
     epochs = _fit(
         run,
+        model,
         trained,
         Batches(inputs[:count], targets[:count], transform, recipe.batch_size, recipe.seed),
         Batches(inputs[count:], targets[count:], transform, recipe.batch_size, None),
@@ -176,12 +177,8 @@ def open_finished(folder: str | Path) -> Run:
 
 def restore_best(run: Run, model: keras.Model) -> None:
     """Load the weights of the best epoch into a model of the run's architecture."""
-    trained = (models.split_at_features(model) or (None, model))[1]
     with np.load(run.folder / "best.npz", allow_pickle=False) as best:
-        weights = [best[f"weight{i}"] for i in range(len(best.files))]
-    if len(weights) == len(model.weights):  # a run without the feature cache keeps the whole model
-        trained = model
-    trained.set_weights(weights)
+        model.set_weights([best[f"weight{i}"] for i in range(len(best.files))])
 
 
 def load_pixels(
@@ -270,7 +267,8 @@ def _open_run(run: Run, manifest: Manifest, resume: bool) -> None:
         for name in ("recipe", "split_fingerprint"):
             if found.get(name) != wanted[name]:
                 raise RunError(
-                    f"expected to resume {run.folder} with the {name} it began with, {_difference(found.get(name), wanted[name])}: "
+                    f"expected to resume {run.folder} with the {name} it began with, "
+                    f"{_difference(found.get(name), wanted[name])}: "
                     "give the same options and data, or another --runs folder"
                 )
         return
@@ -287,7 +285,7 @@ def _open_run(run: Run, manifest: Manifest, resume: bool) -> None:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in packages},
     }
-    _write_whole(config, json.dumps(content, indent=1).encode())
+    write_whole(config, json.dumps(content, indent=1).encode())
 
 
 def _difference(found: object, wanted: object) -> str:
@@ -311,12 +309,15 @@ def _deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _fit(run, model, training, validation, weights, tensorboard, on_batch) -> int:
-    """Fit from the last checkpoint to the last epoch; returns how many epochs this call ran."""
+def _fit(run, whole, model, training, validation, weights, tensorboard, on_batch) -> int:
+    """Fit from the last checkpoint to the last epoch; returns how many epochs this call ran.
+
+    ``model`` is fitted; ``whole`` is the model it is the head of, or itself.
+    """
     model.optimizer.build(model.trainable_variables)
     history = _restore_checkpoint(run, model)
     training.start_epoch(len(history))
-    callbacks = [_Keeper(run, training, history, on_batch)]
+    callbacks = [_Keeper(run, whole, training, history, on_batch)]
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     before = len(history)
@@ -337,9 +338,11 @@ def _fit(run, model, training, validation, weights, tensorboard, on_batch) -> in
 class _Keeper(keras.callbacks.Callback):
     """Writes the state after each epoch, keeps the best weights, and reports progress."""
 
-    def __init__(self, run: Run, training: Batches, history: list[dict], on_batch: Callable | None) -> None:
+    def __init__(
+        self, run: Run, whole: keras.Model, training: Batches, history: list[dict], on_batch: Callable | None
+    ) -> None:
         super().__init__()
-        self.run, self.training, self.history, self.on_batch = run, training, history, on_batch
+        self.run, self.whole, self.training, self.history, self.on_batch = run, whole, training, history, on_batch
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch, self.began = epoch, time.perf_counter()
@@ -354,7 +357,7 @@ class _Keeper(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
         row["seconds"] = time.perf_counter() - self.began
         if all(row[MONITOR] > earlier[MONITOR] for earlier in self.history):
-            best = {f"weight{i}": weight for i, weight in enumerate(self.model.get_weights())}
+            best = {f"weight{i}": weight for i, weight in enumerate(self.whole.get_weights())}
             _write_npz(self.run.folder / "best.npz", best)
         self.history.append(row)
         _write_checkpoint(self.run, self.model, self.history)
@@ -392,13 +395,13 @@ def _write_history(run: Run, history: list[dict]) -> None:
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    _write_whole(run.folder / "history.csv", text.getvalue().encode())
+    write_whole(run.folder / "history.csv", text.getvalue().encode())
 
 
 def _add_timing(run: Run, session: dict) -> None:
     path = run.folder / "timing.json"
     sessions = json.loads(path.read_text()) if path.is_file() else []
-    _write_whole(path, json.dumps([*sessions, session], indent=1).encode())
+    write_whole(path, json.dumps([*sessions, session], indent=1).encode())
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -406,10 +409,10 @@ def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
     content = io.BytesIO()
     np.savez(content, **arrays)
-    _write_whole(path, content.getvalue())
+    write_whole(path, content.getvalue())
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, also through a power cut."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

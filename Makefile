@@ -1,0 +1,51 @@
+# `make help` lists the chores. Python 3.11 or newer and make are all a machine needs.
+PYTHON ?= python3
+VENV := .venv
+DEMO_VENV := .venv-demo
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lock docs bench-cold clean
+
+help: ## List the chores
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(DEMO_VENV)/ready ## Screen the bundled radiographs: table, heatmaps, HTML page in demo/
+	$(DEMO_VENV)/bin/pneumoscope demo --out demo
+
+test: $(VENV)/ready ## Run every check and test (PNEUMOSCOPE_DATA=DIR adds those on the full data)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready ## Format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/ready ## Write the generated pages again: help, models, experiments
+	$(BIN)/python docs/generate.py
+
+bench-cold: $(VENV)/ready $(DEMO_VENV)/ready ## Time --help and one image with heatmap from a cold start
+	$(BIN)/python benchmarks/bench_cold_start.py --python $(DEMO_VENV)/bin/python
+
+lock: $(VENV)/ready ## Resolve the dependencies anew and write the hashed locks
+	requirements/lock.sh $(BIN)/python
+
+clean: ## Remove environments and outputs, not runs/
+	rm -rf $(VENV) $(DEMO_VENV) demo .pytest_cache .ruff_cache
+
+# Screening alone: NumPy, OpenCV, ONNX Runtime, Typer, Rich.
+$(DEMO_VENV)/ready: requirements/core.txt pyproject.toml
+	$(PYTHON) requirements/check_python.py
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/core.txt
+	$(DEMO_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# Everything: training, figures, tests.
+$(VENV)/ready: requirements/all.txt pyproject.toml
+	$(PYTHON) requirements/check_python.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/all.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,184 @@
+"""One ONNX file is a model: the network and, in its metadata, the contract to use it by; load and verify.
+
+The contract is a JSON object under the metadata key ``pneumoscope``, written by :mod:`pneumoscope.export` at
+the end of the file, after the network. It names the network's length and SHA-256, so that a file whose
+network or contract was exchanged is refused.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pneumoscope.errors import BundleError
+from pneumoscope.labels import LABELS
+from pneumoscope.preprocess import InputSpec
+
+METADATA_KEY = "pneumoscope"
+#: Version of the contract's keys; a file with another one is refused.
+SCHEMA = 1
+
+#: Names in the ONNX graph.
+PROBABILITIES = "probabilities"
+GRADCAM = "gradcam"
+
+#: Folder of the models that ship, and the one that screens when none is named.
+ZOO = Path(__file__).parent / "zoo"
+DEFAULT_MODEL = "reference-mobilenet"
+
+_REQUIRED = {
+    "name": str, "architecture": str, "input": dict, "labels": list, "outputs": list, "threshold": float,
+    "threshold_rule": str, "uncertain": list, "uncertain_rule": str, "calibration": dict, "training": dict,
+    "body_bytes": int, "body_sha256": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified model file.
+
+    Attributes:
+        path: of the file.
+        sha256: of the whole file; identifies the model in reports.
+        contract: the whole contract, as written by the exporter.
+        spec: the input contract.
+        session: the ONNX Runtime session.
+    """
+
+    path: Path
+    sha256: str
+    contract: dict
+    spec: InputSpec
+    session: object
+
+    @property
+    def name(self) -> str:
+        """Name of the model, for people."""
+        return self.contract["name"]
+
+    @property
+    def threshold(self) -> float:
+        """Operating point: from this probability on the verdict is PNEUMONIA."""
+        return self.contract["threshold"]
+
+    @property
+    def uncertain(self) -> tuple[float, float]:
+        """Probabilities between these two are marked uncertain."""
+        low, high = self.contract["uncertain"]
+        return low, high
+
+    @property
+    def has_gradcam(self) -> bool:
+        """Whether the file gives a Grad-CAM map with each probability."""
+        return GRADCAM in self.contract["outputs"]
+
+    def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """One forward pass.
+
+        Args:
+            inputs: (N, *spec.shape) float32 in [0, 1].
+
+        Returns:
+            ``"probabilities"`` (N, 2) float32 and, for models with a feature map, ``"gradcam"`` (N, 2, h, w)
+            float32, zero or above.
+        """
+        names = self.contract["outputs"]
+        values = self.session.run(names, {self.session.get_inputs()[0].name: inputs})
+        return dict(zip(names, values, strict=True))
+
+
+def shipped_models() -> list[str]:
+    """Names of the models inside the package.
+
+    >>> DEFAULT_MODEL in shipped_models()
+    True
+    """
+    return sorted(path.stem for path in ZOO.glob("*.onnx"))
+
+
+def open_bundle(model: str | Path = DEFAULT_MODEL) -> Bundle:
+    """Load and verify a model file.
+
+    Args:
+        model: name of a shipped model, or path of a file that the exporter wrote.
+
+    Raises:
+        BundleError: no such model, not one of ours, altered, or of another version.
+    """
+    path = _find(model)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"expected a model file at {path}: {error.strerror}") from None
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: warnings speak to the exporter, not to the user
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class but this
+        first_line = str(error).strip().splitlines()[0]
+        raise BundleError(f"expected an ONNX model at {path}, ONNX Runtime says {first_line}") from None
+    contract = _contract(session, path)
+    _verify_body(contract, data, path)
+    bundle = Bundle(path, hashlib.sha256(data).hexdigest(), contract, InputSpec.from_dict(contract["input"]), session)
+    _verify_graph(bundle)
+    return bundle
+
+
+def _find(model: str | Path) -> Path:
+    if str(model) in shipped_models():
+        return ZOO / f"{model}.onnx"
+    path = Path(model)
+    if path.is_dir() and (path / "model.onnx").is_file():  # a run folder
+        return path / "model.onnx"
+    if not path.is_file():
+        raise BundleError(
+            f"expected a model file, a run folder or one of {', '.join(shipped_models())}, found no {str(model)!r}"
+        )
+    return path
+
+
+def _contract(session: object, path: Path) -> dict:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise BundleError(
+            f"expected a model that pneumoscope exported, {path} carries no contract: "
+            "export it with  pneumoscope export"
+        )
+    try:
+        contract = json.loads(text)
+    except ValueError:
+        contract = None
+    if not isinstance(contract, dict) or contract.get("schema") != SCHEMA:
+        found = contract.get("schema") if isinstance(contract, dict) else text[:20]
+        raise BundleError(f"expected contract version {SCHEMA} in {path}, received {found!r}: use that version")
+    for name, kind in _REQUIRED.items():
+        if not isinstance(contract.get(name), kind):
+            raise BundleError(
+                f"expected {name} as {kind.__name__} in the contract of {path}, received {contract.get(name)!r}: "
+                "export the model again"
+            )
+    if tuple(contract["labels"]) != LABELS:
+        raise BundleError(f"expected the classes {', '.join(LABELS)} in {path}, received {contract['labels']}")
+    return contract
+
+
+def _verify_body(contract: dict, data: bytes, path: Path) -> None:
+    body = memoryview(data)[: contract["body_bytes"]]
+    if hashlib.sha256(body).hexdigest() != contract["body_sha256"]:
+        raise BundleError(f"expected the network that the contract of {path} describes, it was altered: fetch it again")
+
+
+def _verify_graph(bundle: Bundle) -> None:
+    """The contract and the graph must speak of the same arrays."""
+    (received,) = (value.shape for value in bundle.session.get_inputs()[:1])
+    if tuple(received[1:]) != bundle.spec.shape:
+        raise BundleError(f"expected input {bundle.spec.shape} in {bundle.path}, the network takes {received[1:]}")
+    outputs = [value.name for value in bundle.session.get_outputs()]
+    if sorted(outputs) != sorted(bundle.contract["outputs"]) or PROBABILITIES not in outputs:
+        raise BundleError(
+            f"expected the outputs {bundle.contract['outputs']} in {bundle.path}, the network gives {outputs}"
+        )

@@ -1,0 +1,55 @@
+"""The command line: thin calls, one sentence for an error, exit codes 0, 1 and 2.
+
+Heavy modules are imported inside the commands, so that ``--help`` and ``--version`` answer at once.
+"""
+
+import sys
+
+import typer
+
+from pneumoscope import RESEARCH_USE_ONLY, __version__
+from pneumoscope.errors import PneumoscopeError
+
+app = typer.Typer(
+    help=f"Detect pneumonia in chest radiographs, and see where the model looked. {RESEARCH_USE_ONLY}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: it answers in half the time
+)
+
+# They register their commands on app, in the order of the help page.
+from pneumoscope.cli import screen  # noqa: E402, I001
+from pneumoscope.cli import learn  # noqa: E402
+
+__all__ = ["app", "learn", "main", "screen"]
+
+
+def main() -> None:
+    """Run the command line; every foreseen error is one sentence on standard error."""
+    try:
+        app()
+    except PneumoscopeError as error:
+        print(f"pneumoscope: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("pneumoscope: interrupted; what was written so far is kept", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (head, less) has had enough
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pneumoscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
+    pass

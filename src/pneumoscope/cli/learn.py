@@ -1,0 +1,303 @@
+"""Commands that need labels: data fetch, data split, train, export, evaluate, compare."""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import typer
+
+from pneumoscope.cli import app
+from pneumoscope.cli.output import progress_bar, report_lines, say
+from pneumoscope.errors import DatasetError, UsageError
+
+data_app = typer.Typer(help="Fetch, check and split labelled radiographs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+_DATA = typer.Option(..., "--data", help="Folder [split/]LABEL/image, or a manifest CSV.", metavar="DIR|CSV")
+
+
+@data_app.command()
+def fetch(
+    out: Path = typer.Option(..., help="Where the manifest (and the images of an archive) go.", metavar="DIR"),
+    source: Path = typer.Option(None, "--from", help="A local zip or folder instead of Kaggle.", metavar="ZIP|DIR"),
+    allow_partial: bool = typer.Option(False, help="Exit with 0 also when images are missing or were refused."),
+) -> None:
+    """Get the Kaggle images, check them, write a manifest.
+
+    "Chest X-Ray Images (Pneumonia)" from Kaggle, or a local copy: every file is decoded and counted.
+    """
+    from pneumoscope.fetch import fetch as fetch_data
+
+    with progress_bar() as show:
+        result = fetch_data(out, source, progress=lambda items: show(items, None, "reading images"))
+    for refused in result.refused:
+        say(f"refused {refused.path}: {refused.reason}")
+    for sentence in result.count_errors:
+        say(sentence)
+    _print_counts(f"{len(result.manifest)} images in {result.manifest_path}", result.manifest.records)
+    raise typer.Exit(1 if (result.refused or result.count_errors) and not allow_partial else 0)
+
+
+@data_app.command()
+def split(
+    data: Path = _DATA,
+    out: Path = typer.Option(None, help="Split file; beside the manifest by default.", metavar="FILE"),
+    as_published: bool = typer.Option(False, help="Image by image within train, as the published results were made."),
+    seed: int = typer.Option(0, help="Of the shuffling."),
+    fraction: float = typer.Option(0.1, help="Share of the images to validate on."),
+) -> None:
+    """Split off validation images, whole patients."""
+    from pneumoscope.datasets import read_dataset
+    from pneumoscope.splits import AS_PUBLISHED, CLASS_WEIGHTS, PATIENT_WISE, class_weights, make_split, write_split
+
+    with progress_bar() as show:
+        manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
+    scheme = AS_PUBLISHED if as_published else PATIENT_WISE
+    made = make_split(manifest, scheme, seed=seed, fraction=fraction)
+    path = out or manifest.root / f"split-{scheme}-seed{seed}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_split(made, path)
+    except OSError as error:
+        raise DatasetError(f"expected to write the split to {path}: {error.strerror}: name a file with --out") from None
+    for side in ("train", "val"):
+        _print_counts(side, made.records(manifest, side))
+    labels = [record.label for record in made.records(manifest, "train")]
+    rules = {rule: class_weights(labels, rule) for rule in CLASS_WEIGHTS}
+    report_lines("class weights", [(r, *(f"{k} {v:.3f}" for k, v in w.items())) for r, w in rules.items()])
+    print(f"fingerprint {made.fingerprint}\nwritten to {path}")
+
+
+@app.command()
+def train(
+    data: Path = _DATA,
+    model: str = typer.Option(None, help="mobilenet or lstm: its reference recipe.", metavar="mobilenet|lstm"),
+    recipe: str = typer.Option(None, help="A recipe file, or the name of a shipped recipe.", metavar="FILE|NAME"),
+    runs: Path = typer.Option(Path("runs"), help="Parent of the run folders.", metavar="DIR"),
+    resume: bool = typer.Option(False, help="Go on with the interrupted run of these options."),
+    split: str = typer.Option(
+        None, help="Whole patients, or image by image as published.", metavar="patient|published"
+    ),
+    seed: int = typer.Option(None, help="Of weights, order and dropout."),
+    epochs: int = typer.Option(None, help="Instead of the recipe's."),
+    batch_size: int = typer.Option(None, help="Instead of the recipe's."),
+    class_weights: str = typer.Option(None, help="Instead of the recipe's.", metavar="inverse-ratio|balanced|none"),
+    weights: str = typer.Option(None, help="Local ImageNet weights instead of a download.", metavar="FILE"),
+    tensorboard: bool = typer.Option(False, help="Also write TensorBoard logs."),
+    cache: bool = typer.Option(True, help="Compute the features of a frozen backbone once."),
+) -> None:
+    """Train, export and measure a model.
+
+    The file is measured on the held-out images. Ctrl-C at any time; --resume goes on and ends with the same figures.
+    """
+    from pneumoscope.recipe import read_recipe
+
+    if (model is None) == (recipe is None):
+        raise UsageError("expected either --model or --recipe, received " + ("both" if model else "neither"))
+    resolved = read_recipe(
+        recipe or f"reference-{model}",
+        split=split,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        class_weights=class_weights,
+        weights=weights,
+    )
+    from pneumoscope.train import run_id
+    from pneumoscope.train import train as run_training
+
+    say(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")
+    with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
+        run = run_training(
+            resolved,
+            data,
+            runs=runs,
+            resume=resume,
+            cache=cache,
+            tensorboard=tensorboard,
+            progress=show,
+            on_batch=watch,
+        )
+    report = _release(run, data)
+    _print_report(report)
+    print(f"model  {run.folder / 'model.onnx'}\nreport {run.folder / 'evaluation-val' / 'report.html'}")
+
+
+@app.command()
+def export(
+    run: Path = typer.Argument(help="A finished run folder.", metavar="RUN"),
+    data: Path = _DATA,
+) -> None:
+    """Write a finished run as one ONNX file again.
+
+    It is measured on the run's held-out images, and the figures go into the file.
+    """
+    from pneumoscope.train import open_finished
+
+    finished = open_finished(run)
+    _print_report(_release(finished, data))
+    print(f"model  {finished.folder / 'model.onnx'}")
+
+
+@app.command()
+def evaluate(
+    data: Path = _DATA,
+    model: str = typer.Option("reference-mobilenet", "--model", "-m", metavar="NAME|FILE", help="As for predict."),
+    split: str = typer.Option(
+        "val", help="Held-out images of the training, the official test, or all.", metavar="val|test|all"
+    ),
+    out: Path = typer.Option(None, help="Folder of report.json, report.html and figures.", metavar="DIR"),
+    threshold: float = typer.Option(None, min=0, max=1, help="Operating point instead of the model's own."),
+    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+) -> None:
+    """Measure a model file, with 95 % intervals."""
+    from pneumoscope.predict import load
+
+    predictor = load(model, threshold)
+    folder = out or Path("evaluations") / f"{predictor.bundle.name}-{split}"
+    report = _evaluate(predictor, data, split, folder)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _print_report(report)
+        print(f"report {folder / 'report.html'}")
+    raise typer.Exit(1 if report["failed"] else 0)
+
+
+@app.command()
+def compare(
+    models: list[str] = typer.Argument(help="Two or more report folders, or models with --data.", metavar="A B..."),
+    data: Path = typer.Option(None, "--data", help="Evaluate the models on this data first.", metavar="DIR|CSV"),
+    split: str = typer.Option("val", metavar="val|test|all", help="As for evaluate."),
+    as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
+) -> None:
+    """Set models side by side.
+
+    On the same images it adds the paired differences.
+    """
+    from pneumoscope.evaluate import compare as compare_reports
+    from pneumoscope.evaluate import read_report
+    from pneumoscope.report import render_comparison
+
+    if len(models) < 2:
+        raise UsageError(f"expected two or more models to compare, received {len(models)}")
+    folders = [Path(model) for model in models]
+    if data:
+        from pneumoscope.predict import load
+
+        predictors = [load(model) for model in models]
+        folders = [Path("evaluations") / f"{p.bundle.name}-{p.bundle.sha256[:8]}-{split}" for p in predictors]
+        for predictor, folder in zip(predictors, folders, strict=True):
+            _evaluate(predictor, data, split, folder)
+    reports, predictions = zip(*(read_report(folder) for folder in folders), strict=True)
+    comparison = compare_reports(list(reports), list(predictions))
+    if as_json:
+        print(json.dumps(comparison))
+    else:
+        for title, rows in render_comparison(comparison):
+            report_lines(title, rows)
+
+
+def _release(run, data: Path) -> dict:
+    from pneumoscope.errors import MissingExtra
+    from pneumoscope.evaluate import read_report
+    from pneumoscope.release import release
+
+    with progress_bar() as show:
+        report = release(run, data, show)
+    try:
+        _draw(report, read_report(run.folder / "evaluation-val")[1], run.folder / "evaluation-val", run.history)
+    except MissingExtra as error:
+        say(f"no figures: {error}")
+    return report
+
+
+def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
+    from pneumoscope.datasets import read_dataset
+    from pneumoscope.errors import MissingExtra
+    from pneumoscope.evaluate import evaluate_model, read_report, select_records
+
+    with progress_bar() as show:
+        manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
+        records, fingerprint = select_records(predictor.bundle, manifest, split)
+        report = evaluate_model(predictor, manifest, records, split, out=folder, progress=show, fingerprint=fingerprint)
+    history_file = predictor.bundle.path.parent / "history.csv"
+    try:
+        _draw(report, read_report(folder)[1], folder, _read_history(history_file))
+    except MissingExtra as error:
+        say(f"no figures: {error}")
+    return report
+
+
+def _read_history(path: Path) -> list[dict] | None:
+    if not path.is_file():
+        return None
+    import csv
+
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | None) -> None:
+    from pneumoscope.report import draw_figures, report_html
+
+    report_html(report, draw_figures(report, predictions, folder, history=history), folder / "report.html")
+
+
+def _print_report(report: dict) -> None:
+    from pneumoscope.report import render_table
+
+    data = report["data"]
+    title = f"{report['model']['name']} on {data['images']} images of {data['patients']} patients ({data['split']})"
+    report_lines(title, render_table(report))
+
+
+def _print_counts(title: str, records) -> None:
+    count = Counter((record.split, record.label, record.sublabel or "-") for record in records)
+    patients = len({record.patient for record in records})
+    report_lines(
+        f"{title}: {sum(count.values())} images, {patients} patients", [(*key, n) for key, n in sorted(count.items())]
+    )
+
+
+class _TrainingProgress:
+    """A bar with the time left, or a line an epoch where standard error is no terminal."""
+
+    def __init__(self, epochs: int) -> None:
+        from rich.console import Console
+
+        self.console, self.epochs, self.progress = Console(stderr=True), epochs, None
+
+    def __enter__(self) -> "_TrainingProgress":
+        self.began, self.first = None, 0
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+    def __call__(self, step: int, steps: int, metrics: dict) -> None:
+        """After each batch."""
+        if self.began is None:
+            self.began, self.first = time.monotonic(), step - 1
+            self._start_bar(steps)
+        epoch = -(-step * self.epochs // steps)
+        figures = (
+            f"epoch {epoch}/{self.epochs}  loss {metrics.get('loss', 0):.4f}  accuracy {metrics.get('accuracy', 0):.4f}"
+        )
+        if self.progress:
+            self.progress.update(self.task, completed=step, description=figures)
+        elif step * self.epochs % steps == 0:
+            left = (time.monotonic() - self.began) / (step - self.first) * (steps - step)
+            say(f"{figures}  about {left:.0f} s left")
+
+    def _start_bar(self, steps: int) -> None:
+        if not self.console.is_terminal:
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=self.console)
+        self.task = self.progress.add_task("", total=steps)
+        self.progress.start()

@@ -1,0 +1,125 @@
+"""How results reach people and programs: a table, JSON lines, CSV, progress."""
+
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.errors import UsageError
+
+FIELDS = ("path", "label", "probability", "threshold", "model", "status", "reason")
+_STYLES = {"ok": "", "uncertain": "yellow", "rejected": "magenta", "error": "red"}
+
+
+class Table:
+    """One line a result as it comes, and a summary: readable on a terminal and in a log."""
+
+    def __init__(self, console) -> None:
+        self.console = console
+        self.count: Counter = Counter()
+        self._print(f"{'verdict':<10} {'probability':>11}  {'status':<9}  file", "bold")
+
+    def write(self, prediction) -> None:
+        """Print one line."""
+        self.count[prediction.label or prediction.status] += 1
+        verdict = prediction.label or "-"
+        share = "-" if prediction.probability is None else f"{prediction.probability:.3f}"
+        reason = f"  ({prediction.reason})" if prediction.reason else ""
+        path = prediction.path.encode("utf-8", "replace").decode()
+        style = _STYLES[prediction.status]
+        self._print(f"{verdict:<10} {share:>11}  {prediction.status:<9}  {path}{reason}", style)
+
+    def close(self) -> None:
+        """Print how many of each."""
+        parts = ", ".join(f"{count} {name}" for name, count in sorted(self.count.items()))
+        self._print(f"{sum(self.count.values())} images: {parts or 'none'}. {RESEARCH_USE_ONLY}", "bold")
+
+    def _print(self, line: str, style: str) -> None:
+        self.console.print(line, style=style or None, soft_wrap=True, markup=False, highlight=False)
+
+
+class JsonLines:
+    """One JSON object a line on standard output."""
+
+    def write(self, prediction) -> None:
+        """Print one object."""
+        print(json.dumps(prediction.to_dict()), flush=True)
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+
+
+class CsvFile:
+    """Rows that reach the disk as they come, so that an interrupted run keeps them."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # surrogateescape: a file name that is not UTF-8 is written back byte for byte
+            self.file = path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            raise UsageError(f"expected a CSV file to write at {path}: {error.strerror}") from None
+        self.writer = csv.DictWriter(self.file, FIELDS, lineterminator="\n")
+        self.writer.writeheader()
+
+    def write(self, prediction) -> None:
+        """Write one row."""
+        self.writer.writerow(prediction.to_dict())
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+@contextmanager
+def progress_bar(console=None):
+    """A bar on standard error where that is a terminal; yields ``show(items, total, what)``.
+
+    ``show`` passes the items through and moves the bar.
+    """
+    from rich.console import Console
+
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda items, total=None, what="": items
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+
+        def show(items: Iterable, total: int | None = None, what: str = "") -> Iterator:
+            if total is None and hasattr(items, "__len__"):
+                total = len(items)
+            return progress.track(items, total=total, description=what)
+
+        yield show
+
+
+def report_lines(title: str, rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows as aligned columns, the first one left, the others right."""
+    rows = [tuple(map(str, row)) for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    print(title)
+    for first, *others in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        print("  ".join([f"  {first:<{widths[0]}}", *cells]).rstrip())
+
+
+def say(sentence: str) -> None:
+    """A note for people, on standard error, so that standard output stays for results."""
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,186 @@
+"""Commands that judge radiographs: predict, explain, demo, models."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from pneumoscope.cli import app
+from pneumoscope.cli.output import CsvFile, JsonLines, Table, progress_bar, report_lines, say
+from pneumoscope.errors import ImageError, UsageError
+
+_MODEL = typer.Option(
+    "reference-mobilenet", "--model", "-m", metavar="NAME|FILE", help="A shipped model, a file, or a run folder."
+)
+_THRESHOLD = typer.Option(None, min=0, max=1, help="Operating point instead of the model's own.")
+
+
+@app.command()
+def predict(
+    paths: list[str] = typer.Argument(
+        help="Files, folders, globs, or - for a list on standard input.", metavar="PATH..."
+    ),
+    model: str = _MODEL,
+    threshold: float = _THRESHOLD,
+    json_lines: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
+    csv: Path = typer.Option(None, help="Also write the results to this CSV file.", metavar="FILE"),
+    heatmaps: Path = typer.Option(None, help="Write a heatmap overlay of every judged image here.", metavar="DIR"),
+    html: Path = typer.Option(None, help="Write a contact sheet of the overlays (with --heatmaps).", metavar="FILE"),
+) -> None:
+    """Judge radiographs: table, JSON, CSV, heatmaps.
+
+    Exit code 0 when every image was judged, 1 when some were not, 2 for wrong usage.
+    """
+    if html and not heatmaps:
+        raise UsageError("expected --heatmaps DIR beside --html, so that the sheet has pictures to show: add it")
+    from pneumoscope.predict import expand, load
+
+    sources = list(expand(_arguments(paths)))
+    everything_judged = _screen(load(model, threshold), sources, json_lines, csv, heatmaps, html)
+    raise typer.Exit(0 if everything_judged else 1)
+
+
+@app.command()
+def explain(
+    images: list[str] = typer.Argument(help="One or more radiographs.", metavar="IMAGE..."),
+    out: Path = typer.Option(
+        ..., help="Overlay file (.png or .jpg) for one image; a folder for several.", metavar="FILE|DIR"
+    ),
+    label: str = typer.Option(None, "--class", help="NORMAL or PNEUMONIA; the predicted one by default."),
+    model: str = _MODEL,
+    threshold: float = _THRESHOLD,
+) -> None:
+    """Draw where the model looked.
+
+    Grad-CAM, or occlusion sensitivity for models without a feature map.
+    """
+    from pneumoscope.explain import explain as explain_one
+    from pneumoscope.explain import write_overlay
+    from pneumoscope.predict import NothingFound, expand, load
+
+    sources = list(expand(images))
+    one_file = out.suffix.lower() in (".png", ".jpg", ".jpeg")
+    if one_file and len(sources) > 1:
+        raise UsageError(
+            f"expected a folder for --out with {len(sources)} images, received the file {out}: name a folder"
+        )
+    if not one_file and out.suffix and not out.is_dir():
+        raise UsageError(f"expected --out ending in .png or .jpg, or a folder, received {out}")
+    predictor, names, failed = load(model, threshold), _FreeNames(out), 0
+    for source in sources:
+        try:
+            if isinstance(source, NothingFound):
+                raise source
+            explanation = explain_one(predictor, source, label)
+        except ImageError as error:
+            failed += 1
+            say(f"{getattr(error, 'path', source)}: {error}")
+            continue
+        path = write_overlay(explanation, out if one_file else names.take(source))
+        say(f"{path}: {explanation.method} for {explanation.label}, pneumonia {explanation.prediction.probability:.3f}")
+        if not explanation.heatmap.any():
+            say(f"{path}: nothing in this image speaks for {explanation.label}, the heatmap is empty")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def demo(
+    out: Path = typer.Option(Path("demo"), help="Where the overlays and the page go.", metavar="DIR"),
+    model: str = _MODEL,
+) -> None:
+    """Screen the bundled radiographs, with a page.
+
+    Writes overlays, a CSV and an HTML contact sheet.
+    """
+    from pneumoscope.predict import load
+    from pneumoscope.samples import sample_paths
+
+    page = out / "index.html"
+    everything_judged = _screen(load(model), sample_paths(), False, out / "predictions.csv", out / "heatmaps", page)
+    print(f"Contact sheet: {page.absolute()}")
+    print(f"Heatmaps:      {(out / 'heatmaps').absolute()}")
+    raise typer.Exit(0 if everything_judged else 1)
+
+
+@app.command()
+def models() -> None:
+    """List the models that ship, with their figures."""
+    from pneumoscope.bundle import open_bundle, shipped_models
+
+    rows = [("model", "input", "AUC", "accuracy", "sensitivity", "specificity", "threshold")]
+    for name in shipped_models():
+        bundle = open_bundle(name)
+        metrics = bundle.contract.get("metrics", {})
+        figures = [f"{metrics[key]['value']:.3f}" for key in ("roc_auc", "accuracy", "sensitivity", "specificity")]
+        rows.append((name, "x".join(map(str, bundle.spec.shape)), *figures, f"{bundle.threshold:.3f}"))
+    report_lines("Shipped models, measured on held-out patients of the training data (not the official test):", rows)
+
+
+def _arguments(paths: list[str]) -> Iterator[str]:
+    """The arguments, with ``-`` replaced by the lines of standard input."""
+    for path in paths:
+        if path == "-":
+            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        else:
+            yield path
+
+
+def _screen(predictor, sources: list, json_lines: bool, csv: Path | None, heatmaps: Path | None, html: Path | None):
+    """Judge every source and hand each result to every output; returns whether all were judged."""
+    outputs = [CsvFile(csv)] if csv else []
+    console = None
+    if json_lines:
+        outputs.append(JsonLines())
+    else:
+        from rich.console import Console
+
+        console = Console()
+        outputs.append(Table(console))
+    names, cards, all_judged = _FreeNames(heatmaps or Path()), [], True
+    bar_console = console if console is not None and console.is_terminal else None
+    try:
+        with progress_bar(bar_console) as show:
+            predictions = show(predictor.predict_many(sources), len(sources), "screening")
+            for source, prediction in zip(sources, predictions, strict=True):
+                overlay = None
+                if heatmaps and prediction.judged:
+                    overlay = _write_heatmap(predictor, source, prediction, names)
+                for output in outputs:
+                    output.write(prediction)
+                if html:
+                    cards.append((prediction, overlay))
+                all_judged = all_judged and prediction.judged
+    finally:
+        for output in outputs:
+            output.close()
+        if html:
+            from pneumoscope.contact_sheet import write_contact_sheet
+
+            write_contact_sheet(cards, html)
+    return all_judged
+
+
+def _write_heatmap(predictor, source: Path, prediction, names: "_FreeNames") -> Path:
+    from pneumoscope.explain import explain_prediction, write_overlay
+    from pneumoscope.images import read_radiograph
+
+    explanation = explain_prediction(predictor, read_radiograph(source), prediction)
+    return write_overlay(explanation, names.take(source))
+
+
+class _FreeNames:
+    """Overlay names in a folder: the image's own, with a number where two images share it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.taken = folder, set()
+
+    def take(self, source: Path) -> Path:
+        """A name that no other image of this run has."""
+        stem, number = Path(source).stem, 1
+        name = f"{stem}.png"
+        while name.lower() in self.taken:  # case-insensitive file systems exist
+            number += 1
+            name = f"{stem}-{number}.png"
+        self.taken.add(name.lower())
+        return self.folder / name

@@ -1,0 +1,506 @@
+"""Labels + probabilities -> estimates with their intervals, in NumPy alone; undefined is None.
+
+``validate`` checks the arrays, one function makes each metric, ``evaluate`` makes them all::
+
+    labels       (N,) int, 0 NORMAL or 1 PNEUMONIA
+    probability  (N,) float in [0, 1], of PNEUMONIA; from the threshold on the verdict is PNEUMONIA
+    groups       (N,) str or int, the patient of each radiograph
+
+Every interval is a 95 % interval. Proportions have Wilson's score interval over radiographs; the rest has a
+percentile bootstrap over patients, because radiographs of one patient resemble each other.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pneumoscope.labels import LABELS, POSITIVE, label_index
+
+CONFIDENCE = 0.95
+#: Equal-width bins of the calibration curve and error: 15, as Guo et al. (2017) and most later work.
+BINS = 15
+RESAMPLES = 2000  # percentile ends move by about 2 % of the interval's width from seed to seed
+
+_Z = 1.959963984540054  # the standard normal distribution holds 95 % within +-_Z
+_DEFINED = 0.95  # share of resamples that must give a value; a class needs about three patients for it
+_BLOCK = 1 << 20  # weights drawn at a time: 8 MB, whatever the number of resamples
+
+
+def validate(
+    labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """Check the arrays and bring them to one type.
+
+    Returns:
+        labels (N,) int64; probability (N,) float64; threshold; patient (N,) int64, numbered from 0 in the
+        sorted order of ``groups`` (without groups, each radiograph is a patient of its own).
+
+    Raises:
+        ValueError: wrong shape, length, value, or a number that is not finite.
+    """
+    labels, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
+    if labels.ndim != 1 or probability.shape != labels.shape:
+        raise ValueError(
+            f"expected labels and probability of one length (N,), received {labels.shape} and {probability.shape}"
+        )
+    if not np.isin(labels, range(len(LABELS))).all():
+        raise ValueError(f"expected labels 0 ({LABELS[0]}) and 1 ({LABELS[1]}), received {set(labels.tolist())}")
+    if not ((probability >= 0) & (probability <= 1)).all():  # false for NaN as well
+        raise ValueError(f"expected probabilities from 0 to 1, received {_outside(probability)}")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"expected a threshold from 0 to 1, received {threshold}")
+    groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    if groups.shape != labels.shape:
+        raise ValueError(f"expected one patient a radiograph, {labels.shape}, received {groups.shape}")
+    patient = np.unique(groups, return_inverse=True)[1]
+    return labels.astype(np.int64), probability, float(threshold), patient.astype(np.int64)
+
+
+def confusion_matrix(labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Radiographs by label (rows) and verdict (columns), both in the order of ``labels.LABELS``.
+
+    Returns:
+        (2, 2) int64: ``[[true negatives, false positives], [false negatives, true positives]]``.
+
+    >>> confusion_matrix(np.array([0, 0, 1, 1]), np.array([0.1, 0.5, 0.4, 0.9])).tolist()
+    [[1, 1], [1, 1]]
+    """
+    labels, probability, threshold, _ = validate(labels, probability, threshold)
+    return np.bincount(_cells(labels, probability, threshold), minlength=4).reshape(2, 2)
+
+
+def accuracy(matrix: np.ndarray) -> float | None:
+    """Share of right verdicts, ``(TN + TP) / N``; None without radiographs.
+
+    Args:
+        matrix: (2, 2) int, from :func:`confusion_matrix`.
+    """
+    return _ratio(np.trace(matrix), matrix.sum())
+
+
+def precision(matrix: np.ndarray, label: str) -> float | None:
+    """Share of a label's verdicts that are right: for PNEUMONIA ``TP / (TP + FP)``; None where it never is one."""
+    index = label_index(label)
+    return _ratio(matrix[index, index], matrix[:, index].sum())
+
+
+def recall(matrix: np.ndarray, label: str) -> float | None:
+    """Share of a label's radiographs that are found: for PNEUMONIA ``TP / (TP + FN)``; None where there are none."""
+    index = label_index(label)
+    return _ratio(matrix[index, index], matrix[index].sum())
+
+
+def f1(matrix: np.ndarray, label: str) -> float | None:
+    """Harmonic mean of precision and recall, ``2 TP / (2 TP + FP + FN)``; None where all three are 0.
+
+    Reference: van Rijsbergen (1979), *Information Retrieval*, ch. 7.
+    """
+    index = label_index(label)
+    return _ratio(2 * matrix[index, index], matrix[index].sum() + matrix[:, index].sum())
+
+
+def sensitivity(matrix: np.ndarray) -> float | None:
+    """Share of the pneumonia radiographs that are found, the recall of PNEUMONIA.
+
+    Reference: Yerushalmy (1947), *Public Health Reports* 62(40).
+    """
+    return recall(matrix, LABELS[POSITIVE])
+
+
+def specificity(matrix: np.ndarray) -> float | None:
+    """Share of the normal radiographs that are called normal, the recall of NORMAL.
+
+    Reference: Yerushalmy (1947), *Public Health Reports* 62(40).
+    """
+    return recall(matrix, LABELS[1 - POSITIVE])
+
+
+def roc_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Receiver operating characteristic: one point for each distinct probability taken as threshold.
+
+    Reference: Fawcett (2006), *Pattern Recognition Letters* 27(8), section 5.
+
+    Returns:
+        (K + 1,) float64 each: 1 - specificity and sensitivity, both rising from 0 to 1, and the threshold,
+        falling from infinity. None where a class has no radiograph.
+    """
+    labels, probability, *_ = validate(labels, probability)
+    if len(set(labels.tolist())) < len(LABELS):
+        return None
+    tp, fp, thresholds = _cumulative(labels, probability, np.ones((1, len(labels)), np.int64))
+    tp, fp = np.append(0, tp[0]), np.append(0, fp[0])
+    return fp / fp[-1], tp / tp[-1], np.append(np.inf, thresholds)
+
+
+def roc_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
+    """Chance that a pneumonia radiograph gets a higher probability than a normal one; a tie counts half.
+
+    ``U / (P * N)`` with the Mann-Whitney statistic U, which is the area under :func:`roc_curve` by trapezoids.
+
+    Reference: Hanley and McNeil (1982), *Radiology* 143(1).
+
+    Returns:
+        0 to 1; None where a class has no radiograph.
+
+    >>> roc_auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.9]))
+    0.875
+    """
+    labels, probability, *_ = validate(labels, probability)
+    return _or_none(_areas(labels, probability, np.ones((1, len(labels)), np.int64))[0][0])
+
+
+def pr_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Precision and recall of PNEUMONIA, one point for each distinct probability taken as threshold.
+
+    Reference: Davis and Goadrich (2006), *ICML*.
+
+    Returns:
+        (K,) float64 each: recall, rising to 1; precision; threshold, falling. None without pneumonia.
+    """
+    labels, probability, *_ = validate(labels, probability)
+    if not labels.any():
+        return None
+    tp, fp, thresholds = _cumulative(labels, probability, np.ones((1, len(labels)), np.int64))
+    return tp[0] / tp[0, -1], tp[0] / (tp[0] + fp[0]), thresholds
+
+
+def pr_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
+    """Average precision: the area under :func:`pr_curve` in steps, as scikit-learn defines it.
+
+    ``sum_k (R_k - R_{k-1}) P_k``, without the optimistic straight lines between the points.
+
+    Reference: Davis and Goadrich (2006), *ICML*; Boyd, Eng and Page (2013), *ECML*.
+
+    Returns:
+        0 to 1; None without pneumonia. A verdict by chance gets the share of pneumonia.
+    """
+    labels, probability, *_ = validate(labels, probability)
+    return _or_none(_areas(labels, probability, np.ones((1, len(labels)), np.int64))[1][0])
+
+
+def brier(labels: np.ndarray, probability: np.ndarray) -> float | None:
+    """Mean squared distance between probability and label: 0 is perfect, 0.25 is always saying one half.
+
+    Reference: Brier (1950), *Monthly Weather Review* 78(1).
+    """
+    labels, probability, *_ = validate(labels, probability)
+    return _ratio(((probability - labels) ** 2).sum(), len(labels))
+
+
+def expected_calibration_error(labels: np.ndarray, probability: np.ndarray) -> float | None:
+    """Mean distance between the probability of pneumonia and its observed share, over 15 equal-width bins.
+
+    ``sum_b n_b / N * |share_b - probability_b|``; a bin holds its lower edge, the last one both edges. It is
+    taken on the probability of PNEUMONIA, not on the confidence in the winning class.
+
+    Reference: Naeini, Cooper and Hauskrecht (2015), *AAAI*; Guo et al. (2017), *ICML*, for the 15 bins.
+    """
+    labels, probability, *_ = validate(labels, probability)
+    residuals = np.bincount(_bins(probability), labels - probability, minlength=BINS)
+    return _ratio(np.abs(residuals).sum(), len(labels))
+
+
+def calibration_curve(labels: np.ndarray, probability: np.ndarray) -> list[dict]:
+    """Mean probability and observed share of pneumonia in each of the 15 bins that holds a radiograph.
+
+    Returns:
+        One dict a bin: ``bin`` 0 to 14, ``n``, ``probability``, ``observed``, and ``low`` and ``high`` of the
+        share's Wilson interval.
+    """
+    labels, probability, *_ = validate(labels, probability)
+    bins = _bins(probability)
+    rows = []
+    for index in np.unique(bins).tolist():
+        inside = bins == index
+        count, found = int(inside.sum()), int(labels[inside].sum())
+        low, high = wilson_interval(found, count)
+        mean = float(probability[inside].mean())
+        rows.append(
+            {"bin": index, "n": count, "probability": mean, "observed": found / count, "low": low, "high": high}
+        )
+    return rows
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float] | tuple[None, None]:
+    """95 % score interval of a proportion; stays inside [0, 1] and holds for few or no successes.
+
+    ``(p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n)``. It takes the radiographs as independent:
+    where patients have several, it is somewhat too narrow.
+
+    Reference: Wilson (1927), *JASA* 22(158); Newcombe (1998), *Statistics in Medicine* 17(8), method 3.
+
+    Returns:
+        Lower and upper end; None and None for n = 0.
+
+    >>> low, high = wilson_interval(81, 263)  # Newcombe (1998), table I
+    >>> round(low, 4), round(high, 4)
+    (0.2553, 0.3662)
+    """
+    if n == 0:
+        return None, None
+    share = successes / n
+    centre = share + _Z**2 / (2 * n)
+    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    # At the ends the formula gives 0 and 1 up to rounding.
+    low = 0.0 if successes == 0 else (centre - half) / (1 + _Z**2 / n)
+    high = 1.0 if successes == n else (centre + half) / (1 + _Z**2 / n)
+    return float(low), float(high)
+
+
+def evaluate(
+    labels: np.ndarray,
+    probability: np.ndarray,
+    threshold: float,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict:
+    """Every metric with its 95 % interval.
+
+    The bootstrap draws as many patients as there are, with replacement, and takes all radiographs of each.
+    Resamples without a value (no radiograph of a class) are left out; where they are more than 5 %, or there
+    is one patient only, the ends are None. Resampling inflates the calibration error, so that its interval
+    can lie above the estimate: an interval is widened to hold its estimate.
+
+    Reference: Efron and Tibshirani (1993), *An Introduction to the Bootstrap*, ch. 13; Field and Welsh (2007),
+    *JRSS B* 69(3), for whole patients.
+
+    Returns:
+        ``accuracy``, ``sensitivity``, ``specificity``, ``roc_auc``, ``pr_auc``, ``brier``, ``ece``, and under
+        ``classes`` for each label ``precision``, ``recall``, ``f1``. Each is a dict of ``value``, ``low``,
+        ``high`` (None where undefined), ``n`` (radiographs it rests on) and ``method`` of the interval. The
+        order of the radiographs changes nothing.
+
+    Raises:
+        ValueError: what :func:`validate` refuses, or fewer than one resample.
+    """
+    labels, probability, threshold, patient = validate(labels, probability, threshold, groups)
+    matrix = confusion_matrix(labels, probability, threshold)
+    statistics = _statistics(labels, probability, threshold, patient)
+    found = _bootstrap(statistics, patient, seed, resamples)
+    result = {
+        "accuracy": _proportion(np.trace(matrix), matrix.sum()),
+        "sensitivity": _proportion(matrix[POSITIVE, POSITIVE], matrix[POSITIVE].sum()),
+        "specificity": _proportion(matrix[1 - POSITIVE, 1 - POSITIVE], matrix[1 - POSITIVE].sum()),
+        **{name: found[name] for name in ("roc_auc", "pr_auc", "brier", "ece")},
+    }
+    result["classes"] = {
+        label: {
+            "precision": _proportion(matrix[index, index], matrix[:, index].sum()),
+            "recall": _proportion(matrix[index, index], matrix[index].sum()),
+            "f1": found[f"f1 {label}"],
+        }
+        for index, label in enumerate(LABELS)
+    }
+    return result
+
+
+def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
+    """Two-sided p-value that two models are right equally often on the same radiographs.
+
+    Of the n radiographs where exactly one model is right, the smaller side counts k:
+    ``min(1, 2 * sum_{i <= k} C(n, i) / 2^n)``; 1 where they never differ. It takes the radiographs as
+    independent.
+
+    Reference: McNemar (1947), *Psychometrika* 12(2); exact form: Fagerland, Lydersen and Laake (2013),
+    *BMC Medical Research Methodology* 13:91.
+
+    Args:
+        correct_a, correct_b: (N,) bool, whether each model's verdict is right.
+
+    Raises:
+        ValueError: shapes that differ.
+
+    >>> mcnemar_exact(np.array([True] + [False] * 8), np.array([False] + [True] * 8))  # 1 against 8
+    0.0390625
+    """
+    a, b = np.asarray(correct_a), np.asarray(correct_b)
+    if a.ndim != 1 or a.shape != b.shape or a.dtype != bool or b.dtype != bool:
+        raise ValueError(
+            f"expected two bool arrays of one length (N,), received {a.shape} {a.dtype}, {b.shape} {b.dtype}"
+        )
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    n, term, total = only_a + only_b, 1, 0
+    for i in range(min(only_a, only_b) + 1):  # whole numbers: exact for thousands of radiographs
+        total += term
+        term = term * (n - i) // (i + 1)
+    return min(1.0, 2 * total / 2**n)
+
+
+def paired_auc_difference(
+    labels: np.ndarray,
+    prob_a: np.ndarray,
+    prob_b: np.ndarray,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict:
+    """ROC AUC of model a minus that of model b on the same radiographs, with its 95 % interval.
+
+    Both models see the same patients in each resample, so that what is hard for both cancels out. An interval
+    that holds 0 leaves open which model is the better one.
+
+    Reference: Hanley and McNeil (1983), *Radiology* 148(3), for why pairing matters; interval as in
+    :func:`evaluate`.
+
+    Returns:
+        A dict as in :func:`evaluate`.
+
+    Raises:
+        ValueError: what :func:`validate` refuses, or fewer than one resample.
+    """
+    labels, prob_a, _, patient = validate(labels, prob_a, groups=groups)
+    _, prob_b, *_ = validate(labels, prob_b)
+
+    def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
+        each = weights[:, patient]
+        return {"difference": _areas(labels, prob_a, each)[0] - _areas(labels, prob_b, each)[0]}
+
+    return _bootstrap(difference, patient, seed, resamples)["difference"]
+
+
+def _outside(probability: np.ndarray) -> float:
+    return float(probability[~((probability >= 0) & (probability <= 1))][0])
+
+
+def _cells(labels: np.ndarray, probability: np.ndarray, threshold: float) -> np.ndarray:
+    """(N,) int: cell of the flattened confusion matrix."""
+    return 2 * labels + (probability >= threshold)
+
+
+def _bins(probability: np.ndarray) -> np.ndarray:
+    """(N,) int: 0 to 14."""
+    return np.digitize(probability, np.arange(1, BINS) / BINS)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _cumulative(
+    labels: np.ndarray, probability: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and false positives when each distinct probability, from the highest down, is the threshold.
+
+    Args:
+        weights: (R, N) int, how often each radiograph counts in each of R resamples.
+
+    Returns:
+        (R, K) int true positives, (R, K) int false positives, (K,) float thresholds.
+    """
+    order = np.argsort(-probability, kind="stable")
+    thresholds, firsts = np.unique(-probability[order], return_index=True)
+    lasts = np.append(firsts[1:], len(order))[: len(firsts)] - 1  # of each run of ties
+    ranked = weights[:, order]
+    tp = np.cumsum(ranked * labels[order], axis=1)[:, lasts]
+    return tp, np.cumsum(ranked, axis=1)[:, lasts] - tp, -thresholds
+
+
+def _areas(labels: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ROC AUC and average precision in each of R resamples; NaN where undefined.
+
+    Args:
+        weights: (R, N) int.
+
+    Returns:
+        (R,) float64, (R,) float64.
+    """
+    if not len(labels):
+        return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+    tp, fp, _ = _cumulative(labels, probability, weights)
+    new_tp, new_fp = np.diff(tp, prepend=0), np.diff(fp, prepend=0)  # (R, K) in each run of ties
+    positives, negatives = tp[:, -1], fp[:, -1]
+    twice_u = (new_fp * (2 * tp - new_tp)).sum(axis=1)  # whole numbers: a tie is one half of a pair
+    steps = new_tp * (tp / np.maximum(tp + fp, 1))
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says undefined
+        return twice_u / (2 * positives * negatives), steps.sum(axis=1) / positives
+
+
+def _statistics(
+    labels: np.ndarray, probability: np.ndarray, threshold: float, patient: np.ndarray
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Function of (R, patients) int weights: every bootstrapped metric as (R,) float64, NaN where undefined.
+
+    All but the areas are sums over radiographs, so that sums by patient stand for them.
+    """
+    # Sums of floats depend on their order in the last bit; with this order they do not depend on the caller's.
+    order = np.lexsort((patient, labels, probability))
+    labels, probability, patient = labels[order], probability[order], patient[order]
+    count = int(patient.max(initial=-1)) + 1
+
+    def by_patient(column: np.ndarray, columns: int, values: np.ndarray | None = None) -> np.ndarray:
+        """(patients, columns): sum of values in each column."""
+        flat = np.bincount(patient * columns + column, values, minlength=count * columns)
+        return flat.reshape(count, columns).astype(np.float64)  # float: the product runs in BLAS
+
+    cells = by_patient(_cells(labels, probability, threshold), 4)
+    squares = by_patient(np.zeros_like(labels), 1, (probability - labels) ** 2)
+    residuals = by_patient(_bins(probability), BINS, labels - probability)
+
+    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        matrix = (weights @ cells).reshape(-1, 2, 2)
+        n = matrix.sum(axis=(1, 2))
+        areas = _areas(labels, probability, weights[:, patient])
+        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says undefined
+            result = {
+                "roc_auc": areas[0],
+                "pr_auc": areas[1],
+                "brier": (weights @ squares)[:, 0] / n,
+                "ece": np.abs(weights @ residuals).sum(axis=1) / n,
+            }
+            for index, label in enumerate(LABELS):
+                called_or_labelled = matrix[:, index].sum(axis=1) + matrix[:, :, index].sum(axis=1)
+                result[f"f1 {label}"] = 2 * matrix[:, index, index] / called_or_labelled
+        return result
+
+    return statistics
+
+
+def _bootstrap(
+    statistics: Callable[[np.ndarray], dict[str, np.ndarray]], patient: np.ndarray, seed: int, resamples: int
+) -> dict[str, dict]:
+    """Estimates from all patients, intervals from patients drawn with replacement."""
+    if resamples < 1:
+        raise ValueError(f"expected at least one resample, received {resamples}")
+    count = int(patient.max(initial=-1)) + 1
+    method = f"percentile bootstrap over patients, {resamples} resamples, seed {seed}"
+    values = statistics(np.ones((1, count), np.int64))
+    drawn = {name: [np.empty(0)] for name in values}
+    if count > 1:
+        for weights in _weights(count, len(patient), seed, resamples):
+            for name, column in statistics(weights).items():
+                drawn[name].append(column)
+    return {
+        name: _interval(float(value[0]), np.concatenate(drawn[name]), len(patient), method)
+        for name, value in values.items()
+    }
+
+
+def _weights(count: int, images: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """(R, count) int: how often each patient is drawn, in blocks of resamples."""
+    random = np.random.default_rng(seed)
+    block = max(1, _BLOCK // images)
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = random.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+
+
+def _interval(value: float, drawn: np.ndarray, n: int, method: str) -> dict:
+    defined = drawn[~np.isnan(drawn)]
+    low = high = None
+    if not np.isnan(value) and len(defined) and len(defined) >= _DEFINED * len(drawn):
+        tail = (1 - CONFIDENCE) / 2
+        low, high = (float(end) for end in np.quantile(defined, (tail, 1 - tail)))
+        low, high = min(low, value), max(high, value)
+    return {"value": _or_none(value), "low": low, "high": high, "n": n, "method": method}
+
+
+def _proportion(successes: int, n: int) -> dict:
+    low, high = wilson_interval(int(successes), int(n))
+    return {"value": _ratio(successes, n), "low": low, "high": high, "n": int(n), "method": "Wilson score"}

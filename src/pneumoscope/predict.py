@@ -1,0 +1,200 @@
+"""Radiographs -> Predictions, in order, in bounded memory; one bad file costs nothing but itself."""
+
+import glob
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pneumoscope.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, Bundle, open_bundle
+from pneumoscope.datasets import image_files
+from pneumoscope.errors import ImageError, RefusedImage, UnreadableImage, UsageError
+from pneumoscope.images import SUFFIXES, read_radiograph
+from pneumoscope.labels import LABELS, POSITIVE
+from pneumoscope.preprocess import resize, to_input
+
+OK = "ok"
+UNCERTAIN = "uncertain"
+REJECTED = "rejected"
+ERROR = "error"
+
+_BATCH = 16  # images a forward pass; larger ones gain nothing on a CPU and hold results back
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        path: of the image, as given.
+        label: ``"NORMAL"`` or ``"PNEUMONIA"``; None when not judged.
+        probability: of pneumonia, 0 to 1; None when not judged.
+        threshold: from this probability on the label is PNEUMONIA.
+        model: name of the model.
+        status: ``"ok"``; ``"uncertain"``, too close to the threshold to rely on; ``"rejected"``, readable but
+            not to be judged; ``"error"``, not readable.
+        reason: one sentence for every status but ``"ok"``.
+        gradcam: (2, h, w) float32, zero or above, one map a class at the size of the last convolution; None
+            for models without one.
+    """
+
+    path: str
+    label: str | None
+    probability: float | None
+    threshold: float
+    model: str
+    status: str
+    reason: str = ""
+    gradcam: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a verdict."""
+        return self.label is not None
+
+    def to_dict(self) -> dict:
+        """The fields that go to JSON and CSV."""
+        names = ("path", "label", "probability", "threshold", "model", "status", "reason")
+        return {name: getattr(self, name) for name in names}
+
+
+class Predictor:
+    """A model ready to judge; holds no state between calls.
+
+    Args:
+        bundle: the verified model file.
+        threshold: operating point to use instead of the model's own, 0 to 1.
+
+    Raises:
+        UsageError: a threshold outside 0 to 1.
+    """
+
+    def __init__(self, bundle: Bundle, threshold: float | None = None) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise UsageError(f"expected a threshold from 0 to 1, received {threshold}")
+        self.bundle = bundle
+        self.threshold = bundle.threshold if threshold is None else threshold
+
+    def predict(self, source: object) -> Prediction:
+        """Judge one radiograph.
+
+        Args:
+            source: path, encoded bytes, or array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16.
+
+        Returns:
+            A prediction; for an image that cannot be judged, one that says why.
+        """
+        return next(self.predict_many([source]))
+
+    def predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
+        """Judge radiographs one after the other, in order; decoding runs ahead by a few batches.
+
+        Args:
+            sources: anything :meth:`predict` takes; may be endless.
+
+        Yields:
+            One prediction a source.
+        """
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            for batch in _batches(_decoded_ahead(pool, self._small_pixels, sources)):
+                yield from self._judge(batch)
+
+    def _small_pixels(self, source: object) -> "tuple[str, np.ndarray | ImageError]":
+        name = str(source) if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>"
+        try:
+            if isinstance(source, ImageError):  # a name that matched nothing, from expand()
+                raise source
+            return name, resize(read_radiograph(source), self.bundle.spec)
+        except ImageError as error:
+            return getattr(error, "path", name), error
+
+    def _judge(self, batch: list) -> Iterator[Prediction]:
+        readable = [pixels for _, pixels in batch if not isinstance(pixels, ImageError)]
+        outputs = iter(())
+        if readable:
+            values = self.bundle.run(to_input(np.stack(readable), self.bundle.spec))
+            maps = values.get(GRADCAM, [None] * len(readable))
+            outputs = iter(zip(values[PROBABILITIES][:, POSITIVE], maps, strict=True))
+        for path, pixels in batch:
+            yield self._failed(path, pixels) if isinstance(pixels, ImageError) else self._verdict(path, *next(outputs))
+
+    def _failed(self, path: str, error: ImageError) -> Prediction:
+        status = REJECTED if isinstance(error, RefusedImage) else ERROR
+        return Prediction(path, None, None, self.threshold, self.bundle.name, status, str(error))
+
+    def _verdict(self, path: str, probability: np.float32, gradcam: np.ndarray | None) -> Prediction:
+        probability = float(probability)
+        label = LABELS[POSITIVE] if probability >= self.threshold else LABELS[1 - POSITIVE]
+        low, high = self.bundle.uncertain
+        status, reason = OK, ""
+        if low <= probability <= high:
+            status = UNCERTAIN
+            reason = f"the probability lies between {low:.3f} and {high:.3f}, where this model errs most"
+        return Prediction(path, label, probability, self.threshold, self.bundle.name, status, reason, gradcam)
+
+
+def load(model: str | Path = DEFAULT_MODEL, threshold: float | None = None) -> Predictor:
+    """Open a model for use.
+
+    Args:
+        model: name of a shipped model, a file, or a run folder.
+        threshold: operating point instead of the model's own.
+
+    >>> from pneumoscope import load, sample_paths
+    >>> load().predict(sample_paths()[0]).status
+    'ok'
+    """
+    return Predictor(open_bundle(model), threshold)
+
+
+class NothingFound(UnreadableImage):
+    """A folder or pattern without images; keeps the name it was given under."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def expand(arguments: Iterable[str]) -> "Iterator[Path | NothingFound]":
+    """Files, folders and globs -> image files; what matches nothing becomes an error in its place.
+
+    >>> list(expand(["no-such-*.png"]))[0].path
+    'no-such-*.png'
+    """
+    kinds = ", ".join(SUFFIXES)
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            found = image_files(path)
+            yield from found or [NothingFound(argument, f"expected {kinds} files in this folder, found none")]
+        elif glob.has_magic(argument) and not path.exists():
+            found = [Path(name) for name in sorted(glob.glob(argument, recursive=True)) if not Path(name).is_dir()]
+            yield from found or [NothingFound(argument, "expected files that match this pattern, found none")]
+        else:
+            yield path
+
+
+def _decoded_ahead(pool: ThreadPoolExecutor, work: object, sources: Iterable) -> Iterator[tuple]:
+    """``map`` over endless sources that keeps order and never runs more than a few batches ahead."""
+    pending: deque[Future] = deque()
+    for source in sources:
+        pending.append(pool.submit(work, source))
+        if len(pending) >= 3 * _BATCH:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _batches(items: Iterable) -> Iterator[list]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

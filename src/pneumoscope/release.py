@@ -1,0 +1,58 @@
+"""Finished run -> model file that ships: exported, measured on its held-out images, sealed with the figures."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pneumoscope.datasets import read_dataset
+from pneumoscope.errors import BundleError
+from pneumoscope.evaluate import evaluate_model, read_report
+from pneumoscope.export import export_run, seal
+from pneumoscope.labels import label_index
+from pneumoscope.predict import load
+from pneumoscope.train import MONITOR, Run
+
+
+def release(run: Run, data: str | Path, progress: object = None) -> dict:
+    """Export a run, evaluate the file on the run's validation images, and write the figures into it.
+
+    Args:
+        run: finished.
+        data: what it was trained on.
+        progress: ``show(items, total, what)``.
+
+    Returns:
+        The evaluation's report, also in ``runs/<id>/evaluation-val/report.json``.
+
+    Raises:
+        BundleError: the file does not reach the accuracy that the training saw on the same images.
+    """
+    path = export_run(run)
+    manifest = read_dataset(data)
+    out = run.folder / "evaluation-val"
+    report = evaluate_model(
+        load(path),
+        manifest,
+        run.split.records(manifest, "val"),
+        "val",
+        out=out,
+        progress=progress,
+        fingerprint=run.split.fingerprint,
+    )
+    _check_accuracy(run, report, path)
+    _, predictions = read_report(out)
+    judged = [row for row in predictions if row["probability"] not in (None, "")]
+    labels = np.array([label_index(row["label"]) for row in judged])
+    seal(path, report["metrics"], labels, np.array([float(row["probability"]) for row in judged]))
+    return report
+
+
+def _check_accuracy(run: Run, report: dict, path: Path) -> None:
+    """The file must judge the held-out images as the Keras model did; one image may sit on the threshold."""
+    best = max(run.history, key=lambda row: row[MONITOR])[MONITOR]
+    accuracy = report["metrics"]["accuracy"]
+    if abs(accuracy["value"] - best) > 1.5 / accuracy["n"]:
+        raise BundleError(
+            f"expected the held-out accuracy {best:.4f} of the training from {path}, measured {accuracy['value']:.4f}: "
+            "the export or the preprocessing went wrong, do not use this file"
+        )
