@@ -35,3 +35,46 @@ def gray() -> np.ndarray:
     """(80, 100) uint8 with some contrast, the smallest thing that passes for a radiograph."""
     rows, columns = np.mgrid[0:80, 0:100]
     return ((rows * 2 + columns) % 256).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def backbone_weights(tmp_path_factory) -> Path:
+    """A weights file of the MobileNet's shape whose random network still tells images apart.
+
+    The real ImageNet weights are used where PNEUMOSCOPE_WEIGHTS names them.
+    """
+    real = os.environ.get("PNEUMOSCOPE_WEIGHTS", "")
+    if real and Path(real).is_file():
+        return Path(real)
+    from pneumoscope.models import keras
+
+    keras.utils.set_random_seed(0)
+    backbone = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(150, 150, 3))
+    for layer in backbone.layers:
+        if "conv" in layer.name and layer.weights and "kernel" in layer.weights[0].name:
+            layer.set_weights([2.5 * weight for weight in layer.get_weights()])  # or the signal dies on its way
+    path = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
+    backbone.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(backbone_weights):
+    """Makes recipes that train in seconds on the bundled radiographs."""
+    from pneumoscope.recipe import read_recipe
+
+    def make(model: str, **changes: object):
+        values = {"epochs": 3, "batch_size": 8, "validation_fraction": 0.25, **changes}
+        if model == "mobilenet":
+            values["weights"] = str(backbone_weights)
+        return read_recipe(f"reference-{model}", **values)
+
+    return make
+
+
+@pytest.fixture(scope="session", params=["mobilenet", "lstm"])
+def trained(request, tiny_recipe, samples_folder, tmp_path_factory):
+    """A finished run of each architecture on the bundled radiographs."""
+    from pneumoscope.train import train
+
+    return train(tiny_recipe(request.param), samples_folder, runs=tmp_path_factory.mktemp("runs"))

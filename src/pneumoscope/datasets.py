@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope.errors import DatasetError, ImageError
-from pneumoscope.images import SUFFIXES, read_radiograph
+from pneumoscope.images import SUFFIXES, read_file, read_radiograph
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, PNEUMONIA, VIRAL
 from pneumoscope.preprocess import InputSpec, resize
 
@@ -31,7 +31,10 @@ MANIFEST_NAME = "manifest.csv"
 SAME_PICTURE = 0.9995
 _THUMBNAIL = InputSpec(height=32, width=32)
 
-_PATIENT = re.compile(r"^(?P<patient>person\d+|(?:NORMAL2-)?IM-\d+)[_-]")
+#: File names that are no UTF-8 come as surrogates from the system, and go back to it as the bytes they were.
+_NAMES = "surrogateescape"
+
+_PATIENT = re.compile(r"^(?P<patient>person\d+|(?:NORMAL2-)?IM-\d+|000\d{5}(?=_\d{3}\.))[_-]")
 _SUBLABEL = re.compile(r"^person\d+_(?P<sublabel>bacteria|virus)_")
 
 
@@ -163,7 +166,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     """Write a manifest as CSV, whole or not at all."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with partial.open("w", newline="", encoding="utf-8", errors=_NAMES) as file:
         writer = csv.writer(file, lineterminator="\n")
         names = [field.name for field in fields(Record)]
         writer.writerow(names)
@@ -175,12 +178,12 @@ def read_manifest(path: str | Path) -> Manifest:
     """Read a CSV with at least the columns ``path`` and ``label``; paths are relative to its folder.
 
     Raises:
-        DatasetError: no such file, missing columns, an unknown label, or no row.
+        DatasetError: no such file, missing columns, an unknown label or split, no number where one belongs, or no row.
     """
     path = Path(path)
     names = {field.name for field in fields(Record)}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors=_NAMES) as file:
             reader = csv.DictReader(file)
             missing = {"path", "label"} - set(reader.fieldnames or ())
             if missing:
@@ -188,19 +191,24 @@ def read_manifest(path: str | Path) -> Manifest:
                     f"expected the columns path and label in {path}, missing {' and '.join(sorted(missing))}: "
                     "add a header line"
                 )
-            rows = [{name: value for name, value in row.items() if name in names and value} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows = [
+                (reader.line_num, {name: value for name, value in row.items() if name in names and value})
+                for row in reader
+            ]
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: a NUL byte in the name
         raise DatasetError(f"expected a folder or a CSV of labelled radiographs at {path}: {error}") from None
     if not rows:
         raise DatasetError(f"expected at least one row in {path}, found none")
-    return Manifest(path.parent.absolute(), tuple(_record(row, path, line) for line, row in enumerate(rows, 2)))
+    return Manifest(path.parent.absolute(), tuple(_record(row, path, line) for line, row in rows))
 
 
 def patient_of(name: str) -> str:
-    """Patient of a Kermany file name; other names are patients of their own.
+    """Patient of a Kermany or NIH ChestX-ray14 file name; other names are patients of their own.
 
     >>> patient_of("person447_virus_921_1.jpeg"), patient_of("NORMAL2-IM-0793-0001.jpeg")
     ('person447', 'NORMAL2-IM-0793')
+    >>> patient_of("00001299_000.png")  # patient and follow-up number
+    '00001299'
     """
     match = _PATIENT.match(name)
     return match["patient"] if match else Path(name).stem
@@ -230,9 +238,9 @@ def _labelled_files(folder: Path) -> Iterator[tuple[Path, str, str]]:
 
 def _describe(path: Path, label: str, split: str, root: Path) -> "tuple[Record, np.ndarray] | Refused":
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         radiograph = read_radiograph(data)
-    except (OSError, ImageError) as error:
+    except ImageError as error:
         return Refused(str(path), str(error))
     record = Record(
         path=path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path),
@@ -297,17 +305,29 @@ def same_pictures(thumbnails: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _record(row: dict[str, str], path: Path, line: int) -> Record:
-    name = Path(row.get("path", "")).name
-    if row.get("label") not in LABELS:
-        raise DatasetError(
-            f"expected the label {' or '.join(LABELS)} in {path} line {line}, received {row.get('label')!r}"
-        )
+    if "path" not in row:
+        raise DatasetError(f"expected a path in {path} line {line}, received none: name the image or remove the line")
+    for column, values in (("label", LABELS), ("split", (*OFFICIAL_SPLITS, NO_SPLIT))):
+        if row.get(column, NO_SPLIT) not in values:  # a split may be left out, NO_SPLIT is no label
+            raise DatasetError(
+                f"expected the {column} {' or '.join(values)} in {path} line {line}, received {row.get(column)!r}"
+            )
+    numbers = {}
+    for column in ("bytes", "width", "height"):
+        text = row.get(column, "0")
+        if not text.isdecimal():
+            raise DatasetError(f"expected a whole number of {column} in {path} line {line}, received {text!r}")
+        numbers[column] = int(text)
+    name = Path(row["path"]).name
     patient = row.get("patient") or patient_of(name)
-    numbers = {key: int(row.pop(key, 0) or 0) for key in ("bytes", "width", "height")}
     defaults = {"patient": patient, "group": patient, "sublabel": sublabel_of(name)}
     return Record(**{**defaults, **row, **numbers})
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every JPEG and PNG below a folder, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """Every JPEG and PNG below a folder, sorted; hidden files and macOS leftovers are no files."""
+    return sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )

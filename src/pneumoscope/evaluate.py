@@ -9,7 +9,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__, metrics
+from pneumoscope.atomic import write_whole
 from pneumoscope.datasets import Manifest, Record
 from pneumoscope.errors import DatasetError
 from pneumoscope.labels import LABELS, label_index
@@ -31,7 +31,7 @@ SCHEMA = 1
 _COLUMNS = ("path", "label", "patient", "probability", "verdict", "status")
 _CURVE_POINTS = 200  # enough for a figure; the areas come from all points
 _REQUIRED = {
-    "version": str, "model": dict, "data": dict, "images": int, "metrics": dict, "curves": dict,
+    "version": str, "model": dict, "data": dict, "images": int, "judged": dict, "metrics": dict, "curves": dict,
     "confusion_matrix": list, "failed": list,
 }  # fmt: skip
 
@@ -62,7 +62,7 @@ def evaluate_model(
 
     Returns:
         The report, as written to ``report.json``. ``images`` counts all records; those without a probability
-        are listed under ``failed`` and enter no metric.
+        are listed under ``failed`` and enter no metric, the others are counted under ``judged``.
 
     Raises:
         DatasetError: no record, or one path twice.
@@ -169,13 +169,6 @@ def compare(reports: Sequence[dict], predictions: Sequence[Sequence[dict]]) -> d
     return {"version": __version__, "notice": RESEARCH_USE_ONLY, "models": models, "pairs": pairs}
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
 def _check_records(records: list[Record], manifest: Manifest) -> None:
     if not records:
         raise DatasetError(f"expected radiographs to evaluate under {manifest.root}, found none: check the split")
@@ -222,6 +215,7 @@ def _measure(rows: list[dict], threshold: float, seed: int, resamples: int) -> d
     labels, probability, groups = _columns(rows)
     roc, pr = metrics.roc_curve(labels, probability), metrics.pr_curve(labels, probability)
     return {
+        "judged": {"images": len(rows), "patients": len(set(groups.tolist()))},
         "metrics": metrics.evaluate(labels, probability, threshold, groups, seed, resamples),
         "confusion_matrix": metrics.confusion_matrix(labels, probability, threshold).tolist(),
         "curves": {

@@ -22,11 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope import __version__, models
+from pneumoscope.atomic import write_whole
 from pneumoscope.bundle import GRADCAM, METADATA_KEY, PROBABILITIES, SCHEMA, Bundle, open_bundle
 from pneumoscope.errors import BundleError, MissingExtra
 from pneumoscope.labels import LABELS
 from pneumoscope.preprocess import InputSpec
-from pneumoscope.train import MONITOR, Run, restore_best, write_whole
+from pneumoscope.runs import MONITOR, Run
+from pneumoscope.train import restore_best
 
 keras = models.keras
 
@@ -106,7 +108,7 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
         "body_bytes": len(body),
         "body_sha256": hashlib.sha256(body).hexdigest(),
     }
-    write_whole(out, body + _metadata_bytes(contract))
+    write_contract(out, contract, body)
     check_parity(open_bundle(out), model)
     return out
 
@@ -134,10 +136,16 @@ def seal(path: str | Path, metrics: dict, labels: np.ndarray, probability: np.nd
             f"{int(wrong[~inside].sum())} of {int((~inside).sum())} outside"
         ),
     }
-    body = Path(path).read_bytes()[: contract["body_bytes"]]
-    write_whole(Path(path), body + _metadata_bytes(contract))
+    write_contract(path, contract)
     open_bundle(path)
     return Path(path)
+
+
+def write_contract(path: str | Path, contract: dict, body: bytes | None = None) -> None:
+    """Write a contract behind a network: the one given, or the one the file holds already."""
+    if body is None:
+        body = Path(path).read_bytes()[: contract["body_bytes"]]
+    write_whole(Path(path), body + _metadata_bytes(contract))
 
 
 def uncertain_band(probability: np.ndarray, threshold: float) -> tuple[float, float]:

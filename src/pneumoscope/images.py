@@ -3,14 +3,17 @@
 Limits are checked on the header, before a pixel is decoded, so a decompression bomb costs nothing.
 """
 
+import os
+import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage
+from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 
 #: File endings that a folder or glob is searched for.
 SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -28,10 +31,15 @@ MIN_CONTRAST = 5.0
 #: Colour: a channel spread above 30 levels in more than 5 % of the pixels (training radiographs: none).
 COLOUR_SPREAD, MAX_COLOURED = 30, 0.05
 
-_KNOWN_FOREIGN = (
-    (b"GIF8", "a GIF"), (b"BM", "a BMP"), (b"II*\0", "a TIFF"), (b"MM\0*", "a TIFF"),
-    (b"RIFF", "a WebP"), (b"%PDF", "a PDF"), (b"PK\3\4", "a zip archive"), (b"\x1f\x8b", "a gzip archive"),
+_KNOWN_FOREIGN = (  # beginnings of files
+    (rb"GIF8", "a GIF"), (rb"BM.{4}\0{4}", "a BMP"), (rb"II\*\0|MM\0\*", "a TIFF"), (rb"RIFF.{4}WEBP", "a WebP"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000"), (rb".{4}ftyp", "a HEIF or AVIF"),
+    (rb"%PDF", "a PDF"), (rb"PK\x03\x04", "a zip archive"), (rb"\x1f\x8b", "a gzip archive"),
+    (rb"\s*<(!doctype|html)", "a web page"),
 )  # fmt: skip
+
+#: JPEG frames that the decoder reads: baseline, extended and progressive, Huffman or arithmetic (T.81, table B.1).
+_JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +53,12 @@ class Radiograph:
 
     pixels: np.ndarray
     source: str = "<array>"
+
+    def __post_init__(self) -> None:
+        if getattr(self.pixels, "dtype", None) != np.uint8 or self.pixels.ndim != 2:
+            raise UnreadableImage(
+                f"expected (H, W) uint8 pixels, received {_describe(self.pixels)}: make it with read_radiograph"
+            )
 
     @property
     def height(self) -> int:
@@ -62,7 +76,8 @@ def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph") -> R
 
     Colour files are turned to luma (ITU-R BT.601), transparency is laid on black, and 16-bit files are
     scaled by the number of bits their brightest pixel needs (a 12-bit image in a 16-bit file keeps its
-    brightness). The EXIF orientation of a JPEG is applied.
+    brightness). The EXIF orientation of a JPEG is applied. A file that is cut off is refused, and so is any
+    changed byte of a PNG; a JPEG has no checksums, so a changed byte among its pixels is read as it stands.
 
     Args:
         source: path, encoded bytes, or an array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
@@ -74,6 +89,7 @@ def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph") -> R
         UnreadableImage: not a JPEG or PNG, or damaged.
         ImageTooLarge: over :data:`MAX_BYTES` or :data:`MAX_PIXELS`.
         RefusedImage: blank, tiny, a strip, or in colour.
+        UsageError: none of these types.
 
     >>> import numpy as np
     >>> read_radiograph(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).pixels.max()
@@ -85,7 +101,9 @@ def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph") -> R
         return _checked(_from_array(source), "<array>")
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _checked(_decode(bytes(source)), "<bytes>")
-    return _checked(_decode(_read_file(Path(source))), str(source))
+    if not isinstance(source, (str, os.PathLike)):
+        raise UsageError(f"expected a path, encoded bytes or an array of pixels, received {_describe(source)}")
+    return _checked(_decode(read_file(source)), str(source))
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -108,30 +126,36 @@ def image_size(data: bytes) -> tuple[int, int]:
             "expected a JPEG or PNG image, received a DICOM file, which this version does not read yet: "
             "export it as PNG"
         )
-    what = next((name for magic, name in _KNOWN_FOREIGN if data.startswith(magic)), "something else")
+    start = data[:64]
+    flags = re.DOTALL | re.IGNORECASE
+    what = next((name for pattern, name in _KNOWN_FOREIGN if re.match(pattern, start, flags)), "something else")
     raise UnreadableImage(f"expected a JPEG or PNG image, received {what}: convert it to PNG or JPEG")
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: str | os.PathLike) -> bytes:
+    """Bytes of an image file; of a larger file or an endless device only :data:`MAX_BYTES` + 1, which no one decodes.
+
+    Raises:
+        UnreadableImage: a folder, not there, or not to be read.
+    """
     try:
-        if path.is_dir():
+        if Path(path).is_dir():
             raise UnreadableImage("expected an image file, received a folder: name the files in it")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ImageTooLarge(
-                f"expected at most {MAX_BYTES // 10**6} MB, received {size / 1e6:.0f} MB: save it smaller"
-            )
-        return path.read_bytes()
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise UnreadableImage("expected an image file, found nothing under this name: check the path") from None
     except PermissionError:
         raise UnreadableImage("expected a readable file, received 'permission denied': check its rights") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise UnreadableImage(f"expected a readable file, the system says {error}: check the path") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableImage(f"expected a readable file, the system says {reason}: check the path") from None
 
 
 def _decode(data: bytes) -> np.ndarray:
     """Encoded bytes -> (H, W) uint8."""
+    if len(data) > MAX_BYTES:
+        raise ImageTooLarge(f"expected a file of at most {MAX_BYTES // 10**6} MB, received more: save it smaller")
     width, height = image_size(data)
     if width * height > MAX_PIXELS:
         raise ImageTooLarge(
@@ -159,7 +183,9 @@ def _check_complete(data: bytes) -> None:
     """Refuse what a lenient decoder would fill with gray: files cut off or altered on the way."""
     if data[0] == 0x89:
         _check_png_chunks(data)
-    elif data.rfind(b"\xff\xd9") <= data.find(b"\xff\xda"):  # end of image before the start of the scan
+        return
+    scan = next((start for marker, start, _ in _jpeg_segments(data) if marker == 0xDA), len(data))
+    if data.find(b"\xff\xd9", scan) < 0:  # an end of image further up is that of an EXIF thumbnail
         raise UnreadableImage("expected a whole JPEG image, received one that is cut off: export it again")
 
 
@@ -180,6 +206,8 @@ def _check_png_chunks(data: bytes) -> None:
         (checksum,) = struct.unpack(">I", data[end - 4 : end])
         if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
             raise UnreadableImage("expected a whole PNG image, received a damaged one: export it again")
+        if kind == b"acTL":  # decoders disagree on which frame is the image
+            raise UnreadableImage("expected one image, received an animated PNG: save one frame of it")
         if kind == b"IEND":
             return
         position = end
@@ -187,38 +215,58 @@ def _check_png_chunks(data: bytes) -> None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Walk the segments to the frame header (ITU-T T.81, B.2.2)."""
+    """Read the frame header (T.81, B.2.2)."""
+    for marker, start, end in _jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and end - start >= 6:  # a frame, not a table
+            bits, height, width = struct.unpack(">BHH", data[start : start + 5])
+            if bits != 8 or marker not in _JPEG_FRAMES:
+                raise UnreadableImage(
+                    f"expected an 8-bit baseline or progressive JPEG, received {bits}-bit coding "
+                    f"SOF{marker - 0xC0}: convert it to PNG"
+                )
+            return width, height
+    raise UnreadableImage("expected a whole JPEG image, received one that is cut off or damaged: export it again")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of each segment's content, up to the first scan (ITU-T T.81, B.1.1.4).
+
+    Stops at anything out of order. Decoders skip that and search for the next marker, so going on would let a
+    file show one size here and another one to them.
+    """
     position = 2
-    while position + 9 <= len(data):
-        if data[position] != 0xFF:
-            break
+    while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
             continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame, not a table
-            height, width = struct.unpack(">HH", data[position + 5 : position + 9])
-            return width, height
-        position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]
-    raise UnreadableImage("expected a whole JPEG image, received one that is cut off: export it again")
+        (length,) = struct.unpack(">H", data[position + 2 : position + 4])
+        end = position + 2 + length
+        # Below 0xC0 nothing is defined but stuffing; 0xD0 to 0xD9 have no content (restarts, start and end).
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or length < 2 or end > len(data):
+            return
+        yield marker, position + 4, end
+        if marker == 0xDA:  # start of scan: compressed pixels follow
+            return
+        position = end
 
 
 def _from_array(image: np.ndarray) -> np.ndarray:
     """(H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16 -> (H, W) uint8."""
-    if image.dtype not in (np.uint8, np.uint16) or image.size == 0:
+    if image.dtype.kind != "u" or image.dtype.itemsize > 2:
         raise UnreadableImage(
-            f"expected uint8 or uint16 pixels, received {image.dtype} of shape {image.shape}: "
+            f"expected uint8 or uint16 pixels, received {_describe(image)}: "
             "scale the image to 0-255 and convert it to uint8"
         )
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
-    image = _to_eight_bits(image)
-    if image.ndim == 2:
-        return np.ascontiguousarray(image)
-    if image.ndim != 3 or image.shape[2] not in (3, 4):
+    if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
         raise UnreadableImage(
             f"expected an array (H, W), (H, W, 3) or (H, W, 4), received shape {image.shape}: pass one image"
         )
+    image = _to_eight_bits(image)
+    if image.ndim == 2:
+        return np.ascontiguousarray(image)
     import cv2
 
     colour = image[:, :, :3]
@@ -232,8 +280,13 @@ def _from_array(image: np.ndarray) -> np.ndarray:
 def _to_eight_bits(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
-    bits = max(8, int(image.max()).bit_length())  # 12-bit data in a 16-bit file: 12
-    return (image >> (bits - 8)).astype(np.uint8)
+    image = image.astype(np.uint16, copy=False)  # a DICOM array may be big-endian
+    values = image[..., :3] if image.ndim == 3 else image  # alpha is 16-bit also over 12-bit values
+    bits = max(8, int(values.max()).bit_length())  # 12-bit data in a 16-bit file: 12
+    eight = (image >> (bits - 8)).astype(np.uint8)
+    if image.ndim == 3 and image.shape[2] == 4:
+        eight[..., 3] = image[..., 3] >> 8
+    return eight
 
 
 def _refuse_colour(colour: np.ndarray) -> None:
@@ -268,3 +321,10 @@ def _checked(pixels: np.ndarray, source: str) -> Radiograph:
             f"at least {MIN_CONTRAST:.0f} needed): check the export"
         )
     return Radiograph(pixels, source)
+
+
+def _describe(source: object) -> str:
+    """What a source is, for a message; never its content."""
+    if isinstance(source, np.ndarray):
+        return f"{source.dtype} of shape {source.shape}"
+    return type(source).__name__

@@ -5,23 +5,40 @@ Both take the input that :mod:`pneumoscope.preprocess` makes, values in [0, 1], 
 """
 
 import os
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pneumoscope.errors import MissingExtra, RunError, UsageError
 from pneumoscope.labels import LABELS
-from pneumoscope.preprocess import IMAGE, ROWS, InputSpec
+from pneumoscope.preprocess import InputSpec
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are about GPUs
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no GPU is no error here
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Hide what TensorFlow 2.21 prints on import, about GPUs, before it reads its own log level."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 try:
-    import keras
-    from keras import layers
+    with _silenced():
+        import keras
+        from keras import layers
 except ImportError as error:
     raise MissingExtra("training", "train", error.name or "keras") from None
-
-#: Input contract of each architecture.
-INPUT_SPECS = {"mobilenet": InputSpec(layout=IMAGE), "lstm": InputSpec(layout=ROWS)}
 
 IMAGENET = "imagenet"
 HEAD_UNITS = 128
@@ -137,8 +154,10 @@ def _load_backbone_weights(backbone: keras.Model, weights: str | None) -> None:
     if not Path(weights).is_file():
         raise RunError(f"expected MobileNet weights at {weights}, found no file: check --weights")
     try:
-        backbone.load_weights(weights)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras only warns of layers it leaves random
+            backbone.load_weights(weights)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         first_line = str(error).strip().splitlines()[0]
         raise RunError(
             f"expected the ImageNet MobileNet v1 (alpha 1.0, no top) at {weights}, Keras says {first_line}: "

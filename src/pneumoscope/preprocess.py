@@ -15,6 +15,8 @@ from pneumoscope.images import Radiograph, read_radiograph
 
 IMAGE = "image"
 ROWS = "rows"
+#: A model file comes from others and must not ask for all memory; radiograph networks take 1024 pixels at most.
+MAX_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class InputSpec:
                     f"expected input {name} one of {', '.join(values)}, received {getattr(self, name)!r}: "
                     "use a newer pneumoscope"
                 )
+        for name in ("height", "width", "channels"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= MAX_SIDE:
+                raise BundleError(f"expected input {name} a whole number from 1 to {MAX_SIDE}, received {value!r}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,12 +73,17 @@ class InputSpec:
             BundleError: the keys or values are not those of this version.
         """
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
+        if not isinstance(values, dict) or set(values) != names:
+            received = ", ".join(sorted(map(str, values))) if isinstance(values, dict) else type(values).__name__
             raise BundleError(
-                f"expected the input keys {', '.join(sorted(names))}, received {', '.join(sorted(values))}: "
+                f"expected the input keys {', '.join(sorted(names))}, received {received}: "
                 "export the model with this version"
             )
         return cls(**values)
+
+
+#: Input contract of each architecture.
+INPUT_SPECS = {"mobilenet": InputSpec(layout=IMAGE), "lstm": InputSpec(layout=ROWS)}
 
 
 def preprocess(source: object, spec: InputSpec) -> np.ndarray:

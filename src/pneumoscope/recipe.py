@@ -55,11 +55,13 @@ class Recipe:
                 )
         if not self.name or not self.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
             raise UsageError(f"expected the recipe's name of letters, digits and -_. only, received {self.name!r}")
-        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.learning_rate < float("inf"):
             raise UsageError(
                 f"expected epochs, batch_size and learning_rate above zero, received {self.epochs}, "
                 f"{self.batch_size} and {self.learning_rate}"
             )
+        if not 0 <= self.seed < 2**32:  # what NumPy and Keras take
+            raise UsageError(f"expected the recipe's seed from 0 to {2**32 - 1}, received {self.seed}")
 
     def to_dict(self) -> dict:
         """Plain values, for the run folder and the model file."""
@@ -87,15 +89,16 @@ def read_recipe(source: str | Path, **changes: object) -> Recipe:
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise UsageError(f"expected a TOML file or one of {known}, found no recipe {str(source)!r}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, no TOML, or a NUL byte in the name
         raise UsageError(f"expected a TOML recipe at {path}: {error}") from None
-    unknown = set(values) - {field.name for field in fields(Recipe)}
+    values.update({name: value for name, value in changes.items() if value is not None})
+    known = [field.name for field in fields(Recipe)]
+    unknown = set(values) - set(known)
     if unknown:
         raise UsageError(
-            f"expected recipe keys as in docs/reference.md, {path} has unknown {', '.join(sorted(unknown))}"
+            f"expected recipe keys among {', '.join(known)}, {path} has unknown {', '.join(sorted(unknown))}"
         )
     missing = {"name", "model"} - set(values)
     if missing:
         raise UsageError(f"expected the recipe keys name and model, {path} lacks {' and '.join(sorted(missing))}")
-    values.update({name: value for name, value in changes.items() if value is not None})
     return Recipe(**values)

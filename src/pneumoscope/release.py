@@ -10,7 +10,7 @@ from pneumoscope.evaluate import evaluate_model, read_report
 from pneumoscope.export import export_run, seal
 from pneumoscope.labels import label_index
 from pneumoscope.predict import load
-from pneumoscope.train import MONITOR, Run
+from pneumoscope.runs import MONITOR, Run
 
 
 def release(run: Run, data: str | Path, progress: object = None) -> dict:

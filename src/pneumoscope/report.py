@@ -3,16 +3,23 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.atomic import write_whole
 from pneumoscope.errors import MissingExtra, UsageError
-from pneumoscope.evaluate import write_whole
-from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA
+from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA, POSITIVE
 from pneumoscope.metrics import BINS
+
+if TYPE_CHECKING:  # matplotlib is an extra, and slow to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: File names of the figures, with what they show; the order is that of the page.
 FIGURES = {
@@ -25,11 +32,12 @@ FIGURES = {
 }
 
 _DPI = 120
-_SIZE = (6.4, 5.4)  # inches
+_SIZE = (6.6, 5.8)  # inches
+_LINE = 92  # characters of a subtitle that fit on that
 # Blue and vermilion stay apart for colour-blind readers (Okabe and Ito, 2008).
-_BLUE, _RED, _GREY = "#0072B2", "#D55E00", "#6B7280"
-_DASH = "–"
-_COLOURS = {NORMAL: _BLUE, PNEUMONIA: _RED}
+_BLUE, _RED, _GREY, _INK = "#0072B2", "#D55E00", "#6B7280", "#111827"
+_ZOOM_FROM = 0.95  # AUC from which the curve hides in its corner
+_HISTORY = ("epoch", "accuracy", "loss", "val_accuracy", "val_loss")
 
 
 def draw_figures(
@@ -43,27 +51,29 @@ def draw_figures(
         history: of the training, to add what :func:`draw_curves` draws.
 
     Returns:
-        The files, in the order of :data:`FIGURES`; a curve that is undefined (a class without radiographs)
-        has none.
+        The files, in the order of :data:`FIGURES`; what is undefined (no radiograph of a class) has none.
 
     Raises:
         MissingExtra: matplotlib or seaborn is not installed.
+        UsageError: a history that :func:`draw_curves` refuses.
     """
     folder = _ready(folder)
     curves = report["curves"]
-    drawn = [("confusion_matrix.png", _confusion_matrix(report))] if sum(map(sum, report["confusion_matrix"])) else []
+    drawn: dict[str, Figure] = {}
+    if np.sum(report["confusion_matrix"]):
+        drawn["confusion_matrix.png"] = _confusion_matrix(report)
     if curves["roc"]:
-        drawn.append(("roc.png", _roc(report)))
+        drawn["roc.png"] = _roc(report)
     if curves["pr"]:
-        drawn.append(("precision_recall.png", _precision_recall(report)))
+        drawn["precision_recall.png"] = _precision_recall(report)
     if curves["calibration"]:
-        drawn.append(("calibration.png", _calibration(report, predictions)))
-    paths = [_save(figure, folder / name) for name, figure in drawn]
+        drawn["calibration.png"] = _calibration(report, predictions)
+    paths = [_save(figure, folder / name) for name, figure in drawn.items()]
     return paths + (draw_curves(history, folder) if history else [])
 
 
 def draw_curves(history: Sequence[dict], folder: str | Path, best_epoch: int | None = None) -> list[Path]:
-    """Draw ``accuracy.png`` and ``loss.png``, training and validation by epoch.
+    """Draw ``accuracy.png`` and ``loss.png``: training and validation by epoch.
 
     Args:
         history: one dict an epoch: ``epoch``, ``accuracy``, ``loss``, ``val_accuracy``, ``val_loss``.
@@ -73,70 +83,405 @@ def draw_curves(history: Sequence[dict], folder: str | Path, best_epoch: int | N
 
     Raises:
         MissingExtra: matplotlib or seaborn is not installed.
-        UsageError: no epoch, or a missing column.
+        UsageError: no epoch, a missing column, or a best epoch that is not among them.
     """
-    names = ("epoch", "accuracy", "loss", "val_accuracy", "val_loss")
-    if not history or any(name not in row for row in history for name in names):
-        raise UsageError(f"expected one row or more with {', '.join(names)}, received {list(history)[:1]}")
-    folder = _ready(folder)
+    if not history or any(name not in row for row in history for name in _HISTORY):
+        raise UsageError(f"expected one row or more with {', '.join(_HISTORY)}, received {list(history)[:1]}")
+    columns = {name: np.array([float(row[name]) for row in history]) for name in _HISTORY}
     if best_epoch is None:
-        best_epoch = int(max(history, key=lambda row: float(row["val_accuracy"]))["epoch"])
-    return [
-        _save(_epochs(history, name, best_epoch), folder / f"{name}.png") for name in ("accuracy", "loss")
-    ]  # fmt: skip
+        best_epoch = int(columns["epoch"][columns["val_accuracy"].argmax()])
+    if best_epoch not in columns["epoch"]:
+        raise UsageError(f"expected a best epoch of {columns['epoch'].astype(int).tolist()}, received {best_epoch}")
+    folder = _ready(folder)
+    return [_save(_epochs(columns, name, best_epoch), folder / f"{name}.png") for name in ("accuracy", "loss")]
 
 
 def render_table(report: dict) -> list[tuple[str, str, str]]:
-    """Rows of name, value and 95 % interval, for people.
+    """Rows of name, value and 95 % interval, for people; what has no value is "undefined"."""
+    return [(name, _number(estimate["value"]), _ends(estimate)) for name, estimate in _estimates(report)]
 
-    >>> estimate = {"value": 0.5, "low": 0.25, "high": None, "n": 4, "method": ""}
-    >>> _value(estimate), _value({**estimate, "value": None})
-    ('0.500', 'undefined')
+
+def render_comparison(comparison: dict) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Titled tables for people: all models side by side, then a table for each pair.
+
+    Args:
+        comparison: from :func:`pneumoscope.evaluate.compare`.
+
+    Returns:
+        (title, rows) each; the rows of one table have equal numbers of cells.
     """
-    return [(name, _value(estimate), _ends(estimate)) for name, estimate in _estimates(report)]
+    models = comparison["models"]
+    columns = [[_short(estimate) for _, estimate in _estimates(one)] for one in models]
+    rows = [
+        ("", *(f"{one['name']}@{one['threshold']:.3g}" for one in models)),
+        ("Split", *(one["split"] for one in models)),
+        ("Radiographs", *(f"{one['images']:,}" for one in models)),
+        *zip((name for name, _ in _estimates(models[0])), *columns, strict=True),
+    ]
+    tables = [("Value and 95 % interval of each model at its operating point", rows)]
+    for pair in comparison["pairs"]:
+        a, b = models[pair["a"]]["name"], models[pair["b"]]["name"]
+        title = f"a = {a}, b = {b}: {pair['images']:,} radiographs that both judged"
+        tables.append((title + (f", {pair['left_out']:,} left out" if pair["left_out"] else ""), _pair_rows(pair)))
+    return tables
 
 
 def report_html(report: dict, figures: Sequence[str | Path], path: str | Path) -> Path:
-    """Write one HTML page that needs no other file.
+    """Write an evaluation as one HTML page that needs no other file.
 
     Args:
         report: from :func:`pneumoscope.evaluate.read_report`.
         figures: PNG files, embedded in this order.
-        path: of the page.
+        path: of the page; its folder is created where missing.
 
     Returns:
         ``path``.
     """
     path = Path(path)
-    title = f"{report['model']['name']}: evaluation on {report['data']['split']}"
-    sections = [
-        f"<h1>{_text(title)}</h1>\n<p class='notice'>{_text(RESEARCH_USE_ONLY)}</p>",
-        "<section><h2>Estimates</h2>" + _metrics_table(report) + "</section>",
-        "<section><h2>Model and radiographs</h2>" + _facts_table(report) + "</section>",
-        "<section><h2>Figures</h2><div class='figures'>" + "".join(map(_embedded, map(Path, figures))) + "</div></section>",
-        _failed_table(report),
-        f"<footer>pneumoscope {_text(report['version'])}. {_text(RESEARCH_USE_ONLY)}</footer>",
+    title = _text(f"{report['model']['name']}: evaluation on {report['data']['split']}")
+    body = [
+        f"<h1>{title}</h1>",
+        f'<p class="notice">{RESEARCH_USE_ONLY}</p>',
+        "<h2>Estimates</h2>",
+        *_metrics_section(report),
+        "<h2>Model and radiographs</h2>",
+        _table([], _facts(report)),
+        *(
+            ["<h2>Figures</h2>", '<div class="figures">', *map(_embedded, map(Path, figures)), "</div>"]
+            if figures
+            else []
+        ),
+        *_failed_section(report),
+        f"<footer>Written by pneumoscope {_text(report['version'])}. {RESEARCH_USE_ONLY}</footer>",
     ]
-    page = (
-        "<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</body>\n</html>\n"
+    head = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page.encode())
+    write_whole(path, (head + "\n".join(body) + "\n</body>\n</html>\n").encode())
     return path
 
 
 def _ready(folder: str | Path) -> Path:
-    """The folder, made; with the drawing packages there."""
-    try:
-        import matplotlib
-        import seaborn  # noqa: F401 only to say now that it is missing
-    except ImportError as error:
-        raise MissingExtra("drawing figures", "report", error.name or "matplotlib") from None
-    del matplotlib
+    """The folder, made, once the packages that draw are known to be there."""
+    for name in ("matplotlib", "seaborn"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise MissingExtra("drawing figures", "report", error.name or name) from None
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _confusion_matrix(report: dict) -> "Figure":
+    import seaborn
+
+    figure, axes = _page("Confusion matrix", f"{_subject(report)}\noperating point {_threshold(report)}")
+    matrix = np.array(report["confusion_matrix"])  # (2, 2) int: labels x verdicts
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
+    names = np.array([["true negatives", "false positives"], ["false negatives", "true positives"]])
+    cells = [[f"{n:,}\n{100 * share:.1f} %\n{name}" for n, share, name in zip(*row, strict=True)]
+             for row in zip(matrix, shares, names, strict=True)]  # fmt: skip
+    seaborn.heatmap(
+        shares, ax=axes, annot=np.array(cells), fmt="", cmap="Blues", vmin=0, vmax=1, square=True, linewidths=2,
+        annot_kws={"size": 13, "linespacing": 1.5},
+        cbar_kws={"label": "share of the radiographs with this label", "shrink": 0.85},
+        xticklabels=[f"{label}\nn = {n:,}" for label, n in zip(LABELS, matrix.sum(axis=0), strict=True)],
+        yticklabels=[f"{label}\nn = {n:,}" for label, n in zip(LABELS, totals[:, 0], strict=True)],
+    )  # fmt: skip
+    axes.set(xlabel="Verdict of the model", ylabel="Label of the radiograph")
+    axes.tick_params(length=0)
+    axes.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def _roc(report: dict) -> "Figure":
+    figure, axes = _page("Receiver operating characteristic", _subject(report))
+    found = report["metrics"]
+    _draw_roc(axes, report)
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="chance: AUC 0.500")
+    axes.set(xlabel="1 − specificity (false positive rate)", ylabel="Sensitivity (true positive rate)", aspect="equal")
+    _unit(axes)
+    axes.legend(loc="lower right", fontsize=8.5, framealpha=0.95)
+    if found["roc_auc"]["value"] >= _ZOOM_FROM:
+        _enlarge_corner(axes, report)
+    return figure
+
+
+def _enlarge_corner(axes: "Axes", report: dict) -> None:
+    """The upper left corner once more, in the empty middle."""
+    from matplotlib.patches import Rectangle
+
+    side = 0.25
+    axes.add_patch(Rectangle((0, 1 - side), side, side, fill=False, edgecolor=_GREY, linewidth=0.8, linestyle=":"))
+    axes.add_patch(Rectangle((0.33, 0.29), 0.64, 0.55, facecolor="white", edgecolor="#E5E7EB", zorder=2))
+    inset = axes.inset_axes((0.42, 0.35, 0.52, 0.42))
+    _draw_roc(inset, report)
+    inset.set(xlim=(-0.004, side), ylim=(1 - side, 1.004))
+    inset.set_title("upper left corner, enlarged", fontsize=8.5, color=_GREY, loc="left")
+    _plain(inset)
+
+
+def _draw_roc(axes: "Axes", report: dict) -> None:
+    """The curve and the operating point with its intervals."""
+    curve, found = report["curves"]["roc"], report["metrics"]
+    sensitivity, specificity = found["sensitivity"], found["specificity"]
+    axes.plot(
+        curve["false_positive_rate"], curve["sensitivity"], color=_BLUE, linewidth=2,
+        label=_with_interval("AUC", found["roc_auc"]),
+    )  # fmt: skip
+    axes.errorbar(
+        1 - specificity["value"], sensitivity["value"],
+        xerr=[[specificity["high"] - specificity["value"]], [specificity["value"] - specificity["low"]]],
+        yerr=[[sensitivity["value"] - sensitivity["low"]], [sensitivity["high"] - sensitivity["value"]]],
+        color=_RED, fmt="o", markersize=6, capsize=3, linewidth=1.2, zorder=3,
+        label=f"operating point {_threshold(report)}:\n"
+        f"{_with_interval('sensitivity', sensitivity)}\n{_with_interval('specificity', specificity)}",
+    )  # fmt: skip
+
+
+def _precision_recall(report: dict) -> "Figure":
+    figure, axes = _page("Precision and recall of PNEUMONIA", _subject(report))
+    curve, found = report["curves"]["pr"], report["metrics"]
+    # steps-pre: each precision holds back to the recall before it, the area that average precision sums
+    axes.plot(
+        [0, *curve["recall"]], [curve["precision"][0], *curve["precision"]], color=_BLUE, linewidth=2,
+        drawstyle="steps-pre", label=_with_interval("average precision (PR AUC)", found["pr_auc"]),
+    )  # fmt: skip
+    at = found["classes"][PNEUMONIA]
+    if at["precision"]["value"] is not None:
+        axes.plot(
+            at["recall"]["value"], at["precision"]["value"], "o", color=_RED, markersize=7, zorder=3, clip_on=False,
+            label=f"operating point {_threshold(report)}:\n"
+            f"{_with_interval('precision', at['precision'])}\n{_with_interval('recall', at['recall'])}",
+        )  # fmt: skip
+    matrix = np.array(report["confusion_matrix"])
+    share = matrix[POSITIVE].sum() / matrix.sum()
+    axes.axhline(share, color=_GREY, linestyle="--", linewidth=1, label=f"chance: share of PNEUMONIA {share:.3f}")
+    axes.set(xlabel="Recall (sensitivity)", ylabel="Precision (positive predictive value)", aspect="equal")
+    _unit(axes)
+    axes.legend(loc="lower left", fontsize=8.5, framealpha=0.95)
+    return figure
+
+
+def _calibration(report: dict, predictions: Sequence[dict]) -> "Figure":
+    bins, found = report["curves"]["calibration"], report["metrics"]
+    errors = f"{_with_interval('calibration error', found['ece'])}, {_with_interval('Brier score', found['brier'])}"
+    subtitle = f"{_subject(report)}\n{errors}"
+    figure, (axes, below) = _page("Calibration", subtitle, height_ratios=(3.4, 1))
+    observed = np.array([row["observed"] for row in bins])
+    ends = np.array([[row["low"], row["high"]] for row in bins]).T  # (2, bins)
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="perfect calibration")
+    axes.errorbar(
+        [row["probability"] for row in bins], observed, yerr=np.abs(ends - observed), color=_BLUE, fmt="o-",
+        markersize=5, capsize=3, linewidth=1.2, label=f"{BINS} equal-width bins, with 95 % intervals",
+    )  # fmt: skip
+    axes.set(ylabel="Observed share of PNEUMONIA")
+    _unit(axes)
+    _legend_above(axes, columns=2)
+    edges = np.arange(BINS + 1) / BINS
+    for label, colour in zip(LABELS, (_BLUE, _RED), strict=True):
+        values = [row["probability"] for row in predictions if row["label"] == label and row["probability"] is not None]
+        below.hist(values, edges, histtype="stepfilled", alpha=0.35, color=colour, edgecolor=colour, label=label)
+    # Most radiographs lie at the two ends; the few between them would be flat lines on a linear axis.
+    below.set(xlabel="Probability of pneumonia", ylabel="Radiographs\n(log scale)", xlim=(-0.01, 1.01), yscale="log")
+    below.set_ylim(bottom=0.7)
+    below.legend(loc="upper center", fontsize=8.5, ncols=2, framealpha=0.95)
+    return figure
+
+
+def _epochs(columns: dict[str, np.ndarray], name: str, best_epoch: int) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
+    count = len(columns["epoch"])
+    figure, axes = _page(f"{name.capitalize()} by epoch", f"{count} training epoch{'s' if count > 1 else ''}")
+    axes.plot(columns["epoch"], columns[name], "o-", color=_BLUE, linewidth=2, markersize=5, label="training")
+    validation = columns[f"val_{name}"]
+    axes.plot(columns["epoch"], validation, "s-", color=_RED, linewidth=2, markersize=5, label="validation")
+    at = validation[columns["epoch"] == best_epoch][0]
+    label = f"weights kept: epoch {best_epoch}, validation {name} {at:.3f}"
+    axes.axvline(best_epoch, color=_GREY, linestyle=":", linewidth=1.5, label=label)
+    axes.set(xlabel="Epoch", ylabel={"accuracy": "Accuracy", "loss": "Loss (cross-entropy)"}[name])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if name == "loss":
+        axes.set_ylim(bottom=0)
+    _legend_above(axes, columns=3)
+    return figure
+
+
+def _page(title: str, subtitle: str, height_ratios: tuple[float, ...] = (1,)) -> tuple:
+    """A figure with heading and caption, and its axes; no pyplot, so that threads and notebooks share nothing."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    subtitle = "\n".join(part for line in subtitle.split("\n") for part in textwrap.wrap(line, _LINE))
+    lines = subtitle.count("\n")
+    figure.get_layout_engine().set(rect=(0.01, 0.045, 0.98, 0.845 - 0.03 * lines))
+    figure.text(0.02, 0.975, title, fontsize=14, fontweight="bold", color=_INK, va="top")
+    figure.text(0.02, 0.925, subtitle, fontsize=9.5, color=_GREY, va="top", linespacing=1.4)
+    figure.text(0.02, 0.015, RESEARCH_USE_ONLY, fontsize=8, color=_GREY, style="italic")
+    axes = figure.subplots(len(height_ratios), 1, sharex=True, height_ratios=height_ratios)
+    for each in np.ravel(axes):
+        _plain(each)
+    return figure, axes
+
+
+def _plain(axes: "Axes") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E5E7EB", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9, colors=_INK)
+
+
+def _legend_above(axes: "Axes", columns: int) -> None:
+    """Between heading and axes, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, fontsize=8.5, frameon=False)
+
+
+def _unit(axes: "Axes") -> None:
+    """Both axes from 0 to 1, with room for what lies on the edge."""
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+
+
+def _save(figure: "Figure", path: Path) -> Path:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=_DPI)
+    write_whole(path, content.getvalue())
+    return path
+
+
+def _subject(report: dict) -> str:
+    judged = report["judged"]
+    what = f"n = {judged['images']:,} radiographs of {judged['patients']:,} patients"
+    return f"{report['model']['name']} on {report['data']['split']}: {what}"
+
+
+def _threshold(report: dict) -> str:
+    return f"{report['model']['threshold']:.3g}"
+
+
+def _short(estimate: dict) -> str:
+    ends = _ends(estimate)
+    return _number(estimate["value"]) + (f" ({ends})" if ends else "")
+
+
+def _with_interval(name: str, estimate: dict) -> str:
+    ends = _ends(estimate)
+    return f"{name} {_number(estimate['value'])}" + (f" (95 % CI {ends})" if ends else "")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _ends(estimate: dict) -> str:
+    return "" if estimate["low"] is None else f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+
+
+def _estimates(report: dict) -> Iterator[tuple[str, dict]]:
+    """Each estimate under its name for people."""
+    found = report["metrics"]
+    yield "Accuracy", found["accuracy"]
+    yield "Sensitivity (recall of PNEUMONIA)", found["sensitivity"]
+    yield "Specificity (recall of NORMAL)", found["specificity"]
+    predictive = {PNEUMONIA: "positive predictive value", NORMAL: "negative predictive value"}
+    for label in reversed(LABELS):
+        yield f"Precision of {label} ({predictive[label]})", found["classes"][label]["precision"]
+    for label in reversed(LABELS):
+        yield f"F1 of {label}", found["classes"][label]["f1"]
+    yield "ROC AUC", found["roc_auc"]
+    yield "PR AUC (average precision)", found["pr_auc"]
+    yield "Brier score (0 is best)", found["brier"]
+    yield f"Calibration error (0 is best, {BINS} bins)", found["ece"]
+
+
+def _pair_rows(pair: dict) -> list[tuple[str, str]]:
+    if not pair["images"]:
+        return [("No radiograph in common", "not comparable")]
+    p = pair["mcnemar_p"]
+    return [
+        ("Verdicts that differ", f"{pair['disagreements']:,}"),
+        ("Right in a alone", f"{pair['only_a_correct']:,}"),
+        ("Right in b alone", f"{pair['only_b_correct']:,}"),
+        ("p of equal accuracy (McNemar, exact)", "< 0.001" if p < 0.001 else f"{p:.3f}"),
+        ("ROC AUC, a minus b", _short(pair["auc_difference"])),
+    ]
+
+
+def _metrics_section(report: dict) -> list[str]:
+    estimates = list(_estimates(report))
+    rows = [
+        (name, _number(one["value"]), _ends(one) or "–", f"{one['n']:,}", one["method"].split(",")[0])
+        for name, one in estimates
+    ]
+    methods = sorted({one["method"] for _, one in estimates})
+    note = f"At the operating point {_threshold(report)}. Intervals are 95 % intervals: {'; '.join(methods)}."
+    head = ["Estimate", "Value", "95 % interval", "Radiographs", "Interval by"]
+    return [_table(head, rows), f'<p class="note">{_text(note)}</p>']
+
+
+def _facts(report: dict) -> list[tuple[str, str]]:
+    model, data = report["model"], report["data"]
+    matrix = report["confusion_matrix"]
+    return [
+        ("Model", model["name"]),
+        ("Model file, SHA-256", model["sha256"]),
+        ("Operating point", f"PNEUMONIA from probability {_threshold(report)}"),
+        ("Data folder", data["root"]),
+        ("Split", data["split"]),
+        ("Split, fingerprint", data["split_fingerprint"] or "not recorded"),
+        ("Radiographs", f"{data['images']:,} ({', '.join(f'{n:,} {label}' for label, n in data['labels'].items())})"),
+        ("Patients", f"{data['patients']:,}"),
+        ("Confusion matrix", f"TN {matrix[0][0]:,}, FP {matrix[0][1]:,}, FN {matrix[1][0]:,}, TP {matrix[1][1]:,}"),
+        ("Marked uncertain", f"{report.get('uncertain', 0):,} (counted with their verdict)"),
+        ("Not judged", f"{len(report['failed']):,} (in no estimate)"),
+    ]
+
+
+def _failed_section(report: dict) -> list[str]:
+    rows = [(one["path"], one["status"], one["reason"]) for one in report["failed"]]
+    return ["<h2>Radiographs not judged</h2>", _table(["Path", "Status", "Reason"], rows)] if rows else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table whose first column names the row."""
+    top = "<thead><tr>" + "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head) + "</tr></thead>"
+    lines = (
+        f'<tr><th scope="row">{_text(name)}</th>' + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
+        for name, *cells in rows
+    )
+    return "<table>\n" + (top + "\n" if head else "") + "<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
+
+
+def _embedded(path: Path) -> str:
+    name = _text(FIGURES.get(path.name, path.stem))
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<figure><img src="data:image/png;base64,{data}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #111827; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .5rem; }
+h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
+.notice { background: #fef3c7; border-left: 4px solid #d97706; padding: .5rem .75rem; margin: 0; }
+.note, footer, figcaption { color: #4b5563; font-size: .875rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
+td { overflow-wrap: anywhere; }
+thead th { border-bottom: 2px solid #9ca3af; font-size: .875rem; }
+tbody th { font-weight: 500; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+figure { margin: 0; break-inside: avoid; }
+img { width: 100%; height: auto; border: 1px solid #e5e7eb; border-radius: 6px; }
+footer { margin-top: 2rem; border-top: 1px solid #e5e7eb; padding-top: .75rem; }
+"""

@@ -41,7 +41,7 @@ class Split:
     def fingerprint(self) -> str:
         """SHA-256 over all keys and their sides: equal splits have equal fingerprints on every machine."""
         lines = [f"train {key}" for key in self.train] + [f"val {key}" for key in self.val]
-        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+        return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
     def records(self, manifest: Manifest, side: str) -> tuple[Record, ...]:
         """The records of one side, in the split's order.
@@ -91,6 +91,41 @@ def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0,
     return Split(scheme, seed, fraction, tuple(sorted(train)), tuple(sorted(val)))
 
 
+def select_records(manifest: Manifest, name: str, training: dict) -> tuple[tuple[Record, ...], str | None]:
+    """The images to evaluate a model on.
+
+    Args:
+        manifest: labelled radiographs.
+        name: ``"val"``, the held-out images of the model's own training; ``"test"``, the official test
+            folder; ``"all"``, every image.
+        training: the model's ``training`` record, with its recipe and split fingerprint.
+
+    Returns:
+        The records, and the fingerprint of the split for ``"val"``.
+
+    Raises:
+        DatasetError: these are not the data the model was trained on, or there is no test folder.
+        UsageError: another name.
+    """
+    if name == "all":
+        return manifest.records, None
+    if name == "test":
+        records = manifest.select("test")
+        if not records:
+            raise DatasetError(f"expected images in a test folder under {manifest.root}, found none: check --data")
+        return records, None
+    if name != "val":
+        raise UsageError(f"expected the split val, test or all, received {name!r}")
+    recipe = training["recipe"]
+    split = make_split(manifest, recipe["split"], seed=recipe["split_seed"], fraction=recipe["validation_fraction"])
+    if split.fingerprint != training["split_fingerprint"]:
+        raise DatasetError(
+            f"expected the data this model was trained on (split {training['split_fingerprint'][:12]}), the images "
+            f"under {manifest.root} give split {split.fingerprint[:12]}: use --split all or test on other data"
+        )
+    return split.records(manifest, "val"), split.fingerprint
+
+
 def write_split(split: Split, path: str | Path) -> None:
     """Write a split, with its fingerprint, as JSON."""
     content = {"fingerprint": split.fingerprint, **asdict(split)}
@@ -110,7 +145,10 @@ def read_split(path: str | Path) -> Split:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"expected a split file at {path}, cannot read it: {error}") from None
     if split.fingerprint != recorded:
-        raise DatasetError(f"expected the split with fingerprint {recorded[:12]} in {path}, it was changed by hand")
+        raise DatasetError(
+            f"expected the split with fingerprint {str(recorded)[:12]} in {path}, it was changed by hand: "
+            "take the original, or make a new split"
+        )
     return split
 
 

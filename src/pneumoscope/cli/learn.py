@@ -104,7 +104,7 @@ def train(
         class_weights=class_weights,
         weights=weights,
     )
-    from pneumoscope.train import run_id
+    from pneumoscope.runs import run_id
     from pneumoscope.train import train as run_training
 
     say(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")
@@ -133,7 +133,7 @@ def export(
 
     It is measured on the run's held-out images, and the figures go into the file.
     """
-    from pneumoscope.train import open_finished
+    from pneumoscope.runs import open_finished
 
     finished = open_finished(run)
     _print_report(_release(finished, data))
@@ -216,11 +216,12 @@ def _release(run, data: Path) -> dict:
 def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
     from pneumoscope.datasets import read_dataset
     from pneumoscope.errors import MissingExtra
-    from pneumoscope.evaluate import evaluate_model, read_report, select_records
+    from pneumoscope.evaluate import evaluate_model, read_report
+    from pneumoscope.splits import select_records
 
     with progress_bar() as show:
         manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
-        records, fingerprint = select_records(predictor.bundle, manifest, split)
+        records, fingerprint = select_records(manifest, split, predictor.bundle.contract["training"])
         report = evaluate_model(predictor, manifest, records, split, out=folder, progress=show, fingerprint=fingerprint)
     history_file = predictor.bundle.path.parent / "history.csv"
     try:

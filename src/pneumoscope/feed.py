@@ -1,0 +1,89 @@
+"""What training reads: small images decoded once, features of a frozen part, batches in a seeded order."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from pneumoscope.cache import cache_key, cached_rows
+from pneumoscope.datasets import Manifest, Record
+from pneumoscope.images import read_radiograph
+from pneumoscope.models import keras
+from pneumoscope.preprocess import InputSpec, resize, to_input
+
+_FEATURE_BLOCK = 64  # images a forward pass of the frozen part, and between two saves of the cache
+
+
+def load_pixels(
+    manifest: Manifest, records: list[Record], spec: InputSpec, cache_folder: Path, show: Callable
+) -> np.ndarray:
+    """Decode and resize every image once; the small 8-bit images are kept on disk.
+
+    Returns:
+        (N, height, width) uint8.
+    """
+
+    def blocks(start: int) -> Iterator[np.ndarray]:
+        def one(record: Record) -> np.ndarray:
+            return resize(read_radiograph(manifest.path(record)), spec)
+
+        with ThreadPoolExecutor() as pool:
+            for first in show(range(start, len(records), 256), None, "decoding images"):
+                yield np.stack(list(pool.map(one, records[first : first + 256])))
+
+    # One cache serves every layout: rows and images differ after the resizing.
+    key = cache_key(spec.height, spec.width, spec.aspect, spec.resize, *(r.sha256 or r.path for r in records))
+    shape = (len(records), spec.height, spec.width)
+    return cached_rows(cache_folder / f"pixels-{key}.npy", shape, np.uint8, blocks)
+
+
+def frozen_features(
+    frozen: keras.Model, pixels: np.ndarray, records: list[Record], spec: InputSpec, cache_folder: Path, show: Callable
+) -> np.ndarray:
+    """One pass of the frozen part over all images; its output stands for the images from then on.
+
+    Returns:
+        (N, F) float32.
+    """
+
+    def blocks(start: int) -> Iterator[np.ndarray]:
+        for first in show(range(start, len(pixels), _FEATURE_BLOCK), None, "frozen features"):
+            yield frozen.predict_on_batch(to_input(pixels[first : first + _FEATURE_BLOCK], spec))
+
+    weights = cache_key(*(weight.numpy().tobytes() for weight in frozen.weights))
+    key = cache_key(weights, spec, *(record.sha256 or record.path for record in records))
+    shape = (len(pixels), frozen.output.shape[-1])
+    return np.asarray(cached_rows(cache_folder / f"features-{key}.npy", shape, np.float32, blocks))
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in an order that follows from seed and epoch alone, so that a resumed run repeats it.
+
+    Args:
+        inputs: (N, ...) as cached.
+        targets: (N, classes) float32, one-hot.
+        transform: cached batch -> model input.
+        batch_size: images a batch; the last one may be smaller.
+        seed: of the order; None keeps the given order.
+    """
+
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray, transform: Callable, batch_size: int, seed: int | None):
+        super().__init__()
+        self.inputs, self.targets, self.transform = inputs, targets, transform
+        self.batch_size, self.seed = batch_size, seed
+        self.start_epoch(0)
+
+    def __len__(self) -> int:
+        return -(-len(self.inputs) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
+        return self.transform(self.inputs[rows]), self.targets[rows]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the order of one epoch."""
+        count = len(self.inputs)
+        self.order = (
+            np.arange(count) if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(count)
+        )

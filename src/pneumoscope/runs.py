@@ -1,0 +1,143 @@
+"""runs/<id>/: what a training leaves on disk, so that it can be resumed, exported and repeated.
+
+A run folder holds ``config.json`` (resolved recipe, data, split fingerprint, versions), ``split.json``,
+``history.csv``, ``checkpoint.npz`` (the state after the last whole epoch), ``best.npz`` (the weights with the
+best validation accuracy), ``timing.json``, the model file and its evaluation.
+"""
+
+import csv
+import io
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pneumoscope.atomic import write_whole
+from pneumoscope.datasets import Manifest
+from pneumoscope.errors import RunError
+from pneumoscope.preprocess import INPUT_SPECS, InputSpec
+from pneumoscope.recipe import Recipe
+from pneumoscope.splits import Split, read_split, write_split
+
+#: What is watched to keep the best epoch; the first of equal epochs wins.
+MONITOR = "val_accuracy"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk.
+
+    Attributes:
+        folder: ``runs/<id>``.
+        recipe: resolved.
+        split: who trained and who validated.
+    """
+
+    folder: Path
+    recipe: Recipe
+    split: Split
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row an epoch, from ``history.csv``."""
+        with (self.folder / "history.csv").open(newline="") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+    @property
+    def spec(self) -> InputSpec:
+        """Input contract of the model trained."""
+        return INPUT_SPECS[self.recipe.model]
+
+
+def run_id(recipe: Recipe) -> str:
+    """Folder name of a recipe's run: equal recipes share it, so that ``--resume`` finds its run.
+
+    >>> from pneumoscope.recipe import read_recipe
+    >>> run_id(read_recipe("reference-lstm", seed=1))
+    'reference-lstm-patient-seed1'
+    """
+    return f"{recipe.name}-{recipe.split}-seed{recipe.seed}"
+
+
+def open_finished(folder: str | Path) -> Run:
+    """Read a run folder whose training reached its last epoch.
+
+    Raises:
+        RunError: not a run folder, or an unfinished one.
+    """
+    folder = Path(folder)
+    try:
+        recipe = Recipe(**json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"expected a run folder with config.json at {folder}: {error}") from None
+    run = Run(folder, recipe, read_split(folder / "split.json"))
+    done = len(run.history) if (folder / "history.csv").is_file() else 0
+    if done < recipe.epochs:
+        raise RunError(
+            f"expected a finished run at {folder}, it stands after epoch {done} of {recipe.epochs}: "
+            "run the same training with  --resume"
+        )
+    return run
+
+
+def open_run(run: Run, manifest: Manifest, resume: bool) -> None:
+    """Create the run folder, or check that it is the one to resume."""
+    config, begun = run.folder / "config.json", (run.folder / "checkpoint.npz").is_file()
+    wanted = {"recipe": run.recipe.to_dict(), "split_fingerprint": run.split.fingerprint}
+    if config.is_file() and (begun or resume):  # without an epoch done there is nothing to lose
+        if not resume:
+            raise RunError(f"expected a new run, {run.folder} exists: add  --resume  to go on, or another --seed")
+        found = json.loads(config.read_text(encoding="utf-8"))
+        for name in ("recipe", "split_fingerprint"):
+            if found.get(name) != wanted[name]:
+                raise RunError(
+                    f"expected to resume {run.folder} with the {name} it began with, "
+                    f"{_difference(found.get(name), wanted[name])}: "
+                    "give the same options and data, or another --runs folder"
+                )
+        return
+    if resume:
+        raise RunError(f"expected a run to resume at {run.folder}, found none: leave out --resume to begin it")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_split(run.split, run.folder / "split.json")
+    packages = ("pneumoscope", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
+    content = {
+        **wanted,
+        "input": run.spec.to_dict(),
+        "data": str(manifest.root),
+        "images": {"train": len(run.split.train), "val": len(run.split.val)},
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+    }
+    write_whole(config, json.dumps(content, indent=1).encode())
+
+
+def _difference(found: object, wanted: object) -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        names = [name for name in wanted if found.get(name) != wanted[name]]
+        return ", ".join(f"{name} was {found.get(name)!r} and is {wanted[name]!r}" for name in names)
+    return f"it was {str(found)[:12]} and is {str(wanted)[:12]}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def write_history(run: Run, history: list[dict]) -> None:
+    """Write ``history.csv``, one row an epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(run.folder / "history.csv", text.getvalue().encode())
+
+
+def add_timing(run: Run, session: dict) -> None:
+    """Add the seconds of one call of training to ``timing.json``."""
+    path = run.folder / "timing.json"
+    sessions = json.loads(path.read_text()) if path.is_file() else []
+    write_whole(path, json.dumps([*sessions, session], indent=1).encode())

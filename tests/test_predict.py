@@ -1,0 +1,120 @@
+"""Predictions: in order, the same whatever stands beside an image, and never stopped by a bad file."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pneumoscope import LABELS, load
+from pneumoscope.errors import BundleError, UsageError
+from pneumoscope.images import read_radiograph
+from pneumoscope.predict import NothingFound, expand
+from pneumoscope.samples import SAMPLES
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return load()
+
+
+def test_a_prediction_is_complete(predictor, samples):
+    prediction = predictor.predict(samples[0])
+    assert prediction.path == str(samples[0])
+    assert prediction.label in LABELS
+    assert 0 <= prediction.probability <= 1
+    assert prediction.model == "reference-mobilenet"
+    assert prediction.gradcam.shape[0] == 2
+    assert (prediction.gradcam >= 0).all()
+    assert list(prediction.to_dict()) == ["path", "label", "probability", "threshold", "model", "status", "reason"]
+
+
+@pytest.mark.parametrize("model", ["reference-mobilenet", "reference-lstm"])
+def test_most_bundled_radiographs_get_their_label(model, samples):
+    """Not a measurement (most were trained on): a swapped class order or a wrong input scale would fail it."""
+    predictions = list(load(model).predict_many(samples))
+    right = sum(p.label == path.parent.name for p, path in zip(predictions, samples, strict=True))
+    assert right >= 0.75 * len(samples)
+
+
+def test_path_bytes_and_array_agree(predictor, samples):
+    by_path = predictor.predict(samples[3])
+    assert predictor.predict(samples[3].read_bytes()).probability == by_path.probability
+    pixels = read_radiograph(samples[3]).pixels
+    assert predictor.predict(pixels).probability == by_path.probability
+    assert predictor.predict(np.dstack([pixels] * 3)).probability == pytest.approx(by_path.probability, abs=0.01)
+
+
+def test_neither_name_nor_order_nor_company_matters(predictor, samples, tmp_path):
+    alone = [predictor.predict(path).probability for path in samples]
+    together = [p.probability for p in predictor.predict_many(reversed(samples))]
+    np.testing.assert_allclose(together[::-1], alone, atol=1e-5)
+    renamed = tmp_path / "person1_bacteria_1.jpeg"
+    renamed.write_bytes(samples[0].read_bytes())
+    assert predictor.predict(renamed).probability == alone[0]
+
+
+def test_bad_files_keep_their_place(predictor, samples, tmp_path):
+    text = tmp_path / "text.jpeg"
+    text.write_text("not an image")
+    sources = [samples[0], text, np.zeros((100, 100), np.uint8), samples[1]]
+    predictions = list(predictor.predict_many(sources))
+    assert [p.status for p in predictions] == ["ok", "error", "rejected", "ok"]
+    assert predictions[1].path == str(text)
+    assert predictions[1].label is None
+    assert predictions[1].probability is None
+    assert "expected a JPEG or PNG" in predictions[1].reason
+    assert "blank" in predictions[2].reason
+
+
+def test_an_endless_source_is_read_only_as_far_as_needed(predictor, samples):
+    taken = itertools.count()
+    sources = (samples[next(taken) % len(samples)] for _ in itertools.count())
+    predictions = predictor.predict_many(sources)
+    for _ in range(20):
+        next(predictions)
+    predictions.close()
+    assert next(taken) < 120
+
+
+def test_the_threshold_moves_the_verdict_not_the_probability(samples):
+    low, high = load(threshold=0.0).predict(samples[0]), load(threshold=1.0).predict(samples[0])
+    assert low.probability == high.probability
+    assert (low.label, high.label) == ("PNEUMONIA", "NORMAL")
+    with pytest.raises(UsageError, match=r"from 0 to 1, received 1\.5"):
+        load(threshold=1.5)
+
+
+def test_the_band_around_the_threshold_is_uncertain(predictor, samples, monkeypatch):
+    probability = predictor.predict(samples[0]).probability
+    band = [probability - 1e-6, probability + 1e-6]
+    monkeypatch.setitem(predictor.bundle.contract, "uncertain", band)
+    prediction = predictor.predict(samples[0])
+    assert prediction.status == "uncertain"
+    assert prediction.label is not None
+    assert "errs most" in prediction.reason
+
+
+def test_expand_finds_files_in_order(samples, tmp_path):
+    assert sorted(expand([str(SAMPLES)])) == samples
+    assert list(expand([str(SAMPLES / "NORMAL" / "*.jpeg")])) == [p for p in samples if p.parent.name == "NORMAL"]
+    assert list(expand([str(samples[2]), "missing.png"])) == [samples[2], tmp_path.__class__("missing.png")]
+
+
+def test_expand_takes_a_file_whose_name_looks_like_a_glob(samples, tmp_path):
+    odd = tmp_path / "chest[1].jpeg"
+    odd.write_bytes(samples[0].read_bytes())
+    assert list(expand([str(odd)])) == [odd]
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [("folder", "found none"), ("glob", "found none")])
+def test_expand_says_what_matched_nothing(kind, sentence, tmp_path):
+    argument = str(tmp_path if kind == "folder" else tmp_path / "*.png")
+    (found,) = expand([argument])
+    assert isinstance(found, NothingFound)
+    assert found.path == argument
+    assert sentence in str(found)
+
+
+def test_an_unknown_model_names_the_known_ones():
+    with pytest.raises(BundleError, match=r"one of reference-lstm, reference-mobilenet, found no 'resnet'"):
+        load("resnet")
