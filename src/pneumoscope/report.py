@@ -324,7 +324,7 @@ def _page(title: str, subtitle: str, height_ratios: tuple[float, ...] = (1,)) ->
     lines = subtitle.count("\n")
     figure.get_layout_engine().set(rect=(0.01, 0.045, 0.98, 0.845 - 0.03 * lines))
     figure.text(0.02, 0.975, title, fontsize=14, fontweight="bold", color=_INK, va="top")
-    figure.text(0.02, 0.925, subtitle, fontsize=9.5, color=_GREY, va="top", linespacing=1.4)
+    figure.text(0.02, 0.925, subtitle, fontsize=9, color=_GREY, va="top", linespacing=1.4)
     figure.text(0.02, 0.015, RESEARCH_USE_ONLY, fontsize=8, color=_GREY, style="italic")
     axes = figure.subplots(len(height_ratios), 1, sharex=True, height_ratios=height_ratios)
     for each in np.ravel(axes):
