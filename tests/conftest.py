@@ -1,11 +1,15 @@
 """What the tests share: the bundled radiographs, images made on the spot, and the full data where it lies."""
 
 import os
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.samples import SAMPLES, sample_paths
 
 
@@ -78,3 +82,24 @@ def trained(request, tiny_recipe, samples_folder, tmp_path_factory):
     from pneumoscope.train import train
 
     return train(tiny_recipe(request.param), samples_folder, runs=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def real_manifest(real_data) -> Manifest:
+    """The Kermany images, decoded and hashed once a session."""
+    return read_dataset(real_data)
+
+
+@pytest.fixture
+def data_folder(tmp_path) -> Callable[..., Path]:
+    """Writes small pictures under the names given, a different one for each unless ``picture`` says which."""
+
+    def write(*names: str, picture: str | None = None) -> Path:
+        for name in names:
+            path = tmp_path / "data" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            coarse = np.random.default_rng(zlib.crc32((picture or name).encode())).integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(np.kron(coarse, np.ones((10, 10), np.uint8))).save(path)  # (80, 80) uint8
+        return tmp_path / "data"
+
+    return write

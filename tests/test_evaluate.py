@@ -207,6 +207,17 @@ def test_the_curves_are_thinned_and_keep_their_ends(manifest):
     assert area == pytest.approx(report["metrics"]["roc_auc"]["value"], abs=0.005)
 
 
+def test_a_curve_of_few_corners_is_kept_whole(manifest):
+    report = evaluate_model(given(probabilities(manifest.records)), manifest, manifest.records, "all", resamples=20)
+    roc = report["curves"]["roc"]
+    area = np.trapezoid(roc["sensitivity"], roc["false_positive_rate"])
+    assert area == pytest.approx(report["metrics"]["roc_auc"]["value"], abs=1e-5)
+    perfect = np.array([label_index(record.label) for record in manifest.records])
+    report = evaluate_model(given(perfect * 0.5 + 0.2), manifest, manifest.records, "all", resamples=20)
+    roc = report["curves"]["roc"]
+    assert list(zip(roc["false_positive_rate"], roc["sensitivity"], strict=True)) == [(0, 0), (0, 1), (1, 1)]
+
+
 # Reading what is not a report
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -291,7 +292,7 @@ def same_pictures(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     Returns:
         Index pairs (i, j), i < j.
     """
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    flat = thumbnails.reshape(len(thumbnails), math.prod(thumbnails.shape[1:])).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True) + 1e-9
     pairs = []

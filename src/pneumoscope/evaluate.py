@@ -234,15 +234,17 @@ def _columns(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _thinned(curve: tuple[np.ndarray, ...] | None, names: tuple[str, str, str]) -> dict[str, list] | None:
-    """At most 200 points of a curve, evenly spread along its length, both ends among them."""
+    """At most 200 points of a curve, both ends among them: its corners, or points evenly spread along it."""
     if curve is None:
         return None
     x, y, threshold = curve
-    length = np.append(0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
-    keep = np.arange(len(x))
-    if len(x) > _CURVE_POINTS:
-        keep = np.unique(np.searchsorted(length, np.linspace(0, length[-1], _CURVE_POINTS)).clip(max=len(x) - 1))
-        keep[-1] = len(x) - 1  # a flat end has several points of one length
+    dx, dy = np.diff(x), np.diff(y)
+    turns = np.abs(dx[:-1] * dy[1:] - dx[1:] * dy[:-1]) > 1e-12  # rounding of the shares stays far below
+    keep = np.flatnonzero(np.concatenate(([True], turns, [True]))) if len(x) > 2 else np.arange(len(x))
+    if len(keep) > _CURVE_POINTS:
+        length = np.append(0, np.cumsum(np.abs(np.diff(x[keep])) + np.abs(np.diff(y[keep]))))
+        at = np.searchsorted(length, np.linspace(0, length[-1], _CURVE_POINTS)).clip(max=len(keep) - 1)
+        keep = keep[np.unique(np.append(at[:-1], len(keep) - 1))]
     values = [[round(float(value), 6) for value in axis[keep]] for axis in (x, y)]
     # JSON knows no infinity, the threshold of the first ROC point.
     return dict(zip(names, [*values, [float(t) if np.isfinite(t) else None for t in threshold[keep]]], strict=True))

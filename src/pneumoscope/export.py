@@ -15,6 +15,7 @@ Localization", 2017, equations 1 and 2.
 
 import hashlib
 import json
+import logging
 import tempfile
 import warnings
 from pathlib import Path
@@ -186,6 +187,7 @@ def onnx_bytes(model: keras.Model) -> bytes:
         import tf2onnx  # noqa: F401  Keras needs it and would name it in a longer sentence
     except ImportError as error:
         raise MissingExtra("exporting", "train", error.name or "tf2onnx") from None
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it warns of each operator that it folds away
     exported = with_gradcam(model)
     exported(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports a model only once it was called
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

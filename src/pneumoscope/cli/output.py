@@ -100,14 +100,18 @@ def progress_bar(console=None):
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
+    progress = Progress(*columns, console=console, transient=True)
 
-        def show(items: Iterable, total: int | None = None, what: str = "") -> Iterator:
-            if total is None and hasattr(items, "__len__"):
-                total = len(items)
-            return progress.track(items, total=total, description=what)
+    def show(items: Iterable, total: int | None = None, what: str = "") -> Iterator:
+        progress.start()  # not before: a bar that waits would hide the one of a download
+        if total is None and hasattr(items, "__len__"):
+            total = len(items)
+        return progress.track(items, total=total, description=what)
 
+    try:
         yield show
+    finally:
+        progress.stop()
 
 
 def report_lines(title: str, rows: Iterable[tuple[str, ...]]) -> None:

@@ -1,0 +1,5 @@
+"""``python -m pneumoscope``."""
+
+from pneumoscope.cli import main
+
+main()

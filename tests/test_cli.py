@@ -1,0 +1,272 @@
+"""The command line as its users meet it: exit codes, sentences, tables, files."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from pneumoscope import cli
+from pneumoscope.samples import SAMPLES
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in this process: ``code, out, err = run("predict", path)``."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["pneumoscope", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def _objects(out):
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_help_and_version(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("predict", "explain", "demo", "train", "export", "evaluate", "compare", "data"):
+        assert command in out
+    assert run("--version")[1].startswith("pneumoscope 0.")
+
+
+def test_predict_prints_a_table(run, samples):
+    code, out, _ = run("predict", *samples[:2])
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["verdict", "probability", "status", "file"]
+    assert str(samples[0]) in lines[1]
+    assert "2 images" in lines[-1]
+    assert "not a medical device" in lines[-1]
+
+
+def test_predict_prints_json_lines(run, samples):
+    code, out, _ = run("predict", "--json", SAMPLES / "NORMAL")
+    rows = _objects(out)
+    assert code == 0
+    assert len(rows) == 8
+    assert set(rows[0]) == {"path", "label", "probability", "threshold", "model", "status", "reason"}
+    assert rows[0]["status"] in ("ok", "uncertain")
+
+
+def test_predict_takes_folders_globs_and_standard_input(run, samples):
+    names = "".join(f"{path}\n" for path in samples[:3])
+    assert len(_objects(run("predict", "--json", "-", stdin=names)[1])) == 3
+    assert len(_objects(run("predict", "--json", SAMPLES)[1])) == 24
+    assert len(_objects(run("predict", "--json", SAMPLES / "*" / "person1*.jpeg")[1])) == 5
+
+
+def test_predict_writes_csv_heatmaps_and_a_page(run, samples, tmp_path):
+    shutil.copy(samples[0], tmp_path / "same.jpeg")
+    (tmp_path / "b").mkdir()
+    shutil.copy(samples[9], tmp_path / "b" / "same.jpeg")
+    code, _, _ = run(
+        "predict", "same.jpeg", "b/same.jpeg", "missing.png",
+        "--csv", "out/r.csv", "--heatmaps", "h", "--html", "p/i.html",
+    )  # fmt: skip
+    assert code == 1
+    rows = list(csv.DictReader((tmp_path / "out" / "r.csv").open()))
+    assert [row["path"] for row in rows] == ["same.jpeg", "b/same.jpeg", "missing.png"]
+    assert rows[2]["probability"] == ""
+    assert sorted(path.name for path in (tmp_path / "h").iterdir()) == ["same-2.png", "same.png"]
+    assert cv2.imread(str(tmp_path / "h" / "same.png")).shape[0] > 300
+    page = (tmp_path / "p" / "i.html").read_text()
+    assert 'src="../h/same-2.png"' in page
+    assert "found nothing under this name" in page
+    assert "not a medical device" in page
+
+
+def test_a_hundred_good_and_five_bad(run, samples, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(100):
+        shutil.copy(samples[number % len(samples)], folder / f"good{number:03}.jpeg")
+    whole = samples[0].read_bytes()
+    (folder / "bad0.jpeg").write_bytes(b"")
+    (folder / "bad1.jpeg").write_text("text")
+    (folder / "bad2.jpeg").write_bytes(whole[: len(whole) // 2])
+    cv2.imwrite(str(folder / "bad3.png"), np.zeros((1, 1), np.uint8))
+    (folder / "bad4.png").write_bytes(b"\x89PNG\r\n\x1a\n" + whole)
+    code, out, _ = run("predict", "--json", folder)
+    rows = _objects(out)
+    assert code == 1
+    assert sum(row["label"] is not None for row in rows) == 100
+    failed = [row for row in rows if row["label"] is None]
+    assert len(failed) == 5
+    assert all(row["reason"].startswith("expected ") and row["probability"] is None for row in failed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["predict"], 2, "Missing argument"),
+        (["predict", "x.png", "--threshold", "2"], 2, "not in the range"),
+        (["predict", "x.png", "--model", "no-such"], 1, "found no 'no-such'"),
+        (["predict", "x.png", "--html", "p.html"], 2, "expected --heatmaps DIR beside --html"),
+        (["predict", "--frobnicate"], 2, "No such option"),
+        (["explain", "x.png"], 2, "Missing option '--out'"),
+        (["explain", "x.png", "--out", "x.gif"], 2, "expected --out ending in .png or .jpg"),
+        (["explain", "x.png", "y.png", "--out", "o.png"], 2, "expected a folder for --out with 2 images"),
+        (["train", "--data", "x"], 2, "expected either --model or --recipe"),
+        (["train", "--data", "x", "--model", "resnet"], 2, "found no recipe 'reference-resnet'"),
+        (["train", "--data", "x", "--model", "lstm", "--class-weights", "odd"], 2, "the recipe's class_weights"),
+        (["evaluate", "--data", "x"], 1, "expected a folder or a CSV"),
+        (["evaluate", "--data", str(SAMPLES)], 1, "expected the data this model was trained on"),
+        (["evaluate", "--data", str(SAMPLES), "--split", "test"], 1, "expected images in a test folder"),
+        (["evaluate", "--data", str(SAMPLES), "--split", "odd"], 2, "expected the split val, test or all"),
+        (["compare", "one"], 2, "expected two or more models"),
+        (["compare", "one", "two"], 1, "expected an evaluation report"),
+        (["export", "nowhere", "--data", "x"], 1, "expected a run folder"),
+        (["data", "split", "--data", "nowhere"], 1, "expected a folder or a CSV"),
+        (["data", "fetch", "--from", "nowhere.zip", "--out", "o"], 1, "expected"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_sentence_and_an_exit_code(run, arguments, code, sentence):
+    received, out, err = run(*arguments)
+    assert received == code
+    assert sentence in err
+    assert "Traceback" not in out + err
+
+
+def test_a_folder_without_images_is_an_error_in_its_place(run, tmp_path, samples):
+    (tmp_path / "empty").mkdir()
+    code, out, _ = run("predict", "--json", tmp_path / "empty", samples[0])
+    empty, good = _objects(out)
+    assert code == 1
+    assert "found none" in empty["reason"]
+    assert empty["path"].endswith("empty")
+    assert good["label"] is not None
+
+
+def test_a_name_that_is_not_utf8_is_reported_whole(run, samples, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/chest-\xff.jpeg"
+    try:
+        with open(odd, "wb") as file:
+            file.write(samples[0].read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    code, out, _ = run("predict", "--json", os.fsdecode(odd), "--csv", "r.csv", "--heatmaps", "h", "--html", "p.html")
+    assert code == 0
+    assert os.fsencode(_objects(out)[0]["path"]) == odd
+    assert odd in (tmp_path / "r.csv").read_bytes()
+    assert run("predict", os.fsdecode(odd))[0] == 0
+
+
+def test_explain_one_and_many(run, samples, tmp_path):
+    code, _, err = run("explain", samples[0], "--out", "overlay.png")
+    assert code == 0
+    assert "Grad-CAM for NORMAL" in err
+    assert cv2.imread(str(tmp_path / "overlay.png")) is not None
+    code, _, err = run("explain", samples[0], samples[9], "missing.png", "--out", "many", "--class", "PNEUMONIA")
+    assert code == 1
+    assert len(list((tmp_path / "many").glob("*.png"))) == 2
+    assert "missing.png: expected an image file" in err
+
+
+def test_explain_says_that_an_lstm_has_no_feature_map(run, samples):
+    code, _, err = run("explain", samples[9], "--out", "o.png", "--model", "reference-lstm")
+    assert code == 0
+    assert "occlusion sensitivity for" in err
+
+
+def test_demo_writes_a_page_with_every_overlay(run, tmp_path):
+    code, out, _ = run("demo", "--out", "shown")
+    assert code == 0
+    assert "24 images" in out
+    page = (tmp_path / "shown" / "index.html").read_text()
+    overlays = sorted((tmp_path / "shown" / "heatmaps").glob("*.png"))
+    assert len(overlays) == 24
+    assert all(f'src="heatmaps/{path.name}"' in page for path in overlays)
+    assert "http" not in page.replace("http-equiv", ""), "the page needs no network"
+
+
+def test_models_lists_what_ships(run):
+    out = run("models")[1]
+    assert "reference-mobilenet" in out
+    assert "reference-lstm" in out
+
+
+def test_evaluate_and_compare_on_ones_own_labels(run, tmp_path):
+    assert run("evaluate", "--data", SAMPLES, "--split", "all", "--out", "a")[0] == 0
+    code, out, _ = run(
+        "evaluate", "--data", SAMPLES, "--split", "all", "--out", "b", "--model", "reference-lstm", "--json"
+    )
+    assert code == 0
+    report = json.loads(out)
+    assert report["images"] == 24
+    assert report == json.loads((tmp_path / "b" / "report.json").read_text())
+    for name in ("confusion_matrix", "roc", "precision_recall"):
+        assert cv2.imread(str(tmp_path / "a" / f"{name}.png")) is not None
+    code, out, _ = run("compare", "a", "b")
+    assert code == 0
+    assert "reference-mobilenet" in out
+    assert "reference-lstm" in out
+    code, out, _ = run(
+        "compare", "reference-mobilenet", "reference-lstm", "--data", SAMPLES, "--split", "all", "--json"
+    )
+    assert code == 0
+    assert len(json.loads(out)["models"]) == 2
+
+
+def test_data_fetch_split_and_train_from_a_zip(run, tmp_path, backbone_weights):
+    """A newcomer's path: a zip, a manifest, a split, a model, its evaluation on the held-out images."""
+    shutil.make_archive("kaggle", "zip", SAMPLES)
+    code, out, err = run("data", "fetch", "--from", "kaggle.zip", "--out", "data")
+    assert code == 1, "the archive holds Python and Markdown files too, refused by name"
+    assert "24 images" in out
+    assert "ATTRIBUTION.md" in err
+    code, out, _ = run("data", "split", "--data", "data", "--fraction", "0.25")
+    assert code == 0
+    assert "fingerprint" in out
+    assert (tmp_path / "data" / "split-patient-seed0.json").is_file()
+    options = ["--data", "data", "--model", "mobilenet", "--epochs", "1", "--weights", backbone_weights]
+    code, out, err = run("train", *options)
+    assert code == 0, err
+    assert "epoch 1/1" in err
+    assert "Sensitivity" in out
+    folder = tmp_path / "runs" / "reference-mobilenet-patient-seed0"
+    for name in ("model.onnx", "history.csv", "evaluation-val/accuracy.png", "evaluation-val/report.html"):
+        assert (folder / name).is_file()
+    code, _, err = run("train", *options)
+    assert code == 1
+    assert "exists: add  --resume" in err
+    assert run("train", *options, "--resume")[0] == 0
+    code, out, _ = run("evaluate", "--data", "data", "--model", folder)
+    assert code == 0
+    assert "(val)" in out
+    assert run("predict", SAMPLES / "NORMAL", "--model", folder / "model.onnx")[0] in (0, 1)
+
+
+def test_ctrl_c_keeps_what_was_written(samples, tmp_path):
+    """A real process on an endless list, interrupted after its third row."""
+    command = [sys.executable, "-m", "pneumoscope", "predict", "-", "--csv", str(tmp_path / "r.csv"), "--json"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdin.write("".join(f"{path}\n" for path in samples) * 40)
+    process.stdin.close()
+    for _ in range(3):
+        process.stdout.readline()
+    process.send_signal(2)
+    process.stdout.read()
+    assert process.wait(30) == 130
+    assert "interrupted; what was written so far is kept" in process.stderr.read()
+    process.stdout.close()
+    process.stderr.close()
+    assert len(list(csv.DictReader((tmp_path / "r.csv").open()))) >= 3
