@@ -22,7 +22,7 @@ main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax
   margin: auto; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; overflow: hidden; }
 article img { display: block; width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: #181818; }
-article div { padding: .7rem .9rem; } h2 { margin: 0; font-size: 1.05rem; overflow-wrap: anywhere; }
+article > div { padding: .7rem .9rem; } h2 { margin: 0; font-size: 1.05rem; overflow-wrap: anywhere; }
 .bar { position: relative; height: .5rem; margin: .5rem 0; background: var(--line); border-radius: .25rem; }
 .bar span { position: absolute; inset: 0 auto 0 0; border-radius: .25rem; background: currentColor; }
 .bar i { position: absolute; top: -.2rem; bottom: -.2rem; width: 2px; background: var(--ink); }
@@ -68,7 +68,7 @@ def _card(prediction: Prediction, overlay: Path | None, folder: Path) -> str:
         title += " (uncertain)"
     picture = ""
     if overlay:
-        link = html.escape(quote(Path(os.path.relpath(overlay, folder)).as_posix()))
+        link = html.escape(quote(os.fsencode(Path(os.path.relpath(overlay, folder)).as_posix())))
         picture = f'<a href="{link}"><img loading="lazy" src="{link}" alt="Heatmap of {file_name}: {title}"></a>'
     bar = ""
     if prediction.probability is not None:

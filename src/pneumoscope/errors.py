@@ -10,8 +10,9 @@
     │   ├── ImageTooLarge        1     413    refused from its header, before decoding
     │   └── RefusedImage         1     422    readable, but not something to judge
     ├── DatasetError             1     422    folder, manifest, archive or split
-    ├── BundleError              1     500    a model file that breaks its contract
-    └── RunError                 1     409    a training run that cannot start or go on
+    ├── BundleError              2     500    a model file that breaks its contract
+    ├── RunError                 1     409    a training run that cannot start or go on
+    └── Interrupted            130     503    stopped by the user
 
 A message says what was expected, what was received, and what to do, in one sentence.
 """
@@ -69,10 +70,19 @@ class DatasetError(PneumoscopeError):
 
 
 class BundleError(PneumoscopeError):
-    """A model file that is missing, foreign, altered or of an unknown version."""
+    """A model file that is missing, foreign, altered or of an unknown version: nothing can be judged."""
+
+    exit_code = 2
 
 
 class RunError(PneumoscopeError):
     """A training run that cannot start, or cannot be resumed as asked."""
 
     http_status = 409
+
+
+class Interrupted(PneumoscopeError):
+    """Stopped by the user (Ctrl-C); the exit code is the shell's, 128 + SIGINT."""
+
+    exit_code = 130
+    http_status = 503

@@ -41,9 +41,9 @@ def release(run: Run, data: str | Path, progress: object = None) -> dict:
     )
     _check_accuracy(run, report, path)
     _, predictions = read_report(out)
-    judged = [row for row in predictions if row["probability"] not in (None, "")]
+    judged = [row for row in predictions if row["probability"] is not None]
     labels = np.array([label_index(row["label"]) for row in judged])
-    seal(path, report["metrics"], labels, np.array([float(row["probability"]) for row in judged]))
+    seal(path, report["metrics"], labels, np.array([row["probability"] for row in judged]))
     return report
 
 

@@ -41,8 +41,7 @@ class Run:
     @property
     def history(self) -> list[dict[str, float]]:
         """One row an epoch, from ``history.csv``."""
-        with (self.folder / "history.csv").open(newline="") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return read_history(self.folder) or []
 
     @property
     def spec(self) -> InputSpec:
@@ -72,7 +71,7 @@ def open_finished(folder: str | Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"expected a run folder with config.json at {folder}: {error}") from None
     run = Run(folder, recipe, read_split(folder / "split.json"))
-    done = len(run.history) if (folder / "history.csv").is_file() else 0
+    done = len(run.history)
     if done < recipe.epochs:
         raise RunError(
             f"expected a finished run at {folder}, it stands after epoch {done} of {recipe.epochs}: "
@@ -125,6 +124,15 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def read_history(folder: Path) -> list[dict[str, float]] | None:
+    """``history.csv`` of a run folder; None where there is none."""
+    path = folder / "history.csv"
+    if not path.is_file():
+        return None
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
 def write_history(run: Run, history: list[dict]) -> None:

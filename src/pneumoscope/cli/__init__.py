@@ -6,11 +6,24 @@ Heavy modules are imported inside the commands, so that ``--help`` and ``--versi
 import sys
 
 import typer
+import typer.core
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
-from pneumoscope.errors import PneumoscopeError
+from pneumoscope.errors import Interrupted, PneumoscopeError
+
+
+class _Commands(typer.core.TyperGroup):
+    """Ctrl-C becomes one of our errors, before Typer turns it into a silent exit."""
+
+    def invoke(self, context: typer.Context) -> object:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; what was written so far is kept") from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     help=f"Detect pneumonia in chest radiographs, and see where the model looked. {RESEARCH_USE_ONLY}",
     no_args_is_help=True,
     add_completion=False,
@@ -32,9 +45,6 @@ def main() -> None:
     except PneumoscopeError as error:
         print(f"pneumoscope: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("pneumoscope: interrupted; what was written so far is kept", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader (head, less) has had enough
         sys.stderr.close()
         sys.exit(1)

@@ -200,50 +200,42 @@ def compare(
 
 
 def _release(run, data: Path) -> dict:
-    from pneumoscope.errors import MissingExtra
     from pneumoscope.evaluate import read_report
     from pneumoscope.release import release
 
     with progress_bar() as show:
         report = release(run, data, show)
-    try:
-        _draw(report, read_report(run.folder / "evaluation-val")[1], run.folder / "evaluation-val", run.history)
-    except MissingExtra as error:
-        say(f"no figures: {error}")
+    folder = run.folder / "evaluation-val"
+    _draw(report, read_report(folder)[1], folder, run.history)
     return report
 
 
 def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
     from pneumoscope.datasets import read_dataset
-    from pneumoscope.errors import MissingExtra
     from pneumoscope.evaluate import evaluate_model, read_report
+    from pneumoscope.runs import read_history
     from pneumoscope.splits import select_records
 
     with progress_bar() as show:
         manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
         records, fingerprint = select_records(manifest, split, predictor.bundle.contract["training"])
         report = evaluate_model(predictor, manifest, records, split, out=folder, progress=show, fingerprint=fingerprint)
-    history_file = predictor.bundle.path.parent / "history.csv"
-    try:
-        _draw(report, read_report(folder)[1], folder, _read_history(history_file))
-    except MissingExtra as error:
-        say(f"no figures: {error}")
+    history = read_history(predictor.bundle.path.parent)  # a model in its run folder
+    _draw(report, read_report(folder)[1], folder, history)
     return report
 
 
-def _read_history(path: Path) -> list[dict] | None:
-    if not path.is_file():
-        return None
-    import csv
-
-    with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
 def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | None) -> None:
+    """Figures and the page; the page alone where the drawing packages are missing."""
+    from pneumoscope.errors import MissingExtra
     from pneumoscope.report import draw_figures, report_html
 
-    report_html(report, draw_figures(report, predictions, folder, history=history), folder / "report.html")
+    try:
+        figures = draw_figures(report, predictions, folder, history=history)
+    except MissingExtra as error:
+        say(f"no figures: {error}")
+        figures = []
+    report_html(report, figures, folder / "report.html")
 
 
 def _print_report(report: dict) -> None:
