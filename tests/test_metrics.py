@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve as reference_calibration_curve
 
-from pneumoscope import metrics
+from pneumoscope import bootstrap, metrics
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA
 
 SIX_LABELS = np.array([0, 0, 0, 1, 1, 1])
@@ -396,7 +396,7 @@ def test_the_order_of_the_radiographs_changes_nothing():
 def test_the_blocks_of_resamples_leave_no_seam(monkeypatch):
     labels, probability, patients = draw(11)
     result = metrics.evaluate(labels, probability, 0.5, patients, resamples=100)
-    monkeypatch.setattr(metrics, "_BLOCK", 7 * len(labels))
+    monkeypatch.setattr(bootstrap, "_BLOCK", 7 * len(labels))
     for name, one in estimates(metrics.evaluate(labels, probability, 0.5, patients, resamples=100)).items():
         for end in ("value", "low", "high"):
             assert one[end] == pytest.approx(estimates(result)[name][end], abs=1e-12), name

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pneumoscope import RESEARCH_USE_ONLY, report
+from pneumoscope import figures as drawing
 from pneumoscope.datasets import Manifest, Record
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.evaluate import compare, evaluate_model, read_report
@@ -67,7 +68,7 @@ def usual(tmp_path_factory) -> tuple[dict, list[dict]]:
 
 @pytest.fixture(scope="module")
 def figures(usual, tmp_path_factory) -> list[Path]:
-    return report.draw_figures(*usual, tmp_path_factory.mktemp("figures") / "deep", history=HISTORY)
+    return drawing.draw_figures(*usual, tmp_path_factory.mktemp("figures") / "deep", history=HISTORY)
 
 
 def texts(figure) -> str:
@@ -91,11 +92,11 @@ def test_all_figures_are_drawn(figures):
 
 
 def test_without_a_history_there_are_no_training_curves(usual, tmp_path):
-    assert [path.name for path in report.draw_figures(*usual, tmp_path)] == EVALUATION
+    assert [path.name for path in drawing.draw_figures(*usual, tmp_path)] == EVALUATION
 
 
 def test_drawing_twice_gives_equal_bytes(usual, figures, tmp_path):
-    for first, second in zip(figures, report.draw_figures(*usual, tmp_path, history=HISTORY), strict=True):
+    for first, second in zip(figures, drawing.draw_figures(*usual, tmp_path, history=HISTORY), strict=True):
         assert first.read_bytes() == second.read_bytes()
 
 
@@ -104,14 +105,14 @@ def test_drawing_leaves_matplotlib_as_it_was(usual, tmp_path):
     from matplotlib import pyplot
 
     before = dict(matplotlib.rcParams)
-    report.draw_figures(*usual, tmp_path, history=HISTORY)
+    drawing.draw_figures(*usual, tmp_path, history=HISTORY)
     assert dict(matplotlib.rcParams) == before
     assert pyplot.get_fignums() == []
 
 
 @pytest.mark.parametrize("draw", ["_confusion_matrix", "_roc", "_precision_recall"])
 def test_figures_say_what_they_show(usual, draw):
-    words = texts(getattr(report, draw)(usual[0]))
+    words = texts(getattr(drawing, draw)(usual[0]))
     assert "given <model> & co on test: n = 119 radiographs of 60 patients" in words
     assert RESEARCH_USE_ONLY in words
     assert "operating point 0.5" in words
@@ -120,14 +121,14 @@ def test_figures_say_what_they_show(usual, draw):
 def test_legends_hold_the_estimate_and_its_interval(usual):
     found = usual[0]["metrics"]
     auc, ap, ece = found["roc_auc"], found["pr_auc"], found["ece"]
-    assert f"AUC {auc['value']:.3f} (95 % CI {auc['low']:.3f} to {auc['high']:.3f})" in texts(report._roc(usual[0]))
-    words = texts(report._precision_recall(usual[0]))
+    assert f"AUC {auc['value']:.3f} (95 % CI {auc['low']:.3f} to {auc['high']:.3f})" in texts(drawing._roc(usual[0]))
+    words = texts(drawing._precision_recall(usual[0]))
     assert f"(PR AUC) {ap['value']:.3f} (95 % CI {ap['low']:.3f} to {ap['high']:.3f})" in words
-    assert f"calibration error {ece['value']:.3f} (95 % CI" in texts(report._calibration(*usual))
+    assert f"calibration error {ece['value']:.3f} (95 % CI" in texts(drawing._calibration(*usual))
 
 
 def test_the_confusion_matrix_shows_every_count(usual):
-    words = texts(report._confusion_matrix(usual[0]))
+    words = texts(drawing._confusion_matrix(usual[0]))
     (tn, fp), (fn, tp) = usual[0]["confusion_matrix"]
     for count, name in (
         (tn, "true negatives"),
@@ -142,26 +143,26 @@ def test_the_confusion_matrix_shows_every_count(usual):
 
 def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy(monkeypatch, tmp_path):
     seen = []
-    draw = report._epochs
-    monkeypatch.setattr(report, "_epochs", lambda columns, name, best: seen.append(best) or draw(columns, name, best))
-    report.draw_curves(HISTORY, tmp_path)
-    report.draw_curves([{name: str(value) for name, value in row.items()} for row in HISTORY], tmp_path, best_epoch=4)
+    draw = drawing._epochs
+    monkeypatch.setattr(drawing, "_epochs", lambda columns, name, best: seen.append(best) or draw(columns, name, best))
+    drawing.draw_curves(HISTORY, tmp_path)
+    drawing.draw_curves([{name: str(value) for name, value in row.items()} for row in HISTORY], tmp_path, best_epoch=4)
     assert seen == [2, 2, 4, 4]
 
 
 def test_one_epoch_is_a_curve(tmp_path):
-    assert [path.name for path in report.draw_curves(HISTORY[:1], tmp_path)] == TRAINING
+    assert [path.name for path in drawing.draw_curves(HISTORY[:1], tmp_path)] == TRAINING
 
 
 @pytest.mark.parametrize("history", [[], [{"epoch": 1, "accuracy": 0.5, "loss": 0.5}]])
 def test_a_history_without_validation_is_refused(history, tmp_path):
     with pytest.raises(UsageError, match="expected one row or more with epoch, accuracy, loss, val_accuracy, val_loss"):
-        report.draw_curves(history, tmp_path)
+        drawing.draw_curves(history, tmp_path)
 
 
 def test_a_best_epoch_must_be_one_of_them(tmp_path):
     with pytest.raises(UsageError, match=r"expected a best epoch of \[1, 2, 3, 4\], received 9"):
-        report.draw_curves(HISTORY, tmp_path, best_epoch=9)
+        drawing.draw_curves(HISTORY, tmp_path, best_epoch=9)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_a_best_epoch_must_be_one_of_them(tmp_path):
 )
 def test_what_is_undefined_is_left_out(labels, probability, names, tmp_path):
     found, predictions = evaluated(tmp_path, labels, probability)
-    paths = report.draw_figures(found, predictions, tmp_path)
+    paths = drawing.draw_figures(found, predictions, tmp_path)
     assert [path.name for path in paths] == names
     assert report.report_html(found, paths, tmp_path / "report.html").is_file()
     assert len(report.render_table(found)) == 11
@@ -184,7 +185,7 @@ def test_what_is_undefined_is_left_out(labels, probability, names, tmp_path):
 
 def test_a_long_model_name_stays_inside_the_figure(tmp_path):
     found, _ = evaluated(tmp_path, [0, 1, 0, 1], [0.1, 0.9, 0.6, 0.7], name="a-long-name-" * 8)
-    figure = report._roc(found)
+    figure = drawing._roc(found)
     figure.canvas.draw()
     for text in figure.texts:
         assert text.get_window_extent().x1 <= figure.bbox.x1
@@ -195,9 +196,9 @@ def test_a_missing_package_is_named_with_its_remedy(package, usual, tmp_path, mo
     monkeypatch.setitem(sys.modules, package, None)
     message = rf"drawing figures needs the package '{package}', .*pip install 'pneumoscope\[report\]'"
     with pytest.raises(MissingExtra, match=message):
-        report.draw_figures(*usual, tmp_path / "figures")
+        drawing.draw_figures(*usual, tmp_path / "figures")
     with pytest.raises(MissingExtra, match=message):
-        report.draw_curves(HISTORY, tmp_path / "figures")
+        drawing.draw_curves(HISTORY, tmp_path / "figures")
     assert not (tmp_path / "figures").exists()
     assert report.report_html(usual[0], [], tmp_path / "report.html").is_file()  # the page needs neither
 

@@ -19,7 +19,6 @@ _PUBLIC = {
     "Radiograph": "images",
     "read_radiograph": "images",
     "InputSpec": "preprocess",
-    "preprocess": "preprocess",
     "sample_paths": "samples",
     "PneumoscopeError": "errors",
     "LABELS": "labels",

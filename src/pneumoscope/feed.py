@@ -1,5 +1,6 @@
 """What training reads: small images decoded once, features of a frozen part, batches in a seeded order."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,13 +34,13 @@ def load_pixels(
                 yield np.stack(list(pool.map(one, records[first : first + 256])))
 
     # One cache serves every layout: rows and images differ after the resizing.
-    key = cache_key(spec.height, spec.width, spec.aspect, spec.resize, *(r.sha256 or r.path for r in records))
+    key = cache_key(spec.height, spec.width, spec.aspect, spec.resize, *(_identity(manifest, r) for r in records))
     shape = (len(records), spec.height, spec.width)
     return cached_rows(cache_folder / f"pixels-{key}.npy", shape, np.uint8, blocks)
 
 
 def frozen_features(
-    frozen: keras.Model, pixels: np.ndarray, records: list[Record], spec: InputSpec, cache_folder: Path, show: Callable
+    frozen: keras.Model, pixels: np.ndarray, spec: InputSpec, cache_folder: Path, show: Callable
 ) -> np.ndarray:
     """One pass of the frozen part over all images; its output stands for the images from then on.
 
@@ -51,10 +52,19 @@ def frozen_features(
         for first in show(range(start, len(pixels), _FEATURE_BLOCK), None, "frozen features"):
             yield frozen.predict_on_batch(to_input(pixels[first : first + _FEATURE_BLOCK], spec))
 
-    weights = cache_key(*(weight.numpy().tobytes() for weight in frozen.weights))
-    key = cache_key(weights, spec, *(record.sha256 or record.path for record in records))
+    weights = cache_key(*(hashlib.sha256(weight.numpy()).hexdigest() for weight in frozen.weights))
+    key = cache_key(weights, spec, hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest())
     shape = (len(pixels), frozen.output.shape[-1])
     return np.asarray(cached_rows(cache_folder / f"features-{key}.npy", shape, np.float32, blocks))
+
+
+def _identity(manifest: Manifest, record: Record) -> str:
+    """What tells one image file from another: its hash, or where and when it was written."""
+    if record.sha256:
+        return record.sha256
+    path = manifest.path(record)
+    status = path.stat()
+    return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
 
 
 class Batches(keras.utils.PyDataset):

@@ -11,20 +11,23 @@ percentile bootstrap over patients, because radiographs of one patient resemble 
 """
 
 import math
-from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from pneumoscope.bootstrap import (
+    BINS,
+    RESAMPLES,
+    areas,
+    bins_of,
+    bootstrap,
+    cells_of,
+    cumulative,
+    or_none,
+    statistics_by_patient,
+)
 from pneumoscope.labels import LABELS, POSITIVE, label_index
 
-CONFIDENCE = 0.95
-#: Equal-width bins of the calibration curve and error: 15, as Guo et al. (2017) and most later work.
-BINS = 15
-RESAMPLES = 2000  # percentile ends move by about 2 % of the interval's width from seed to seed
-
 _Z = 1.959963984540054  # the standard normal distribution holds 95 % within +-_Z
-_DEFINED = 0.95  # share of resamples that must give a value; a class needs about three patients for it
-_BLOCK = 1 << 20  # weights drawn at a time: 8 MB, whatever the number of resamples
 
 
 def validate(
@@ -67,7 +70,7 @@ def confusion_matrix(labels: np.ndarray, probability: np.ndarray, threshold: flo
     [[1, 1], [1, 1]]
     """
     labels, probability, threshold, _ = validate(labels, probability, threshold)
-    return np.bincount(_cells(labels, probability, threshold), minlength=4).reshape(2, 2)
+    return np.bincount(cells_of(labels, probability, threshold), minlength=4).reshape(2, 2)
 
 
 def accuracy(matrix: np.ndarray) -> float | None:
@@ -128,7 +131,7 @@ def roc_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, 
     labels, probability, *_ = validate(labels, probability)
     if len(set(labels.tolist())) < len(LABELS):
         return None
-    tp, fp, thresholds = _cumulative(labels, probability, np.ones((1, len(labels)), np.int64))
+    tp, fp, thresholds = cumulative(labels, probability, np.ones((1, len(labels)), np.int64))
     tp, fp = np.append(0, tp[0]), np.append(0, fp[0])
     return fp / fp[-1], tp / tp[-1], np.append(np.inf, thresholds)
 
@@ -147,7 +150,7 @@ def roc_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
     0.875
     """
     labels, probability, *_ = validate(labels, probability)
-    return _or_none(_areas(labels, probability, np.ones((1, len(labels)), np.int64))[0][0])
+    return or_none(areas(labels, probability, np.ones((1, len(labels)), np.int64))[0][0])
 
 
 def pr_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -161,7 +164,7 @@ def pr_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, n
     labels, probability, *_ = validate(labels, probability)
     if not labels.any():
         return None
-    tp, fp, thresholds = _cumulative(labels, probability, np.ones((1, len(labels)), np.int64))
+    tp, fp, thresholds = cumulative(labels, probability, np.ones((1, len(labels)), np.int64))
     return tp[0] / tp[0, -1], tp[0] / (tp[0] + fp[0]), thresholds
 
 
@@ -176,7 +179,7 @@ def pr_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
         0 to 1; None without pneumonia. A verdict by chance gets the share of pneumonia.
     """
     labels, probability, *_ = validate(labels, probability)
-    return _or_none(_areas(labels, probability, np.ones((1, len(labels)), np.int64))[1][0])
+    return or_none(areas(labels, probability, np.ones((1, len(labels)), np.int64))[1][0])
 
 
 def brier(labels: np.ndarray, probability: np.ndarray) -> float | None:
@@ -197,7 +200,7 @@ def expected_calibration_error(labels: np.ndarray, probability: np.ndarray) -> f
     Reference: Naeini, Cooper and Hauskrecht (2015), *AAAI*; Guo et al. (2017), *ICML*, for the 15 bins.
     """
     labels, probability, *_ = validate(labels, probability)
-    residuals = np.bincount(_bins(probability), labels - probability, minlength=BINS)
+    residuals = np.bincount(bins_of(probability), labels - probability, minlength=BINS)
     return _ratio(np.abs(residuals).sum(), len(labels))
 
 
@@ -209,7 +212,7 @@ def calibration_curve(labels: np.ndarray, probability: np.ndarray) -> list[dict]
         share's Wilson interval.
     """
     labels, probability, *_ = validate(labels, probability)
-    bins = _bins(probability)
+    bins = bins_of(probability)
     rows = []
     for index in np.unique(bins).tolist():
         inside = bins == index
@@ -277,8 +280,8 @@ def evaluate(
     """
     labels, probability, threshold, patient = validate(labels, probability, threshold, groups)
     matrix = confusion_matrix(labels, probability, threshold)
-    statistics = _statistics(labels, probability, threshold, patient)
-    found = _bootstrap(statistics, patient, seed, resamples)
+    statistics = statistics_by_patient(labels, probability, threshold, patient)
+    found = bootstrap(statistics, patient, seed, resamples)
     result = {
         "accuracy": _proportion(np.trace(matrix), matrix.sum()),
         "sensitivity": _proportion(matrix[POSITIVE, POSITIVE], matrix[POSITIVE].sum()),
@@ -355,150 +358,17 @@ def paired_auc_difference(
 
     def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
         each = weights[:, patient]
-        return {"difference": _areas(labels, prob_a, each)[0] - _areas(labels, prob_b, each)[0]}
+        return {"difference": areas(labels, prob_a, each)[0] - areas(labels, prob_b, each)[0]}
 
-    return _bootstrap(difference, patient, seed, resamples)["difference"]
+    return bootstrap(difference, patient, seed, resamples)["difference"]
 
 
 def _outside(probability: np.ndarray) -> float:
     return float(probability[~((probability >= 0) & (probability <= 1))][0])
 
 
-def _cells(labels: np.ndarray, probability: np.ndarray, threshold: float) -> np.ndarray:
-    """(N,) int: cell of the flattened confusion matrix."""
-    return 2 * labels + (probability >= threshold)
-
-
-def _bins(probability: np.ndarray) -> np.ndarray:
-    """(N,) int: 0 to 14."""
-    return np.digitize(probability, np.arange(1, BINS) / BINS)
-
-
 def _ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _cumulative(
-    labels: np.ndarray, probability: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True and false positives when each distinct probability, from the highest down, is the threshold.
-
-    Args:
-        weights: (R, N) int, how often each radiograph counts in each of R resamples.
-
-    Returns:
-        (R, K) int true positives, (R, K) int false positives, (K,) float thresholds.
-    """
-    order = np.argsort(-probability, kind="stable")
-    thresholds, firsts = np.unique(-probability[order], return_index=True)
-    lasts = np.append(firsts[1:], len(order))[: len(firsts)] - 1  # of each run of ties
-    ranked = weights[:, order]
-    tp = np.cumsum(ranked * labels[order], axis=1)[:, lasts]
-    return tp, np.cumsum(ranked, axis=1)[:, lasts] - tp, -thresholds
-
-
-def _areas(labels: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ROC AUC and average precision in each of R resamples; NaN where undefined.
-
-    Args:
-        weights: (R, N) int.
-
-    Returns:
-        (R,) float64, (R,) float64.
-    """
-    if not len(labels):
-        return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
-    tp, fp, _ = _cumulative(labels, probability, weights)
-    new_tp, new_fp = np.diff(tp, prepend=0), np.diff(fp, prepend=0)  # (R, K) in each run of ties
-    positives, negatives = tp[:, -1], fp[:, -1]
-    twice_u = (new_fp * (2 * tp - new_tp)).sum(axis=1)  # whole numbers: a tie is one half of a pair
-    steps = new_tp * (tp / np.maximum(tp + fp, 1))
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says undefined
-        return twice_u / (2 * positives * negatives), steps.sum(axis=1) / positives
-
-
-def _statistics(
-    labels: np.ndarray, probability: np.ndarray, threshold: float, patient: np.ndarray
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Function of (R, patients) int weights: every bootstrapped metric as (R,) float64, NaN where undefined.
-
-    All but the areas are sums over radiographs, so that sums by patient stand for them.
-    """
-    # Sums of floats depend on their order in the last bit; with this order they do not depend on the caller's.
-    order = np.lexsort((patient, labels, probability))
-    labels, probability, patient = labels[order], probability[order], patient[order]
-    count = int(patient.max(initial=-1)) + 1
-
-    def by_patient(column: np.ndarray, columns: int, values: np.ndarray | None = None) -> np.ndarray:
-        """(patients, columns): sum of values in each column."""
-        flat = np.bincount(patient * columns + column, values, minlength=count * columns)
-        return flat.reshape(count, columns).astype(np.float64)  # float: the product runs in BLAS
-
-    cells = by_patient(_cells(labels, probability, threshold), 4)
-    squares = by_patient(np.zeros_like(labels), 1, (probability - labels) ** 2)
-    residuals = by_patient(_bins(probability), BINS, labels - probability)
-
-    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        matrix = (weights @ cells).reshape(-1, 2, 2)
-        n = matrix.sum(axis=(1, 2))
-        areas = _areas(labels, probability, weights[:, patient])
-        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says undefined
-            result = {
-                "roc_auc": areas[0],
-                "pr_auc": areas[1],
-                "brier": (weights @ squares)[:, 0] / n,
-                "ece": np.abs(weights @ residuals).sum(axis=1) / n,
-            }
-            for index, label in enumerate(LABELS):
-                called_or_labelled = matrix[:, index].sum(axis=1) + matrix[:, :, index].sum(axis=1)
-                result[f"f1 {label}"] = 2 * matrix[:, index, index] / called_or_labelled
-        return result
-
-    return statistics
-
-
-def _bootstrap(
-    statistics: Callable[[np.ndarray], dict[str, np.ndarray]], patient: np.ndarray, seed: int, resamples: int
-) -> dict[str, dict]:
-    """Estimates from all patients, intervals from patients drawn with replacement."""
-    if resamples < 1:
-        raise ValueError(f"expected at least one resample, received {resamples}")
-    count = int(patient.max(initial=-1)) + 1
-    method = f"percentile bootstrap over patients, {resamples} resamples, seed {seed}"
-    values = statistics(np.ones((1, count), np.int64))
-    drawn = {name: [np.empty(0)] for name in values}
-    if count > 1:
-        for weights in _weights(count, len(patient), seed, resamples):
-            for name, column in statistics(weights).items():
-                drawn[name].append(column)
-    return {
-        name: _interval(float(value[0]), np.concatenate(drawn[name]), len(patient), method)
-        for name, value in values.items()
-    }
-
-
-def _weights(count: int, images: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """(R, count) int: how often each patient is drawn, in blocks of resamples."""
-    random = np.random.default_rng(seed)
-    block = max(1, _BLOCK // images)
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = random.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-
-
-def _interval(value: float, drawn: np.ndarray, n: int, method: str) -> dict:
-    defined = drawn[~np.isnan(drawn)]
-    low = high = None
-    if not np.isnan(value) and len(defined) and len(defined) >= _DEFINED * len(drawn):
-        tail = (1 - CONFIDENCE) / 2
-        low, high = (float(end) for end in np.quantile(defined, (tail, 1 - tail)))
-        low, high = min(low, value), max(high, value)
-    return {"value": _or_none(value), "low": low, "high": high, "n": n, "method": method}
 
 
 def _proportion(successes: int, n: int) -> dict:

@@ -72,7 +72,7 @@ def train(
     prepared = time.perf_counter()
     if parts:
         frozen, trained = parts
-        inputs = frozen_features(frozen, pixels, records, spec, cache_folder, show)  # (N, F) float32
+        inputs = frozen_features(frozen, pixels, spec, cache_folder, show)  # (N, F) float32
         transform = np.asarray
     featured = time.perf_counter()
 

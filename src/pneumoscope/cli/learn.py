@@ -228,7 +228,8 @@ def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
 def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | None) -> None:
     """Figures and the page; the page alone where the drawing packages are missing."""
     from pneumoscope.errors import MissingExtra
-    from pneumoscope.report import draw_figures, report_html
+    from pneumoscope.figures import draw_figures
+    from pneumoscope.report import report_html
 
     try:
         figures = draw_figures(report, predictions, folder, history=history)
