@@ -36,22 +36,29 @@ def main() -> None:
     began = time.monotonic()
     _finish([*command, "--runs", str(arguments.out / "whole")])
     took = time.monotonic() - began
+    seconds = [row["seconds"] for row in open_finished(next((arguments.out / "whole").glob("reference-*"))).history]
     killed = [*command, "--runs", str(arguments.out / "killed")]
-    for number in range(arguments.kills):
-        after = random.uniform(0.1, 0.9) * took
-        begun = bool(list((arguments.out / "killed").glob("*/checkpoint.npz")))
-        process = subprocess.Popen(killed + ["--resume"] * begun, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(after)
-            print(f"kill {number + 1}: not reached, the run had ended before {after:.1f} s")
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        print(f"kill {number + 1}: after {after:.1f} s, {_epochs_done(arguments.out / 'killed')} epochs done")
-    begun = bool(list((arguments.out / "killed").glob("*/checkpoint.npz")))
-    _finish(killed + ["--resume"] * begun)
+    for epochs in sorted(random.sample(range(len(seconds)), min(arguments.kills, len(seconds)))):
+        _kill_in_epoch(killed, arguments.out / "killed", epochs, random.uniform(0.1, 0.9) * seconds[epochs])
+    _finish(killed + _resume(arguments.out / "killed"))
     _compare(arguments.out, took)
+
+
+def _kill_in_epoch(command: list[str], runs: Path, epochs: int, delay: float) -> None:
+    """Let the training finish some epochs, wait a part of the next one, and kill it."""
+    process = subprocess.Popen(command + _resume(runs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    began = time.monotonic()
+    while process.poll() is None and _epochs_done(runs) < epochs:
+        time.sleep(0.01)
+    time.sleep(delay)
+    process.kill()
+    code = process.wait()
+    after = time.monotonic() - began
+    print(f"kill -9 after {after:.1f} s: {_epochs_done(runs)} epochs on disk, exit code {code}", flush=True)
+
+
+def _resume(runs: Path) -> list[str]:
+    return ["--resume"] if list(runs.glob("*/checkpoint.npz")) else []
 
 
 def _finish(command: list[str]) -> None:
