@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import onnx
 import pytest
 
@@ -69,6 +70,21 @@ def test_an_altered_network_is_refused(tmp_path):
         open_bundle(_altered(tmp_path, flip))
 
 
+def test_an_edited_contract_is_refused(tmp_path):
+    """The threshold changed in place, the network untouched."""
+    with pytest.raises(BundleError, match="it was altered: fetch it again"):
+        open_bundle(_altered(tmp_path, lambda data: data.replace(b'"threshold": 0.5', b'"threshold": 0.9')))
+
+
+def test_anything_behind_the_contract_is_refused(tmp_path):
+    """A protocol buffer is merged from its parts: an appended weight would replace the network's own."""
+    extra = onnx.ModelProto()
+    tensor = onnx.numpy_helper.from_array(np.zeros(1, np.float32), "extra")
+    extra.graph.initializer.append(tensor)
+    with pytest.raises(BundleError, match="it was altered: fetch it again"):
+        open_bundle(_altered(tmp_path, lambda data: data + extra.SerializeToString()))
+
+
 def test_a_truncated_file_is_refused(tmp_path):
     with pytest.raises(BundleError, match="expected an ONNX model"):
         open_bundle(_altered(tmp_path, lambda data: data[: len(data) // 2]))
@@ -88,6 +104,10 @@ def test_a_foreign_model_is_refused(tmp_path):
     [
         ({"schema": 99}, "expected contract version 1 .* received 99"),
         ({"threshold": "high"}, "expected threshold as float"),
+        ({"threshold": 7.0}, "expected a threshold from 0 to 1"),
+        ({"uncertain": []}, "expected two rising probabilities"),
+        ({"uncertain": [0.9, 0.1]}, "expected two rising probabilities"),
+        ({"training": {}}, "expected recipe and split_fingerprint"),
         ({"labels": list(reversed(LABELS))}, "expected the classes NORMAL, PNEUMONIA"),
         ({"outputs": ["probabilities", "gradcam"]}, "expected the outputs"),
     ],

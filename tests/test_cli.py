@@ -92,6 +92,74 @@ def test_predict_writes_csv_heatmaps_and_a_page(run, samples, tmp_path):
     assert "not a medical device" in page
 
 
+def test_an_image_is_never_overwritten(run, samples, tmp_path):
+    image = tmp_path / "chest.png"
+    cv2.imwrite(str(image), cv2.imread(str(samples[0])))
+    before = image.read_bytes()
+    for arguments in (
+        ["predict", "chest.png", "--csv", "chest.png"],
+        ["predict", "chest.png", "--heatmaps", "h", "--html", "chest.png"],
+        ["explain", "chest.png", "--out", "./chest.png"],
+    ):
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert "expected another output than the image" in err
+    assert run("predict", "chest.png", "--heatmaps", ".")[0] == 0
+    assert image.read_bytes() == before
+    assert (tmp_path / "chest-2.png").is_file()
+
+
+def test_a_second_call_does_not_judge_its_own_heatmaps(run, samples, tmp_path):
+    (tmp_path / "chest").mkdir()
+    shutil.copy(samples[0], tmp_path / "chest")
+    for _ in range(2):
+        code, out, _ = run("predict", "chest", "--heatmaps", "chest/heatmaps", "--json")
+        assert code == 0
+        assert len(_objects(out)) == 1
+
+
+def test_a_file_that_can_be_read_only_once_costs_its_picture_alone(run, samples, tmp_path, monkeypatch):
+    import pneumoscope.images
+
+    once = set()
+
+    def vanishing(path, read=pneumoscope.images.read_file):
+        if path in once and path.name == samples[0].name:
+            raise pneumoscope.images.UnreadableImage("expected an image file, found nothing under this name")
+        once.add(path)
+        return read(path)
+
+    monkeypatch.setattr(pneumoscope.images, "read_file", vanishing)
+    code, out, err = run("predict", samples[0], samples[1], "--heatmaps", "h", "--json")
+    assert code == 1
+    assert [row["label"] for row in _objects(out)] == ["NORMAL", "NORMAL"]
+    assert "can be read only once" in err
+    assert [path.stem for path in (tmp_path / "h").iterdir()] == [samples[1].stem]
+
+
+@pytest.mark.parametrize("option", ["--csv", "--html"])
+def test_an_output_that_cannot_be_written_is_a_sentence(run, samples, option):
+    code, _, err = run("predict", samples[0], "--heatmaps", "h", option, "/proc/nowhere/results")
+    assert code in (1, 2)
+    assert "expected" in err
+    assert "Traceback" not in err
+
+
+def test_a_full_disk_is_a_sentence(run, samples):
+    code, _, err = run("predict", samples[0], "--csv", "/dev/full")
+    assert code == 1
+    assert "No space left on device" in err
+
+
+def test_names_cannot_steer_the_terminal(run, samples, tmp_path):
+    odd = tmp_path / "a\x1b[31m\nb.jpeg"
+    odd.write_bytes(samples[0].read_bytes())
+    code, out, _ = run("predict", odd)
+    assert code == 0
+    assert "\x1b" not in out
+    assert len(out.splitlines()) == 3
+
+
 def test_a_hundred_good_and_five_bad(run, samples, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
@@ -119,6 +187,7 @@ def test_a_hundred_good_and_five_bad(run, samples, tmp_path):
         (["predict", "x.png", "--threshold", "2"], 2, "less than or equal to 1"),
         (["predict", "x.png", "--model", "no-such"], 2, "found no 'no-such'"),
         (["predict", "x.png", "--html", "p.html"], 2, "expected --heatmaps DIR beside --html"),
+        (["predict", "-"], 2, "expected file names on standard input"),
         (["predict", "--frobnicate"], 2, "No such option"),
         (["explain", "x.png"], 2, "Missing option '--out'"),
         (["explain", "x.png", "--out", "x.gif"], 2, "expected --out ending in .png or .jpg"),
@@ -235,7 +304,19 @@ def test_data_fetch_split_and_train_from_a_zip(run, tmp_path, backbone_weights):
     assert code == 0
     assert "fingerprint" in out
     assert (tmp_path / "data" / "split-patient-seed0.json").is_file()
-    options = ["--data", "data", "--model", "mobilenet", "--epochs", "1", "--weights", backbone_weights]
+    saved = "data/split-patient-seed0.json"
+    options = [
+        "--data",
+        "data",
+        "--model",
+        "mobilenet",
+        "--epochs",
+        "1",
+        "--weights",
+        backbone_weights,
+        "--split",
+        saved,
+    ]
     code, out, err = run("train", *options)
     assert code == 0, err
     assert "epoch 1/1" in err

@@ -182,7 +182,7 @@ def test_what_is_written_is_read_again(manifest, evaluated):
         assert row["verdict"] == LABELS[int(row["probability"] >= 0.5)]
         assert (row["label"], row["patient"]) == (record.label, record.group)
     with (evaluated / "predictions.csv").open(newline="") as file:
-        assert next(csv.reader(file)) == ["path", "label", "patient", "probability", "verdict", "status"]
+        assert next(csv.reader(file)) == ["path", "sha256", "label", "patient", "probability", "verdict", "status"]
 
 
 def test_the_curves_are_thinned_and_keep_their_ends(manifest):
@@ -261,7 +261,7 @@ def test_a_report_without_its_predictions_is_refused(evaluated):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("probability,verdict", "p,verdict", "expected the columns path, label, patient, probability"),
+        ("probability,verdict", "p,verdict", "expected the columns path, sha256, label, patient, probability"),
         (",NORMAL,", ",HEALTHY,", r"predictions\.csv line 2, received"),
         ("ok\n", "ok,more\n", r"predictions\.csv line \d+, received"),
         (",ok\n", "\n", r"predictions\.csv line \d+, received"),
@@ -335,9 +335,17 @@ def test_only_radiographs_that_both_judged_are_compared(manifest, tmp_path):
 def test_without_a_common_radiograph_nothing_is_compared(manifest, tmp_path):
     probability = probabilities(manifest.records)
     reports, predictions = two(manifest, tmp_path, probability, probability, None)
-    predictions[1] = [{**row, "path": f"elsewhere/{row['path']}"} for row in predictions[1]]
+    predictions[1] = [{**row, "sha256": row["sha256"][::-1]} for row in predictions[1]]  # names alone do not pair
     (pair,) = compare(reports, predictions)["pairs"]
     assert (pair["images"], pair["left_out"], pair["mcnemar_p"], pair["auc_difference"]) == (0, 48, None, None)
+
+
+def test_the_same_radiographs_elsewhere_are_paired(manifest, tmp_path):
+    probability = probabilities(manifest.records)
+    reports, predictions = two(manifest, tmp_path, probability, probability, None)
+    predictions[1] = [{**row, "path": f"/elsewhere/{row['path']}"} for row in predictions[1]]
+    (pair,) = compare(reports, predictions)["pairs"]
+    assert (pair["images"], pair["left_out"]) == (24, 0)
 
 
 def test_every_pair_of_three_is_compared(manifest, tmp_path):

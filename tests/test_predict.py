@@ -86,12 +86,18 @@ def test_the_threshold_moves_the_verdict_not_the_probability(samples):
 
 def test_the_band_around_the_threshold_is_uncertain(predictor, samples, monkeypatch):
     probability = predictor.predict(samples[0]).probability
-    band = [probability - 1e-6, probability + 1e-6]
-    monkeypatch.setitem(predictor.bundle.contract, "uncertain", band)
+    monkeypatch.setattr(predictor, "uncertain", (probability - 1e-6, probability + 1e-6))
     prediction = predictor.predict(samples[0])
     assert prediction.status == "uncertain"
     assert prediction.label is not None
-    assert "errs most" in prediction.reason
+    assert "too close to the operating point" in prediction.reason
+
+
+def test_the_band_moves_with_the_threshold(predictor):
+    low, high = predictor.bundle.uncertain
+    moved = load(threshold=0.4).uncertain
+    assert moved == pytest.approx((low - 0.1, high - 0.1))
+    assert load(threshold=1.0).uncertain[1] == 1.0
 
 
 def test_expand_finds_files_in_order(samples, tmp_path):

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pneumoscope.datasets import read_dataset
-from pneumoscope.errors import RunError
-from pneumoscope.runs import open_finished
+from pneumoscope.errors import DatasetError, RunError
+from pneumoscope.runs import locked, open_finished
 from pneumoscope.splits import read_split
 from pneumoscope.train import train
 
@@ -126,6 +127,31 @@ def test_resuming_with_other_options_is_refused(trained, tiny_recipe, samples_fo
     recipe = tiny_recipe(trained.recipe.model, epochs=5)
     with pytest.raises(RunError, match="epochs was 3 and is 5"):
         train(recipe, samples_folder, runs=trained.folder.parent, resume=True)
+
+
+def test_resuming_on_other_weights_is_refused(tiny_recipe, backbone_weights, samples_folder, tmp_path):
+    """The path is the same, the file is not."""
+    copied = tmp_path / "copied.weights.h5"
+    copied.write_bytes(backbone_weights.read_bytes())
+    recipe = replace(tiny_recipe("mobilenet", epochs=1), weights=str(copied))
+    train(recipe, samples_folder, runs=tmp_path)
+    copied.write_bytes(backbone_weights.read_bytes() + b"0")
+    with pytest.raises(RunError, match="with the weights_sha256 it began with"):
+        train(recipe, samples_folder, runs=tmp_path, resume=True)
+
+
+def test_two_trainings_of_one_run_do_not_mix(trained, tiny_recipe, samples_folder):
+    recipe = tiny_recipe(trained.recipe.model)
+    with locked(trained.folder), pytest.raises(RunError, match="expected to train alone"):
+        train(recipe, samples_folder, runs=trained.folder.parent, resume=True)
+
+
+def test_a_missing_image_is_named(tiny_recipe, samples, tmp_path):
+    table = tmp_path / "mine.csv"
+    rows = "".join(f"{path},{path.parent.name}\n" for path in samples)
+    table.write_text(f"path,label\n{rows}gone.jpeg,NORMAL\n")
+    with pytest.raises(DatasetError, match=r"expected the image .*gone\.jpeg of the manifest"):
+        train(tiny_recipe("mobilenet", epochs=1), table, runs=tmp_path)
 
 
 def test_nothing_to_resume_is_said(tiny_recipe, samples_folder, tmp_path):

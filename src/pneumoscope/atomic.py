@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, also through a kill or a power cut."""
+"""A file is written whole or not at all, also through a kill -9."""
 
 import io
 import os

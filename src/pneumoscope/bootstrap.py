@@ -150,4 +150,6 @@ def _interval(value: float, drawn: np.ndarray, n: int, method: str) -> dict:
         tail = (1 - CONFIDENCE) / 2
         low, high = (float(end) for end in np.quantile(defined, (tail, 1 - tail)))
         low, high = min(low, value), max(high, value)
+        if low == high == 1:  # a perfect score in every resample: the bootstrap cannot say how far it may fall
+            low = high = None
     return {"value": or_none(value), "low": low, "high": high, "n": n, "method": method}

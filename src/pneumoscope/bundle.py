@@ -1,8 +1,8 @@
 """One ONNX file is a model: the network and, in its metadata, the contract to use it by; load and verify.
 
 The contract is a JSON object under the metadata key ``pneumoscope``, written by :mod:`pneumoscope.export` at
-the end of the file, after the network. It names the network's length and SHA-256, so that a file whose
-network or contract was exchanged is refused.
+the end of the file, after the network. It holds the network's length and SHA-256 and its own, so that a file
+that was damaged or edited is refused.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ DEFAULT_MODEL = "reference-mobilenet"
 _REQUIRED = {
     "name": str, "architecture": str, "input": dict, "labels": list, "outputs": list, "threshold": float,
     "threshold_rule": str, "uncertain": list, "uncertain_rule": str, "calibration": dict, "training": dict,
-    "body_bytes": int, "body_sha256": str,
+    "body_bytes": int, "body_sha256": str, "contract_sha256": str,
 }  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def open_bundle(model: str | Path = DEFAULT_MODEL) -> Bundle:
         first_line = str(error).strip().splitlines()[0]
         raise BundleError(f"expected an ONNX model at {path}, ONNX Runtime says {first_line}") from None
     contract = _contract(session, path)
-    _verify_body(contract, data, path)
+    _verify_bytes(contract, data, path)
     bundle = Bundle(path, hashlib.sha256(data).hexdigest(), contract, InputSpec.from_dict(contract["input"]), session)
     _verify_graph(bundle)
     return bundle
@@ -161,15 +161,57 @@ def _contract(session: object, path: Path) -> dict:
                 f"expected {name} as {kind.__name__} in the contract of {path}, received {contract.get(name)!r}: "
                 "export the model again"
             )
+    band = contract["uncertain"]
+    if len(band) != 2 or not all(isinstance(end, float) for end in band) or not 0 <= band[0] <= band[1] <= 1:
+        raise BundleError(f"expected two rising probabilities as uncertain in the contract of {path}, received {band}")
+    if not 0 <= contract["threshold"] <= 1:
+        raise BundleError(f"expected a threshold from 0 to 1 in {path}, received {contract['threshold']}")
+    if not isinstance(contract["training"].get("recipe"), dict) or "split_fingerprint" not in contract["training"]:
+        raise BundleError(f"expected recipe and split_fingerprint under training in the contract of {path}")
     if tuple(contract["labels"]) != LABELS:
         raise BundleError(f"expected the classes {', '.join(LABELS)} in {path}, received {contract['labels']}")
     return contract
 
 
-def _verify_body(contract: dict, data: bytes, path: Path) -> None:
+def _verify_bytes(contract: dict, data: bytes, path: Path) -> None:
+    """The file is the network of the contract, then the contract, and nothing else.
+
+    This finds damage and edits; it does not prove who made the file.
+    """
     body = memoryview(data)[: contract["body_bytes"]]
-    if hashlib.sha256(body).hexdigest() != contract["body_sha256"]:
-        raise BundleError(f"expected the network that the contract of {path} describes, it was altered: fetch it again")
+    if (
+        hashlib.sha256(body).hexdigest() != contract["body_sha256"]
+        or contract_sha256(contract) != contract["contract_sha256"]
+        or data[contract["body_bytes"] :] != metadata_bytes(contract)
+    ):
+        raise BundleError(
+            f"expected the network and the contract that {path} was written with, it was altered: fetch it again"
+        )
+
+
+def contract_sha256(contract: dict) -> str:
+    """Hash of a contract without its own hash."""
+    bare = {name: value for name, value in contract.items() if name != "contract_sha256"}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
+
+
+def metadata_bytes(contract: dict) -> bytes:
+    """A contract as ONNX metadata; appended to a serialised model, it becomes part of it.
+
+    ONNX is a protocol buffer: the entry is field 14 of the model, its key field 1, its value field 2.
+    """
+    key, value = METADATA_KEY.encode(), json.dumps(contract, sort_keys=True).encode()
+    entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(value)) + value
+    return b"\x72" + _varint(len(entry)) + entry
+
+
+def _varint(number: int) -> bytes:
+    """Base-128 number of the protocol buffer encoding, low groups first."""
+    groups = b""
+    while number > 127:
+        groups += bytes([number & 127 | 128])
+        number >>= 7
+    return groups + bytes([number])
 
 
 def _verify_graph(bundle: Bundle) -> None:

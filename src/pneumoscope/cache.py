@@ -64,6 +64,7 @@ def _open(path: Path, mode: str, shape: tuple, dtype: np.dtype) -> np.memmap | N
 def _fill(partial: Path, done: Path, shape: tuple, dtype: np.dtype, rows_from: Callable) -> None:
     array, start = _open(partial, "r+", shape, dtype), 0
     if array is None:
+        done.unlink(missing_ok=True)  # it spoke of another file
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
     elif done.is_file() and (text := done.read_text()).isdecimal() and int(text) <= shape[0]:
         start = int(text)

@@ -105,16 +105,19 @@ class Manifest:
         return counts
 
 
-def read_dataset(source: str | Path, progress: Callable | None = None) -> Manifest:
+def read_dataset(source: "str | Path | Manifest", progress: Callable | None = None) -> Manifest:
     """Manifest of a folder (its ``manifest.csv`` if it has one, else its images) or of a CSV file.
 
     Args:
-        source: a folder ``[split/]LABEL/image``, or a CSV with at least the columns ``path`` and ``label``.
+        source: a folder ``[split/]LABEL/image``, a CSV with at least the columns ``path`` and ``label``, or a
+            manifest, which is given back.
         progress: wraps the iteration over files, to show how far it is.
 
     Raises:
         DatasetError: nothing there, unknown labels or columns, or files that cannot be decoded.
     """
+    if isinstance(source, Manifest):
+        return source
     source = Path(source)
     if source.is_dir() and not (source / MANIFEST_NAME).is_file():
         manifest, refused = scan_folder(source, progress=progress)

@@ -28,7 +28,7 @@ PREDICTIONS_NAME = "predictions.csv"
 #: Version of the keys of ``report.json``.
 SCHEMA = 1
 
-_COLUMNS = ("path", "label", "patient", "probability", "verdict", "status")
+_COLUMNS = ("path", "sha256", "label", "patient", "probability", "verdict", "status")
 _CURVE_POINTS = 200  # enough for a figure; the areas come from all points
 _REQUIRED = {
     "version": str, "model": dict, "data": dict, "images": int, "judged": dict, "metrics": dict, "curves": dict,
@@ -96,7 +96,7 @@ def evaluate_model(
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / PREDICTIONS_NAME, _csv(rows))
-        text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(report, indent=1, allow_nan=False) + "\n"
         write_whole(out / REPORT_NAME, text.encode())
     return report
 
@@ -164,7 +164,7 @@ def compare(reports: Sequence[dict], predictions: Sequence[Sequence[dict]]) -> d
         {**report["model"], "split": report["data"]["split"], "images": report["images"], "metrics": report["metrics"]}
         for report in reports
     ]
-    judged = [{row["path"]: row for row in rows if row["probability"] is not None} for rows in predictions]
+    judged = [{_picture(row): row for row in rows if row["probability"] is not None} for rows in predictions]
     pairs = [{"a": a, "b": b, **_compare_two(judged[a], judged[b])} for a, b in combinations(range(len(reports)), 2)]
     return {"version": __version__, "notice": RESEARCH_USE_ONLY, "models": models, "pairs": pairs}
 
@@ -182,6 +182,7 @@ def _row(record: Record, prediction: Prediction, threshold: float) -> dict:
     probability = prediction.probability
     return {
         "path": record.path,
+        "sha256": record.sha256,
         "label": record.label,
         "patient": _patient(record),
         "probability": probability,
@@ -205,7 +206,7 @@ def _describe(records: list[Record], manifest: Manifest, split_name: str, finger
         "patients": len({_patient(record) for record in records}),
         "labels": {label: labels[label] for label in LABELS},
         "split_fingerprint": fingerprint,
-        "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        "sha256": hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
     }
 
 
@@ -255,12 +256,12 @@ def _csv(rows: list[dict]) -> bytes:
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)  # None becomes an empty cell, a float all its digits
-    return text.getvalue().encode()
+    return text.getvalue().encode("utf-8", "surrogateescape")  # a name that is not UTF-8 stays as it is
 
 
 def _read_predictions(path: Path) -> list[dict]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != _COLUMNS:
                 raise DatasetError(
@@ -285,6 +286,13 @@ def _prediction(row: dict, path: Path, line: int) -> dict:
             f"expected {', '.join(_COLUMNS)} in {path} line {line}, received {list(row.values())}: evaluate again"
         )
     return {**row, "probability": probability, "verdict": row["verdict"] or None}
+
+
+def _picture(row: dict) -> str:
+    """What two reports call the same image: its label folder, name and content, wherever the data lie."""
+    if not row["sha256"]:
+        return row["path"]
+    return "/".join([*Path(row["path"]).parts[-2:], row["sha256"]])
 
 
 def _compare_two(a: dict[str, dict], b: dict[str, dict]) -> dict:

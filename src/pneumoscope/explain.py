@@ -156,8 +156,9 @@ def write_overlay(explanation: Explanation, path: str | Path) -> Path:
 
 
 def _corners(length: int) -> list[int]:
-    """Where the squares begin, so that every pixel is covered: half a square beyond the first edge too."""
-    return list(range(0, max(1, length - PATCH + 1), STRIDE))
+    """Where the squares begin, so that every pixel is covered: the last one ends at the edge."""
+    last = max(0, length - PATCH)
+    return sorted({*range(0, last + 1, STRIDE), last})
 
 
 def _log_odds(predictor: Predictor, pixels: np.ndarray, spec: InputSpec, label: str) -> np.ndarray:

@@ -24,10 +24,17 @@ import numpy as np
 
 from pneumoscope import __version__, models
 from pneumoscope.atomic import write_whole
-from pneumoscope.bundle import GRADCAM, METADATA_KEY, PROBABILITIES, SCHEMA, Bundle, open_bundle
+from pneumoscope.bundle import (
+    GRADCAM,
+    PROBABILITIES,
+    SCHEMA,
+    Bundle,
+    contract_sha256,
+    metadata_bytes,
+    open_bundle,
+)
 from pneumoscope.errors import BundleError, MissingExtra
 from pneumoscope.labels import LABELS
-from pneumoscope.preprocess import InputSpec
 from pneumoscope.runs import MONITOR, Run
 from pneumoscope.train import restore_best
 
@@ -46,7 +53,6 @@ THRESHOLD = 0.5
 UNCERTAIN_SHARE = 0.05
 
 
-@keras.saving.register_keras_serializable("pneumoscope")
 class GradCam(keras.layers.Layer):
     """Grad-CAM maps of all classes from the last feature map, in closed form.
 
@@ -114,6 +120,7 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
     }
     write_contract(out, contract, body)
     check_parity(open_bundle(out), model)
+    check_gradcam(open_bundle(out), model)
     return out
 
 
@@ -149,7 +156,8 @@ def write_contract(path: str | Path, contract: dict, body: bytes | None = None) 
     """Write a contract behind a network: the one given, or the one the file holds already."""
     if body is None:
         body = Path(path).read_bytes()[: contract["body_bytes"]]
-    write_whole(Path(path), body + _metadata_bytes(contract))
+    contract = {**contract, "contract_sha256": contract_sha256(contract)}
+    write_whole(Path(path), body + metadata_bytes(contract))
 
 
 def uncertain_band(probability: np.ndarray, threshold: float) -> tuple[float, float]:
@@ -234,7 +242,40 @@ def check_parity(bundle: Bundle, model: keras.Model, seed: int = 0) -> dict[str,
     return differences
 
 
-def autodiff_gradcam(model: keras.Model, inputs: np.ndarray, spec: InputSpec) -> np.ndarray:
+def check_gradcam(bundle: Bundle, model: keras.Model, inputs: np.ndarray | None = None) -> float | None:
+    """Compare the file's Grad-CAM maps with automatic differentiation.
+
+    Args:
+        bundle: the file.
+        model: the Keras model it was made of.
+        inputs: (N, *spec.shape) float32; smooth random images by default.
+
+    Returns:
+        The largest difference, relative to the largest value in the maps of an image; None for a model
+        without a feature map.
+
+    Raises:
+        BundleError: a difference above :data:`GRADCAM_TOLERANCE`.
+    """
+    if not bundle.has_gradcam:
+        return None
+    if inputs is None:
+        coarse = np.random.default_rng(0).random((8, 10, 10, 1), np.float32)
+        inputs = np.kron(coarse, np.ones((1, bundle.spec.height // 10, bundle.spec.width // 10, bundle.spec.channels)))
+        inputs = inputs.astype(np.float32)
+    expected = autodiff_gradcam(model, inputs)
+    peak = expected.max(axis=(1, 2, 3), keepdims=True)
+    received = bundle.run(inputs)[GRADCAM]
+    difference = float((np.abs(received - expected) / np.where(peak > 0, peak, 1)).max())
+    if not difference <= GRADCAM_TOLERANCE:
+        raise BundleError(
+            f"expected the Grad-CAM maps of {bundle.path} within {GRADCAM_TOLERANCE} of automatic differentiation, "
+            f"they differ by {difference:.2g}: do not use this file and report the versions in its run folder"
+        )
+    return difference
+
+
+def autodiff_gradcam(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     """Grad-CAM by automatic differentiation, to check the closed form against.
 
     Args:
@@ -302,12 +343,3 @@ def _sort_nodes(graph: object) -> None:
     copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]
     graph.node.extend(copies)
-
-
-def _metadata_bytes(contract: dict) -> bytes:
-    """The contract as ONNX metadata; appended to a serialised model, it becomes part of it."""
-    import onnx
-
-    tail = onnx.ModelProto()
-    tail.metadata_props.add(key=METADATA_KEY, value=json.dumps(contract, sort_keys=True))
-    return tail.SerializeToString()

@@ -9,6 +9,7 @@ import numpy as np
 
 from pneumoscope.cache import cache_key, cached_rows
 from pneumoscope.datasets import Manifest, Record
+from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.images import read_radiograph
 from pneumoscope.models import keras
 from pneumoscope.preprocess import InputSpec, resize, to_input
@@ -27,14 +28,17 @@ def load_pixels(
 
     def blocks(start: int) -> Iterator[np.ndarray]:
         def one(record: Record) -> np.ndarray:
-            return resize(read_radiograph(manifest.path(record)), spec)
+            try:
+                return resize(read_radiograph(manifest.path(record)), spec)
+            except ImageError as error:
+                raise DatasetError(f"{manifest.path(record)}: {error}") from None
 
         with ThreadPoolExecutor() as pool:
             for first in show(range(start, len(records), 256), None, "decoding images"):
                 yield np.stack(list(pool.map(one, records[first : first + 256])))
 
     # One cache serves every layout: rows and images differ after the resizing.
-    key = cache_key(spec.height, spec.width, spec.aspect, spec.resize, *(_identity(manifest, r) for r in records))
+    key = cache_key(spec.height, spec.width, spec.aspect, spec.resize, *(identity(manifest, r) for r in records))
     shape = (len(records), spec.height, spec.width)
     return cached_rows(cache_folder / f"pixels-{key}.npy", shape, np.uint8, blocks)
 
@@ -58,12 +62,15 @@ def frozen_features(
     return np.asarray(cached_rows(cache_folder / f"features-{key}.npy", shape, np.float32, blocks))
 
 
-def _identity(manifest: Manifest, record: Record) -> str:
+def identity(manifest: Manifest, record: Record) -> str:
     """What tells one image file from another: its hash, or where and when it was written."""
     if record.sha256:
         return record.sha256
     path = manifest.path(record)
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatasetError(f"expected the image {path} of the manifest: {error.strerror}") from None
     return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
 
 

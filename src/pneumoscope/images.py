@@ -269,12 +269,12 @@ def _from_array(image: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(image)
     import cv2
 
-    colour = image[:, :, :3]
-    if image.shape[2] == 4:  # transparency on black, the background of a radiograph
-        colour = (colour * (image[:, :, 3:] / np.float32(255))).round().astype(np.uint8)
-    colour = np.ascontiguousarray(colour)
+    colour = np.ascontiguousarray(image[:, :, :3])
     _refuse_colour(colour)
-    return cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+    if image.shape[2] == 4:  # transparency on black, the background of a radiograph
+        gray = cv2.multiply(gray, np.ascontiguousarray(image[:, :, 3]), scale=1 / 255)
+    return gray
 
 
 def _to_eight_bits(image: np.ndarray) -> np.ndarray:

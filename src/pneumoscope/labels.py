@@ -9,10 +9,9 @@ LABELS = (NORMAL, PNEUMONIA)
 #: Column of ``PNEUMONIA``, the positive class: "probability" without a name means this column.
 POSITIVE = LABELS.index(PNEUMONIA)
 
-#: Sub-labels of pneumonia that the Kermany file names carry.
+# Sub-labels of pneumonia that the Kermany file names carry.
 BACTERIAL = "bacterial"
 VIRAL = "viral"
-SUBLABELS = (BACTERIAL, VIRAL)
 
 
 def label_index(label: str) -> int:

@@ -15,7 +15,7 @@ from pneumoscope.errors import MissingExtra, RunError, UsageError
 from pneumoscope.labels import LABELS
 from pneumoscope.preprocess import InputSpec
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ["KERAS_BACKEND"] = "tensorflow"  # the only backend that exports to ONNX through tf2onnx
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no GPU is no error here
 
 

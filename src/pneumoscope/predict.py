@@ -22,6 +22,9 @@ UNCERTAIN = "uncertain"
 REJECTED = "rejected"
 ERROR = "error"
 
+#: Fields of a prediction in JSON and CSV.
+FIELDS = ("path", "label", "probability", "threshold", "model", "status", "reason")
+
 _BATCH = 16  # images a forward pass; larger ones gain nothing on a CPU and hold results back
 
 
@@ -58,8 +61,7 @@ class Prediction:
 
     def to_dict(self) -> dict:
         """The fields that go to JSON and CSV."""
-        names = ("path", "label", "probability", "threshold", "model", "status", "reason")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in FIELDS}
 
 
 class Predictor:
@@ -67,7 +69,7 @@ class Predictor:
 
     Args:
         bundle: the verified model file.
-        threshold: operating point to use instead of the model's own, 0 to 1.
+        threshold: operating point to use instead of the model's own, 0 to 1; the uncertain band moves along.
 
     Raises:
         UsageError: a threshold outside 0 to 1.
@@ -78,6 +80,9 @@ class Predictor:
             raise UsageError(f"expected a threshold from 0 to 1, received {threshold}")
         self.bundle = bundle
         self.threshold = bundle.threshold if threshold is None else threshold
+        # The band moves with the operating point.
+        low, high = (end + self.threshold - bundle.threshold for end in bundle.uncertain)
+        self.uncertain = (max(0.0, low), min(1.0, high))
 
     def predict(self, source: object) -> Prediction:
         """Judge one radiograph.
@@ -88,7 +93,8 @@ class Predictor:
         Returns:
             A prediction; for an image that cannot be judged, one that says why.
         """
-        return next(self.predict_many([source]))
+        (prediction,) = self._judge([self._small_pixels(source)])
+        return prediction
 
     def predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
         """Judge radiographs one after the other, in order; decoding runs ahead by a few batches.
@@ -129,11 +135,11 @@ class Predictor:
     def _verdict(self, path: str, probability: np.float32, gradcam: np.ndarray | None) -> Prediction:
         probability = float(probability)
         label = LABELS[POSITIVE] if probability >= self.threshold else LABELS[1 - POSITIVE]
-        low, high = self.bundle.uncertain
+        low, high = self.uncertain
         status, reason = OK, ""
-        if low <= probability <= high:
+        if low < high and low <= probability <= high:  # a model without fitted band has low = high
             status = UNCERTAIN
-            reason = f"the probability lies between {low:.3f} and {high:.3f}, where this model errs most"
+            reason = f"the probability lies between {low:.3f} and {high:.3f}, too close to the operating point"
         return Prediction(path, label, probability, self.threshold, self.bundle.name, status, reason, gradcam)
 
 
@@ -159,8 +165,12 @@ class NothingFound(UnreadableImage):
         self.path = path
 
 
-def expand(arguments: Iterable[str]) -> "Iterator[Path | NothingFound]":
+def expand(arguments: Iterable[str], skip: Path | None = None) -> "Iterator[Path | NothingFound]":
     """Files, folders and globs -> image files; what matches nothing becomes an error in its place.
+
+    Args:
+        arguments: as typed.
+        skip: a folder below a given one to leave out: where heatmaps of an earlier call lie.
 
     >>> list(expand(["no-such-*.png"]))[0].path
     'no-such-*.png'
@@ -168,8 +178,12 @@ def expand(arguments: Iterable[str]) -> "Iterator[Path | NothingFound]":
     kinds = ", ".join(SUFFIXES)
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if not argument:
+            yield NothingFound(argument, "expected a file name, received an empty one")
+        elif path.is_dir():
             found = image_files(path)
+            if skip is not None and skip.resolve() != path.resolve():
+                found = [file for file in found if skip.resolve() not in file.resolve().parents]
             yield from found or [NothingFound(argument, f"expected {kinds} files in this folder, found none")]
         elif glob.has_magic(argument) and not path.exists():
             found = [Path(name) for name in sorted(glob.glob(argument, recursive=True)) if not Path(name).is_dir()]

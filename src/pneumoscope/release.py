@@ -1,10 +1,11 @@
 """Finished run -> model file that ships: exported, measured on its held-out images, sealed with the figures."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.datasets import read_dataset
+from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import BundleError
 from pneumoscope.evaluate import evaluate_model, read_report
 from pneumoscope.export import export_run, seal
@@ -13,7 +14,7 @@ from pneumoscope.predict import load
 from pneumoscope.runs import MONITOR, Run
 
 
-def release(run: Run, data: str | Path, progress: object = None) -> dict:
+def release(run: Run, data: str | Path | Manifest, progress: Callable | None = None) -> dict:
     """Export a run, evaluate the file on the run's validation images, and write the figures into it.
 
     Args:
@@ -29,22 +30,14 @@ def release(run: Run, data: str | Path, progress: object = None) -> dict:
     """
     path = export_run(run)
     manifest = read_dataset(data)
-    out = run.folder / "evaluation-val"
-    report = evaluate_model(
-        load(path),
-        manifest,
-        run.split.records(manifest, "val"),
-        "val",
-        out=out,
-        progress=progress,
-        fingerprint=run.split.fingerprint,
-    )
+    records, out = run.split.records(manifest, "val"), run.folder / "evaluation-val"
+    options = {"progress": progress, "fingerprint": run.split.fingerprint}
+    report = evaluate_model(load(path), manifest, records, "val", out, **options)
     _check_accuracy(run, report, path)
-    _, predictions = read_report(out)
-    judged = [row for row in predictions if row["probability"] is not None]
+    judged = [row for row in read_report(out)[1] if row["probability"] is not None]
     labels = np.array([label_index(row["label"]) for row in judged])
     seal(path, report["metrics"], labels, np.array([row["probability"] for row in judged]))
-    return report
+    return evaluate_model(load(path), manifest, records, "val", out, **options)  # the report is on the sealed file
 
 
 def _check_accuracy(run: Run, report: dict, path: Path) -> None:

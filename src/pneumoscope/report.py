@@ -4,15 +4,11 @@ import base64
 import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.atomic import write_whole
+from pneumoscope.bootstrap import BINS
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA
-from pneumoscope.metrics import BINS
-
-if TYPE_CHECKING:  # matplotlib is an extra, and slow to import
-    pass
 
 #: File names of the figures, with what they show; the order is that of the page.
 FIGURES = {
@@ -39,7 +35,7 @@ def render_comparison(comparison: dict) -> list[tuple[str, list[tuple[str, ...]]
     Returns:
         (title, rows) each; the rows of one table have equal numbers of cells.
     """
-    models = comparison["models"]
+    models = _told_apart(comparison["models"])
     columns = [[_short(estimate) for _, estimate in _estimates(one)] for one in models]
     rows = [
         ("", *(f"{one['name']}@{one['threshold']:.3g}" for one in models)),
@@ -53,6 +49,14 @@ def render_comparison(comparison: dict) -> list[tuple[str, list[tuple[str, ...]]
         title = f"a = {a}, b = {b}: {pair['images']:,} radiographs that both judged"
         tables.append((title + (f", {pair['left_out']:,} left out" if pair["left_out"] else ""), _pair_rows(pair)))
     return tables
+
+
+def _told_apart(models: list[dict]) -> list[dict]:
+    """Models of one name get the beginning of their file's hash behind it."""
+    names = [one["name"] for one in models]
+    return [
+        {**one, "name": f"{one['name']} {one['sha256'][:8]}"} if names.count(one["name"]) > 1 else one for one in models
+    ]
 
 
 def report_html(report: dict, figures: Sequence[str | Path], path: str | Path) -> Path:

@@ -9,6 +9,8 @@ import csv
 import io
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -80,15 +82,53 @@ def open_finished(folder: str | Path) -> Run:
     return run
 
 
-def open_run(run: Run, manifest: Manifest, resume: bool) -> None:
-    """Create the run folder, or check that it is the one to resume."""
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder: a second training of the same run would overwrite the first one's state.
+
+    The lock ends with the process, also with a killed one.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"expected to train alone in {folder}, another process does: wait for it") from None
+        yield
+
+
+def open_run(run: Run, manifest: Manifest, resume: bool, contents: dict[str, str]) -> None:
+    """Create the run folder, or check that it is the one to resume.
+
+    Args:
+        run: the run.
+        manifest: of the data.
+        resume: whether it should be there already.
+        contents: hashes of what the recipe only names: images and starting weights.
+
+    Raises:
+        RunError: it is there and should not be, or the other way round, or it was begun with something else.
+    """
     config, begun = run.folder / "config.json", (run.folder / "checkpoint.npz").is_file()
-    wanted = {"recipe": run.recipe.to_dict(), "split_fingerprint": run.split.fingerprint}
+    wanted = {"recipe": run.recipe.to_dict(), "split_fingerprint": run.split.fingerprint, **contents}
     if config.is_file() and (begun or resume):  # without an epoch done there is nothing to lose
-        if not resume:
-            raise RunError(f"expected a new run, {run.folder} exists: add  --resume  to go on, or another --seed")
         found = json.loads(config.read_text(encoding="utf-8"))
-        for name in ("recipe", "split_fingerprint"):
+        if not resume and found.get("recipe") == wanted["recipe"]:
+            raise RunError(f"expected a new run, {run.folder} exists: add  --resume  to go on, or another --seed")
+        if not resume:
+            raise RunError(
+                f"expected a new run, {run.folder} exists with other options "
+                f"({_difference(found.get('recipe'), wanted['recipe'])}): give another --runs folder"
+            )
+        for name in wanted:
             if found.get(name) != wanted[name]:
                 raise RunError(
                     f"expected to resume {run.folder} with the {name} it began with, "

@@ -1,5 +1,6 @@
 """Recipe + labelled radiographs -> runs/<id>/: seeded, recorded, resumable to the same result."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -9,12 +10,13 @@ import numpy as np
 
 from pneumoscope import models
 from pneumoscope.atomic import write_npz
-from pneumoscope.datasets import read_dataset
-from pneumoscope.feed import Batches, frozen_features, load_pixels
+from pneumoscope.cache import cache_key
+from pneumoscope.datasets import Manifest, read_dataset
+from pneumoscope.feed import Batches, frozen_features, identity, load_pixels
 from pneumoscope.labels import LABELS, label_index
 from pneumoscope.preprocess import to_input
 from pneumoscope.recipe import Recipe
-from pneumoscope.runs import MONITOR, Run, add_timing, open_run, run_id, write_history
+from pneumoscope.runs import MONITOR, Run, add_timing, locked, open_run, run_id, write_history
 from pneumoscope.splits import class_weights, make_split
 
 keras = models.keras
@@ -22,7 +24,7 @@ keras = models.keras
 
 def train(
     recipe: Recipe,
-    data: str | Path,
+    data: str | Path | Manifest,
     *,
     runs: str | Path = "runs",
     resume: bool = False,
@@ -56,14 +58,28 @@ def train(
     manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
     split = make_split(manifest, recipe.split, seed=recipe.split_seed, fraction=recipe.validation_fraction)
     run = Run(Path(runs) / run_id(recipe), recipe, split)
-    open_run(run, manifest, resume)
+    with locked(run.folder):
+        open_run(run, manifest, resume, _contents(run, manifest))
+        _train(run, manifest, cache, tensorboard, show, on_batch, started)
+    return run
+
+
+def _train(
+    run: Run,
+    manifest: Manifest,
+    cache: bool,
+    tensorboard: bool,
+    show: Callable,
+    on_batch: Callable | None,
+    started: float,
+) -> None:
+    """Prepare the inputs, fit, and note how long each took."""
+    recipe, split, cache_folder = run.recipe, run.split, run.folder.parent / "cache"
     keras.utils.set_random_seed(recipe.seed)
     _deterministic()
-
     spec = run.spec
     model = models.build(recipe.model, spec, weights=recipe.weights)
     records = [*split.records(manifest, "train"), *split.records(manifest, "val")]
-    cache_folder = Path(runs) / "cache"
     pixels = load_pixels(manifest, records, spec, cache_folder, show)  # (N, H, W) uint8
     targets = np.eye(len(LABELS), dtype=np.float32)[[label_index(record.label) for record in records]]
 
@@ -100,7 +116,17 @@ def train(
             "fit_seconds": finished - featured,
         },
     )
-    return run
+
+
+def _contents(run: Run, manifest: Manifest) -> dict[str, str]:
+    """Hashes of what the recipe names and a resumed run must find unchanged."""
+    records = [*run.split.records(manifest, "train"), *run.split.records(manifest, "val")]
+    weights = Path(run.recipe.weights)
+    known = weights.is_file()  # else the download of Keras, which Keras verifies
+    return {
+        "images_sha256": cache_key(*(identity(manifest, record) for record in records)),
+        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if known else run.recipe.weights,
+    }
 
 
 def restore_best(run: Run, model: keras.Model) -> None:

@@ -45,8 +45,12 @@ def main() -> None:
     except PneumoscopeError as error:
         print(f"pneumoscope: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader (head, less) has had enough
-        sys.stderr.close()
+    except OSError as error:  # a folder that cannot be made, a full disk: the system's own words and the place
+        if isinstance(error, BrokenPipeError):  # the reader (head, less) has had enough
+            sys.stderr.close()
+            sys.exit(1)
+        place = f" at {error.filename}" if error.filename else ""
+        print(f"pneumoscope: expected to write the results, the system says {error.strerror}{place}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -77,7 +77,7 @@ def train(
     runs: Path = typer.Option(Path("runs"), help="Parent of the run folders.", metavar="DIR"),
     resume: bool = typer.Option(False, help="Go on with the interrupted run of these options."),
     split: str = typer.Option(
-        None, help="Whole patients, or image by image as published.", metavar="patient|published"
+        None, help="Whole patients, as published, or a split file.", metavar="patient|published|FILE"
     ),
     seed: int = typer.Option(None, help="Of weights, order and dropout."),
     epochs: int = typer.Option(None, help="Instead of the recipe's."),
@@ -97,21 +97,24 @@ def train(
         raise UsageError("expected either --model or --recipe, received " + ("both" if model else "neither"))
     resolved = read_recipe(
         recipe or f"reference-{model}",
-        split=split,
+        **_split_options(split),
         seed=seed,
         epochs=epochs,
         batch_size=batch_size,
         class_weights=class_weights,
         weights=weights,
     )
+    from pneumoscope.datasets import read_dataset
     from pneumoscope.runs import run_id
     from pneumoscope.train import train as run_training
 
     say(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
+        manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
+        _check_split_file(split, manifest)
         run = run_training(
             resolved,
-            data,
+            manifest,
             runs=runs,
             resume=resume,
             cache=cache,
@@ -119,7 +122,7 @@ def train(
             progress=show,
             on_batch=watch,
         )
-    report = _release(run, data)
+    report = _release(run, manifest)
     _print_report(report)
     print(f"model  {run.folder / 'model.onnx'}\nreport {run.folder / 'evaluation-val' / 'report.html'}")
 
@@ -155,7 +158,7 @@ def evaluate(
     from pneumoscope.predict import load
 
     predictor = load(model, threshold)
-    folder = out or Path("evaluations") / f"{predictor.bundle.name}-{split}"
+    folder = out or _evaluation_folder(predictor, split)
     report = _evaluate(predictor, data, split, folder)
     if as_json:
         print(json.dumps(report))
@@ -187,7 +190,7 @@ def compare(
         from pneumoscope.predict import load
 
         predictors = [load(model) for model in models]
-        folders = [Path("evaluations") / f"{p.bundle.name}-{p.bundle.sha256[:8]}-{split}" for p in predictors]
+        folders = [_evaluation_folder(predictor, split) for predictor in predictors]
         for predictor, folder in zip(predictors, folders, strict=True):
             _evaluate(predictor, data, split, folder)
     reports, predictions = zip(*(read_report(folder) for folder in folders), strict=True)
@@ -199,7 +202,32 @@ def compare(
             report_lines(title, rows)
 
 
-def _release(run, data: Path) -> dict:
+def _split_options(split: str | None) -> dict:
+    """Recipe keys of ``--split``: a scheme, or the scheme, seed and fraction of a split file."""
+    from pneumoscope.splits import read_split
+
+    if split is None or not split.endswith(".json"):
+        return {"split": split}
+    saved = read_split(split)
+    return {"split": saved.scheme, "split_seed": saved.seed, "validation_fraction": saved.fraction}
+
+
+def _check_split_file(split: str | None, manifest) -> None:
+    """The split that training makes of these data must be the one in the file."""
+    from pneumoscope.splits import make_split, read_split
+
+    if split is None or not split.endswith(".json"):
+        return
+    saved = read_split(split)
+    made = make_split(manifest, saved.scheme, seed=saved.seed, fraction=saved.fraction)
+    if made.fingerprint != saved.fingerprint:
+        raise DatasetError(
+            f"expected the data that {split} was made of (split {saved.fingerprint[:12]}), the images under "
+            f"{manifest.root} give split {made.fingerprint[:12]}: point --data at the same data"
+        )
+
+
+def _release(run, data) -> dict:
     from pneumoscope.evaluate import read_report
     from pneumoscope.release import release
 
@@ -208,6 +236,12 @@ def _release(run, data: Path) -> dict:
     folder = run.folder / "evaluation-val"
     _draw(report, read_report(folder)[1], folder, run.history)
     return report
+
+
+def _evaluation_folder(predictor, split: str) -> Path:
+    """Two models of one name, and two operating points of one model, do not overwrite each other."""
+    point = "" if predictor.threshold == predictor.bundle.threshold else f"-at{predictor.threshold:g}"
+    return Path("evaluations") / f"{predictor.bundle.name}-{predictor.bundle.sha256[:8]}-{split}{point}"
 
 
 def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
@@ -219,10 +253,23 @@ def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
     with progress_bar() as show:
         manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
         records, fingerprint = select_records(manifest, split, predictor.bundle.contract["training"])
+        _warn_of_training_images(predictor, manifest, split)
         report = evaluate_model(predictor, manifest, records, split, out=folder, progress=show, fingerprint=fingerprint)
     history = read_history(predictor.bundle.path.parent)  # a model in its run folder
     _draw(report, read_report(folder)[1], folder, history)
     return report
+
+
+def _warn_of_training_images(predictor, manifest, split: str) -> None:
+    from pneumoscope.splits import select_records
+
+    if split != "all" or not manifest.select("train"):
+        return
+    try:
+        select_records(manifest, "val", predictor.bundle.contract["training"])
+    except DatasetError:  # other data than it was trained on
+        return
+    say("note: --split all holds the images this model was trained on, its figures flatter; use --split val or test")
 
 
 def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | None) -> None:

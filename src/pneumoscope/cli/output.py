@@ -11,7 +11,6 @@ from pathlib import Path
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.errors import UsageError
 
-FIELDS = ("path", "label", "probability", "threshold", "model", "status", "reason")
 _STYLES = {"ok": "", "uncertain": "yellow", "rejected": "magenta", "error": "red"}
 
 
@@ -29,7 +28,7 @@ class Table:
         verdict = prediction.label or "-"
         share = "-" if prediction.probability is None else f"{prediction.probability:.3f}"
         reason = f"  ({prediction.reason})" if prediction.reason else ""
-        path = prediction.path.encode("utf-8", "replace").decode()
+        path = printable(prediction.path)
         style = _STYLES[prediction.status]
         self._print(f"{verdict:<10} {share:>11}  {prediction.status:<9}  {path}{reason}", style)
 
@@ -57,6 +56,8 @@ class CsvFile:
     """Rows that reach the disk as they come, so that an interrupted run keeps them."""
 
     def __init__(self, path: Path) -> None:
+        from pneumoscope.predict import FIELDS
+
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # surrogateescape: a file name that is not UTF-8 is written back byte for byte
@@ -100,18 +101,20 @@ def progress_bar(console=None):
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    progress = Progress(*columns, console=console, transient=True)
 
     def show(items: Iterable, total: int | None = None, what: str = "") -> Iterator:
-        progress.start()  # not before: a bar that waits would hide the one of a download
         if total is None and hasattr(items, "__len__"):
             total = len(items)
-        return progress.track(items, total=total, description=what)
+        # One bar at a time, gone when its work is done: what follows may draw its own.
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield from progress.track(items, total=total, description=what)
 
-    try:
-        yield show
-    finally:
-        progress.stop()
+    yield show
+
+
+def printable(name: str) -> str:
+    """A file name without what would steer a terminal or break a line."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in name)
 
 
 def report_lines(title: str, rows: Iterable[tuple[str, ...]]) -> None:

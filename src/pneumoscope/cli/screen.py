@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from pneumoscope.cli import app
-from pneumoscope.cli.output import CsvFile, JsonLines, Table, progress_bar, report_lines, say
+from pneumoscope.cli.output import CsvFile, JsonLines, Table, printable, progress_bar, report_lines, say
 from pneumoscope.errors import ImageError, UsageError
 
 _MODEL = typer.Option(
@@ -36,7 +36,8 @@ def predict(
         raise UsageError("expected --heatmaps DIR beside --html, so that the sheet has pictures to show: add it")
     from pneumoscope.predict import expand, load
 
-    sources = list(expand(_arguments(paths)))
+    sources = list(expand(_arguments(paths), skip=heatmaps))
+    _keep_inputs(sources, [csv, html])
     everything_judged = _screen(load(model, threshold), sources, json_lines, csv, heatmaps, html)
     raise typer.Exit(0 if everything_judged else 1)
 
@@ -59,7 +60,8 @@ def explain(
     from pneumoscope.explain import write_overlay
     from pneumoscope.predict import NothingFound, expand, load
 
-    sources = list(expand(images))
+    sources = list(expand(_arguments(images)))
+    _keep_inputs(sources, [out])
     one_file = out.suffix.lower() in (".png", ".jpg", ".jpeg")
     if one_file and len(sources) > 1:
         raise UsageError(
@@ -77,7 +79,7 @@ def explain(
             failed += 1
             say(f"{getattr(error, 'path', source)}: {error}")
             continue
-        path = write_overlay(explanation, out if one_file else names.take(source))
+        path = write_overlay(explanation, out if one_file else names.take(source, sources))
         say(f"{path}: {explanation.method} for {explanation.label}, pneumonia {explanation.prediction.probability:.3f}")
         if not explanation.heatmap.any():
             say(f"{path}: nothing in this image speaks for {explanation.label}, the heatmap is empty")
@@ -121,7 +123,10 @@ def _arguments(paths: list[str]) -> Iterator[str]:
     """The arguments, with ``-`` replaced by the lines of standard input."""
     for path in paths:
         if path == "-":
-            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+            names = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+            if not names:
+                raise UsageError("expected file names on standard input, a line each, received none")
+            yield from names
         else:
             yield path
 
@@ -145,7 +150,8 @@ def _screen(predictor, sources: list, json_lines: bool, csv: Path | None, heatma
             for source, prediction in zip(sources, predictions, strict=True):
                 overlay = None
                 if heatmaps and prediction.judged:
-                    overlay = _write_heatmap(predictor, source, prediction, names)
+                    overlay = _write_heatmap(predictor, source, prediction, names.take(source, sources))
+                    all_judged = all_judged and overlay is not None
                 for output in outputs:
                     output.write(prediction)
                 if html:
@@ -161,12 +167,25 @@ def _screen(predictor, sources: list, json_lines: bool, csv: Path | None, heatma
     return all_judged
 
 
-def _write_heatmap(predictor, source: Path, prediction, names: "_FreeNames") -> Path:
+def _write_heatmap(predictor, source: Path, prediction, path: Path) -> Path | None:
+    """Draw one overlay; a file that changed since it was judged costs its picture and nothing else."""
     from pneumoscope.explain import explain_prediction, write_overlay
     from pneumoscope.images import read_radiograph
 
-    explanation = explain_prediction(predictor, read_radiograph(source), prediction)
-    return write_overlay(explanation, names.take(source))
+    try:
+        radiograph = read_radiograph(source)
+    except ImageError as error:
+        say(f"no heatmap of {printable(str(source))}, which can be read only once: {error}")
+        return None
+    return write_overlay(explain_prediction(predictor, radiograph, prediction), path)
+
+
+def _keep_inputs(sources: list, outputs: list[Path | None]) -> None:
+    """Refuse an output that is one of the images."""
+    inputs = {Path(source).resolve() for source in sources if not isinstance(source, Exception)}
+    for output in outputs:
+        if output is not None and output.resolve() in inputs:
+            raise UsageError(f"expected another output than the image {output} itself: name a new file")
 
 
 class _FreeNames:
@@ -175,8 +194,12 @@ class _FreeNames:
     def __init__(self, folder: Path) -> None:
         self.folder, self.taken = folder, set()
 
-    def take(self, source: Path) -> Path:
-        """A name that no other image of this run has."""
+    def take(self, source: Path, sources: list) -> Path:
+        """A name that no other overlay of this run has and that is none of its images."""
+        if not self.taken:
+            folder = self.folder.resolve()
+            paths = [Path(path).resolve() for path in sources if not isinstance(path, Exception)]
+            self.taken = {path.name.lower() for path in paths if path.parent == folder} | {""}
         stem, number = Path(source).stem, 1
         name = f"{stem}.png"
         while name.lower() in self.taken:  # case-insensitive file systems exist
