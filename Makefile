@@ -34,11 +34,12 @@ lock: $(VENV)/ready ## Resolve the dependencies anew and write the hashed locks
 clean: ## Remove environments and outputs, not runs/
 	rm -rf $(VENV) $(DEMO_VENV) demo .pytest_cache .ruff_cache
 
+# The locks are complete: --no-deps installs what they name and resolves nothing.
 # Screening alone: NumPy, OpenCV, ONNX Runtime, Typer, Rich.
 $(DEMO_VENV)/ready: requirements/core.txt pyproject.toml
 	$(PYTHON) requirements/check_python.py
 	$(PYTHON) -m venv $(DEMO_VENV)
-	$(DEMO_VENV)/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/core.txt
+	$(DEMO_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/core.txt
 	$(DEMO_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -46,6 +47,6 @@ $(DEMO_VENV)/ready: requirements/core.txt pyproject.toml
 $(VENV)/ready: requirements/all.txt pyproject.toml
 	$(PYTHON) requirements/check_python.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/all.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/all.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", default="mobilenet")
     parser.add_argument("--weights")
-    parser.add_argument("--epochs")
+    parser.add_argument("--epochs", help="instead of the recipe's ten")
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs-killed"), help="must not exist")
     arguments = parser.parse_args()
