@@ -102,6 +102,7 @@ def models_page() -> str:
             f"`{training['split_fingerprint'][:12]}`, seed {recipe['seed']} |",
             f"| kept | epoch {training['best_epoch']} of {recipe['epochs']}, best validation accuracy: **chosen on the "
             "same held-out images that the figures below are on**, so they flatter a little |",
+            f"| image size | {contract['held_out']['median_size']} pixels (median of the files held out) |",
             f"| class weights | {recipe['class_weights']} |",
             f"| file | {bundle.path.stat().st_size / 1e6:.1f} MB, SHA-256 `{bundle.sha256}` |",
             "",
@@ -141,6 +142,9 @@ def experiments_page(runs: list[dict]) -> str:
         f"TensorFlow {versions['tensorflow']}, Keras {versions['keras']}, 2 CPU cores.",
         "",
         summary_table(runs),
+        "",
+        "All images were the 224x224 copies of the originals (squashed to a square, JPEG quality about 75) that the",
+        "machine had; the original files have the same names and give the same splits, but not the same pixels.",
         "",
         "The published split puts images of one patient on both sides; the patient-wise split does not.",
         "",

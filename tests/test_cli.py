@@ -65,6 +65,43 @@ def test_predict_prints_json_lines(run, samples):
     assert rows[0]["status"] in ("ok", "uncertain")
 
 
+def test_json_goes_to_standard_output_while_the_bar_is_on_a_terminal(samples, tmp_path):
+    """A real terminal for standard error, a file for standard output, as in  predict --json > results.jsonl"""
+    import pty
+
+    terminal, side = pty.openpty()
+    with (tmp_path / "results.jsonl").open("wb") as results:
+        command = [sys.executable, "-m", "pneumoscope", "predict", "--json", str(SAMPLES)]
+        code = subprocess.run(command, stdout=results, stderr=side, check=False).returncode
+    os.close(side)
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # Linux says so when the other side is closed and all is read
+            break
+        if not part:
+            break
+        shown += part
+    os.close(terminal)
+    assert code == 0
+    assert len(_objects((tmp_path / "results.jsonl").read_text())) == 24
+    assert b"screening" in shown
+    assert b'"path"' not in shown
+
+
+def test_two_writers_of_one_csv_are_kept_apart(run, samples, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / "r.csv").open("w") as other:
+        other.write("rows of another process")
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_EX)
+        code, _, err = run("predict", samples[0], "--csv", "r.csv")
+    assert code == 2
+    assert "alone, another pneumoscope does" in err
+    assert (tmp_path / "r.csv").read_text() == "rows of another process"
+
+
 def test_predict_takes_folders_globs_and_standard_input(run, samples):
     names = "".join(f"{path}\n" for path in samples[:3])
     assert len(_objects(run("predict", "--json", "-", stdin=names)[1])) == 3
@@ -193,7 +230,7 @@ def test_a_hundred_good_and_five_bad(run, samples, tmp_path):
         (["explain", "x.png", "--out", "x.gif"], 2, "expected --out ending in .png or .jpg"),
         (["explain", "x.png", "y.png", "--out", "o.png"], 2, "expected a folder for --out with 2 images"),
         (["train", "--data", "x"], 2, "expected either --model or --recipe"),
-        (["train", "--data", "x", "--model", "resnet"], 2, "found no recipe 'reference-resnet'"),
+        (["train", "--data", "x", "--model", "resnet"], 2, "expected --model mobilenet or lstm"),
         (["train", "--data", "x", "--model", "lstm", "--class-weights", "odd"], 2, "the recipe's class_weights"),
         (["evaluate", "--data", "x"], 1, "expected a folder or a CSV"),
         (["evaluate", "--data", str(SAMPLES)], 1, "expected the data this model was trained on"),

@@ -15,7 +15,6 @@ from pneumoscope.datasets import (
     KAGGLE_COUNTS,
     MANIFEST_NAME,
     Record,
-    image_files,
     patient_of,
     read_dataset,
     read_manifest,
@@ -131,16 +130,6 @@ def test_hidden_files_are_no_files(data_folder):
     for name in (".DS_Store", "._IM-0001-0001.png"):
         (folder / "NORMAL" / name).write_bytes(b"\0\5\x16\7")
     assert len(read_dataset(folder)) == 4
-    assert image_files(folder) == sorted(folder / name for name in NORMALS + PNEUMONIAS)
-
-
-def test_image_files_are_found_at_any_depth_and_in_any_case(tmp_path):
-    for name in ("b.PNG", "a.JpEg", "deep/er/c.jpg", "d.txt", "e.png.bak", "folder.png/f.jpeg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
-    assert found == ["a.JpEg", "b.PNG", "deep/er/c.jpg", "folder.png/f.jpeg"]
-    assert image_files(tmp_path / "missing") == []
 
 
 def test_bad_files_are_listed_with_their_reason(data_folder):

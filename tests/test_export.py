@@ -132,7 +132,8 @@ def test_sealing_keeps_the_network(mobilenet, tmp_path):
     run, _, _ = mobilenet
     path = export_run(run, tmp_path / "model.onnx")
     before = open_bundle(path).contract["body_sha256"]
-    seal(path, {"accuracy": {}}, np.array([0, 1, 1]), np.array([0.1, 0.9, 0.4]))
+    report = {"metrics": {"accuracy": {}}, "data": {"images": 3, "patients": 3, "median_size": None}}
+    seal(path, report, np.array([0, 1, 1]), np.array([0.1, 0.9, 0.4]))
     after = open_bundle(path)
     assert after.contract["body_sha256"] == before
     assert "0 of 2 outside" in after.contract["uncertain_rule"]

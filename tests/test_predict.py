@@ -124,3 +124,33 @@ def test_expand_says_what_matched_nothing(kind, sentence, tmp_path):
 def test_an_unknown_model_names_the_known_ones():
     with pytest.raises(BundleError, match=r"one of reference-lstm, reference-mobilenet, found no 'resnet'"):
         load("resnet")
+
+
+def test_images_are_found_at_any_depth_and_in_any_case(tmp_path):
+    for name in ("b.PNG", "a.JpEg", "deep/er/c.jpg", "d.txt", "e.png.bak", "folder.png/f.jpeg", "._a.jpeg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    notes = []
+    found = [path.relative_to(tmp_path).as_posix() for path in expand([str(tmp_path)], note=notes.append)]
+    assert found == ["a.JpEg", "b.PNG", "deep/er/c.jpg", "folder.png/f.jpeg"]
+    assert notes == [f"{tmp_path}: left out 2 files that do not end in .jpeg, .jpg, .png"]
+
+
+def test_a_folder_to_skip_is_left_out(tmp_path):
+    for name in ("a.png", "maps/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(expand([str(tmp_path)], skip=tmp_path / "maps")) == [tmp_path / "a.png"]
+    assert len(list(expand([str(tmp_path)], skip=tmp_path))) == 2
+
+
+def test_a_closed_folder_is_named(tmp_path, monkeypatch):
+    def walk(top, onerror):
+        onerror(PermissionError(13, "Permission denied", f"{top}/closed"))
+        yield str(top), [], ["a.png"]
+
+    monkeypatch.setattr("os.walk", walk)
+    image, closed = expand([str(tmp_path)])
+    assert image == tmp_path / "a.png"
+    assert closed.path == f"{tmp_path}/closed"
+    assert "Permission denied" in str(closed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.atomic import write_whole
 from pneumoscope.predict import Prediction
 
 _STYLE = """
@@ -40,7 +41,9 @@ def write_contact_sheet(cards: Sequence[tuple[Prediction, Path | None]], path: s
     """
     path = Path(path)
     count = Counter(prediction.label or prediction.status for prediction, _ in cards)
+    unsure = sum(prediction.status == "uncertain" for prediction, _ in cards)
     summary = ", ".join(f"{number} {html.escape(name)}" for name, number in sorted(count.items()))
+    summary += f" ({unsure} uncertain)" if unsure else ""
     model = html.escape(cards[0][0].model) if cards else "-"
     body = "\n".join(_card(prediction, overlay, path.parent) for prediction, overlay in cards)
     page = f"""<!doctype html>
@@ -55,7 +58,7 @@ where the evidence for the verdict lies, relative to its maximum in that image.<
 </main></body></html>
 """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8", errors="replace")
+    write_whole(path, page.encode("utf-8", "replace"))
     return path
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope.errors import DatasetError, ImageError
-from pneumoscope.images import SUFFIXES, read_file, read_radiograph
+from pneumoscope.images import read_file, read_radiograph
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, PNEUMONIA, VIRAL
 from pneumoscope.preprocess import InputSpec, resize
 
@@ -124,8 +124,9 @@ def read_dataset(source: "str | Path | Manifest", progress: Callable | None = No
         if refused:
             raise DatasetError(
                 f"expected only readable radiographs under {source}, {len(refused)} cannot be read (first: "
-                f"{refused[0].path}: {refused[0].reason}): run  pneumoscope data fetch --from {source}  "
-                "to leave them out"
+                f"{refused[0].path}: {refused[0].reason}): run  pneumoscope data fetch --from {source} --out DIR "
+                "--allow-partial  "
+                "and use --data DIR to leave them out"
             )
         return manifest
     return read_manifest(source / MANIFEST_NAME if source.is_dir() else source)
@@ -326,12 +327,3 @@ def _record(row: dict[str, str], path: Path, line: int) -> Record:
     patient = row.get("patient") or patient_of(name)
     defaults = {"patient": patient, "group": patient, "sublabel": sublabel_of(name)}
     return Record(**{**defaults, **row, **numbers})
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Every JPEG and PNG below a folder, sorted; hidden files and macOS leftovers are no files."""
-    return sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )

@@ -205,9 +205,19 @@ def _describe(records: list[Record], manifest: Manifest, split_name: str, finger
         "images": len(records),
         "patients": len({_patient(record) for record in records}),
         "labels": {label: labels[label] for label in LABELS},
+        "median_size": _median_size(records),
         "split_fingerprint": fingerprint,
         "sha256": hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
     }
+
+
+def _median_size(records: list[Record]) -> str | None:
+    """Median width and height in pixels; None where the manifest does not hold the sizes."""
+    sizes = np.array([(record.width, record.height) for record in records])
+    if not sizes.all():
+        return None
+    width, height = np.median(sizes, axis=0)
+    return f"{width:.0f}x{height:.0f}"
 
 
 def _measure(rows: list[dict], threshold: float, seed: int, resamples: int) -> dict:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.atomic import write_whole
 from pneumoscope.bundle import PROBABILITIES
 from pneumoscope.errors import PneumoscopeError, UsageError
 from pneumoscope.images import Radiograph, read_radiograph
@@ -24,6 +25,8 @@ OCCLUSION = "occlusion sensitivity"
 PATCH, STRIDE = 30, 15
 #: Share of the radiograph that the strongest colour covers.
 OPACITY = 0.5
+#: Longer side, in pixels, below which an overlay is enlarged.
+MIN_DRAWN = 600
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +123,18 @@ def overlay(explanation: Explanation) -> np.ndarray:
     """The heatmap on the full-size radiograph, with a colour bar and a caption.
 
     Returns:
-        (H', W', 3) uint8 RGB: the radiograph's size and a margin at the right and at the bottom.
+        (H', W', 3) uint8 RGB: the radiograph's size (a whole multiple for one under 600 pixels) and a margin
+        at the right and at the bottom.
     """
     import cv2
 
-    gray = explanation.radiograph.pixels.astype(np.float32)[..., None]
-    heat = explanation.heatmap[..., None]  # (H, W, 1), opacity follows it: no evidence, nothing hidden
-    coloured = cv2.applyColorMap(np.rint(explanation.heatmap * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    pixels, heatmap = explanation.radiograph.pixels, explanation.heatmap
+    factor = -(-MIN_DRAWN // max(pixels.shape))
+    if factor > 1:  # a thumbnail is enlarged, or its caption could not be read
+        pixels, heatmap = (cv2.resize(image, None, fx=factor, fy=factor) for image in (pixels, heatmap))
+    gray = pixels.astype(np.float32)[..., None]
+    heat = heatmap[..., None]  # (H, W, 1), opacity follows it: no evidence, nothing hidden
+    coloured = _colours(heatmap)
     blended = gray * (1 - OPACITY * heat) + coloured.astype(np.float32) * (OPACITY * heat)
     picture = np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
     return cv2.cvtColor(_with_margins(picture, explanation), cv2.COLOR_BGR2RGB)
@@ -149,7 +157,7 @@ def write_overlay(explanation: Explanation, path: str | Path) -> Path:
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(overlay(explanation), cv2.COLOR_RGB2BGR), options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
+        write_whole(path, encoded.tobytes())
     except OSError as error:
         raise PneumoscopeError(f"expected to write the overlay {path}: {error.strerror}") from None
     return path
@@ -180,6 +188,14 @@ def _mean_fall(falls: np.ndarray, corners: list[tuple[int, int]], spec: InputSpe
         count[y : y + PATCH, x : x + PATCH] += 1
     mean = np.maximum(total / np.maximum(count, 1), 0)
     return mean[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].astype(np.float32)
+
+
+def _colours(share: np.ndarray) -> np.ndarray:
+    """0 to 1 -> BGR uint8: the turbo map without its dark ends, which would sink into the black of a radiograph."""
+    import cv2
+
+    low, high = 25, 225
+    return cv2.applyColorMap(np.rint(low + share * (high - low)).astype(np.uint8), cv2.COLORMAP_TURBO)
 
 
 def _with_margins(picture: np.ndarray, explanation: Explanation) -> np.ndarray:
@@ -223,8 +239,8 @@ def _draw_bar(canvas: np.ndarray, height: int, width: int, right: int, scale: fl
 
     top, bottom = round(height * 0.08), round(height * 0.92)
     left, bar = width + right // 6, max(8, right // 5)
-    ramp = np.linspace(255, 0, bottom - top).round().astype(np.uint8)[:, None]
-    canvas[top:bottom, left : left + bar] = cv2.applyColorMap(np.repeat(ramp, bar, axis=1), cv2.COLORMAP_TURBO)
+    ramp = np.linspace(1, 0, bottom - top)[:, None]
+    canvas[top:bottom, left : left + bar] = _colours(np.repeat(ramp, bar, axis=1))
     size = max(0.35, 0.7 * scale)
     for value in (1.0, 0.5, 0.0):
         y = round(bottom - value * (bottom - top))

@@ -124,12 +124,12 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
     return out
 
 
-def seal(path: str | Path, metrics: dict, labels: np.ndarray, probability: np.ndarray) -> Path:
+def seal(path: str | Path, report: dict, labels: np.ndarray, probability: np.ndarray) -> Path:
     """Add the held-out figures and the band of uncertain probabilities to a model file.
 
     Args:
         path: written by :func:`export_run`.
-        metrics: estimates with intervals, from :mod:`pneumoscope.evaluate`.
+        report: from :mod:`pneumoscope.evaluate`, on the held-out images.
         labels: (N,) int, of the held-out images.
         probability: (N,) float, of pneumonia.
     """
@@ -139,7 +139,8 @@ def seal(path: str | Path, metrics: dict, labels: np.ndarray, probability: np.nd
     inside = (probability >= low) & (probability <= high)
     contract = {
         **bundle.contract,
-        "metrics": metrics,
+        "metrics": report["metrics"],
+        "held_out": {name: report["data"][name] for name in ("images", "patients", "median_size")},
         "uncertain": [low, high],
         "uncertain_rule": (
             f"the {UNCERTAIN_SHARE:.0%} of the {len(probability)} held-out images nearest to the threshold; "

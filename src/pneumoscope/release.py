@@ -36,7 +36,7 @@ def release(run: Run, data: str | Path | Manifest, progress: Callable | None = N
     _check_accuracy(run, report, path)
     judged = [row for row in read_report(out)[1] if row["probability"] is not None]
     labels = np.array([label_index(row["label"]) for row in judged])
-    seal(path, report["metrics"], labels, np.array([row["probability"] for row in judged]))
+    seal(path, report, labels, np.array([row["probability"] for row in judged]))
     return evaluate_model(load(path), manifest, records, "val", out, **options)  # the report is on the sealed file
 
 

@@ -160,7 +160,8 @@ def _metrics_section(report: dict) -> list[str]:
     methods = sorted({one["method"] for _, one in estimates})
     note = f"At the operating point {operating_point(report)}. Intervals are 95 % intervals: {'; '.join(methods)}."
     head = ["Estimate", "Value", "95 % interval", "Radiographs", "Interval by"]
-    return [_table(head, rows), f'<p class="note">{_text(note)}</p>']
+    table = f'<div class="numbers">{_table(head, rows)}</div>'
+    return [table, f'<p class="note">{_text(note)}</p>']
 
 
 def _facts(report: dict) -> list[tuple[str, str]]:
@@ -171,6 +172,7 @@ def _facts(report: dict) -> list[tuple[str, str]]:
         ("Model file, SHA-256", model["sha256"]),
         ("Operating point", f"PNEUMONIA from probability {operating_point(report)}"),
         ("Data folder", data["root"]),
+        ("Size of the images, median", data["median_size"] or "not recorded"),
         ("Split", data["split"]),
         ("Split, fingerprint", data["split_fingerprint"] or "not recorded"),
         ("Radiographs", f"{data['images']:,} ({', '.join(f'{n:,} {label}' for label, n in data['labels'].items())})"),
@@ -215,6 +217,7 @@ h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
 td { overflow-wrap: anywhere; }
+.numbers { overflow-x: auto; } .numbers td { white-space: nowrap; overflow-wrap: normal; }
 thead th { border-bottom: 2px solid #9ca3af; font-size: .875rem; }
 tbody th { font-weight: 500; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }

@@ -40,6 +40,9 @@ __all__ = ["app", "learn", "main", "screen"]
 
 def main() -> None:
     """Run the command line; every foreseen error is one sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is shown escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except PneumoscopeError as error:
@@ -50,7 +53,9 @@ def main() -> None:
             sys.stderr.close()
             sys.exit(1)
         place = f" at {error.filename}" if error.filename else ""
-        print(f"pneumoscope: expected to write the results, the system says {error.strerror}{place}", file=sys.stderr)
+        print(
+            f"pneumoscope: expected to read or write a file, the system says {error.strerror}{place}", file=sys.stderr
+        )
         sys.exit(1)
 
 

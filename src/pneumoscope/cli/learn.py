@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from pneumoscope.cli import app
-from pneumoscope.cli.output import progress_bar, report_lines, say
+from pneumoscope.cli.output import printable, progress_bar, report_lines, say
 from pneumoscope.errors import DatasetError, UsageError
 
 data_app = typer.Typer(help="Fetch, check and split labelled radiographs.", no_args_is_help=True, rich_markup_mode=None)
@@ -95,6 +95,10 @@ def train(
 
     if (model is None) == (recipe is None):
         raise UsageError("expected either --model or --recipe, received " + ("both" if model else "neither"))
+    if model is not None and model not in ("mobilenet", "lstm"):
+        raise UsageError(
+            f"expected --model mobilenet or lstm, received {model!r}: give other recipes with --recipe FILE"
+        )
     resolved = read_recipe(
         recipe or f"reference-{model}",
         **_split_options(split),
@@ -185,7 +189,11 @@ def compare(
 
     if len(models) < 2:
         raise UsageError(f"expected two or more models to compare, received {len(models)}")
+    from pneumoscope.bundle import shipped_models
+
     folders = [Path(model) for model in models]
+    if not data and any(model in shipped_models() or model.endswith(".onnx") for model in models):
+        raise UsageError("expected evaluation folders, received a model: add --data DIR to evaluate the models first")
     if data:
         from pneumoscope.predict import load
 
@@ -292,6 +300,8 @@ def _print_report(report: dict) -> None:
     data = report["data"]
     title = f"{report['model']['name']} on {data['images']} images of {data['patients']} patients ({data['split']})"
     report_lines(title, render_table(report))
+    for failed in report["failed"]:
+        say(f"not judged, in no figure: {printable(failed['path'])}: {failed['reason']}")
 
 
 def _print_counts(title: str, records) -> None:

@@ -20,11 +20,13 @@ class Table:
     def __init__(self, console) -> None:
         self.console = console
         self.count: Counter = Counter()
+        self.uncertain = 0
         self._print(f"{'verdict':<10} {'probability':>11}  {'status':<9}  file", "bold")
 
     def write(self, prediction) -> None:
         """Print one line."""
         self.count[prediction.label or prediction.status] += 1
+        self.uncertain += prediction.status == "uncertain"
         verdict = prediction.label or "-"
         share = "-" if prediction.probability is None else f"{prediction.probability:.3f}"
         reason = f"  ({prediction.reason})" if prediction.reason else ""
@@ -35,7 +37,8 @@ class Table:
     def close(self) -> None:
         """Print how many of each."""
         parts = ", ".join(f"{count} {name}" for name, count in sorted(self.count.items()))
-        self._print(f"{sum(self.count.values())} images: {parts or 'none'}. {RESEARCH_USE_ONLY}", "bold")
+        unsure = f" ({self.uncertain} uncertain)" if self.uncertain else ""
+        self._print(f"{sum(self.count.values())} images: {parts or 'none'}{unsure}. {RESEARCH_USE_ONLY}", "bold")
 
     def _print(self, line: str, style: str) -> None:
         self.console.print(line, style=style or None, soft_wrap=True, markup=False, highlight=False)
@@ -52,6 +55,21 @@ class JsonLines:
         """Nothing is left to write."""
 
 
+def _take(file, path: Path) -> None:
+    """Empty a results file, unless another process is writing it."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows has no such lock
+        pass
+    except BlockingIOError:
+        file.close()
+        raise UsageError(f"expected to write {path} alone, another pneumoscope does: name another file") from None
+    if path.is_file():
+        file.truncate(0)
+
+
 class CsvFile:
     """Rows that reach the disk as they come, so that an interrupted run keeps them."""
 
@@ -61,7 +79,8 @@ class CsvFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # surrogateescape: a file name that is not UTF-8 is written back byte for byte
-            self.file = path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+            self.file = path.open("a", newline="", encoding="utf-8", errors="surrogateescape")
+            _take(self.file, path)
         except OSError as error:
             raise UsageError(f"expected a CSV file to write at {path}: {error.strerror}") from None
         self.writer = csv.DictWriter(self.file, FIELDS, lineterminator="\n")
@@ -106,7 +125,8 @@ def progress_bar(console=None):
         if total is None and hasattr(items, "__len__"):
             total = len(items)
         # One bar at a time, gone when its work is done: what follows may draw its own.
-        with Progress(*columns, console=console, transient=True) as progress:
+        # Standard output stays as it is: it may be a file full of JSON while the bar is on the terminal.
+        with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
             yield from progress.track(items, total=total, description=what)
 
     yield show

@@ -1,6 +1,8 @@
 """Commands that judge radiographs: predict, explain, demo, models."""
 
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +38,10 @@ def predict(
         raise UsageError("expected --heatmaps DIR beside --html, so that the sheet has pictures to show: add it")
     from pneumoscope.predict import expand, load
 
-    sources = list(expand(_arguments(paths), skip=heatmaps))
+    sources = list(expand(_arguments(paths), skip=heatmaps, note=say))
     _keep_inputs(sources, [csv, html])
+    for folder in (heatmaps, html.parent if html else None):
+        _make_folder(folder)
     everything_judged = _screen(load(model, threshold), sources, json_lines, csv, heatmaps, html)
     raise typer.Exit(0 if everything_judged else 1)
 
@@ -60,7 +64,7 @@ def explain(
     from pneumoscope.explain import write_overlay
     from pneumoscope.predict import NothingFound, expand, load
 
-    sources = list(expand(_arguments(images)))
+    sources = list(expand(_arguments(images), note=say))
     _keep_inputs(sources, [out])
     one_file = out.suffix.lower() in (".png", ".jpg", ".jpeg")
     if one_file and len(sources) > 1:
@@ -123,7 +127,9 @@ def _arguments(paths: list[str]) -> Iterator[str]:
     """The arguments, with ``-`` replaced by the lines of standard input."""
     for path in paths:
         if path == "-":
-            names = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+            stream = getattr(sys.stdin, "buffer", sys.stdin) or ()  # closed: None
+            lines = (os.fsdecode(line) for line in stream)  # names are bytes, whatever the terminal's encoding
+            names = [line.rstrip("\r\n") for line in lines if line.strip()]
             if not names:
                 raise UsageError("expected file names on standard input, a line each, received none")
             yield from names
@@ -178,6 +184,18 @@ def _write_heatmap(predictor, source: Path, prediction, path: Path) -> Path | No
         say(f"no heatmap of {printable(str(source))}, which can be read only once: {error}")
         return None
     return write_overlay(explain_prediction(predictor, radiograph, prediction), path)
+
+
+def _make_folder(folder: Path | None) -> None:
+    """Before the work, so that it is not done in vain."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"expected a folder to write to at {folder}: {error.strerror}") from None
 
 
 def _keep_inputs(sources: list, outputs: list[Path | None]) -> None:
