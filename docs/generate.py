@@ -135,8 +135,8 @@ def models_page() -> str:
         "",
         "Research only. The images are frontal chest radiographs of children of one to five years from one hospital.",
         "Published systems trained on them lose specificity on the official test set (0.5 to 0.8 at threshold 0.5) and",
-        "fall towards chance on adults of other hospitals, as above; the aspect ratio of the image is a known shortcut,",
-        "and squashing every image to a square, as these reference models do, writes it into the picture.",
+        "fall towards chance on adults of other hospitals, as above. The aspect ratio is a known shortcut, and",
+        "squashing every image to a square, as these reference models do, writes it into the picture.",
         "",
     ]
     return "\n".join(parts)

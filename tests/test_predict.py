@@ -82,6 +82,14 @@ def test_the_threshold_moves_the_verdict_not_the_probability(samples):
     assert (low.label, high.label) == ("PNEUMONIA", "NORMAL")
     with pytest.raises(UsageError, match=r"from 0 to 1, received 1\.5"):
         load(threshold=1.5)
+    with pytest.raises(UsageError, match=r"from 0 to 1, received '0\.5'"):
+        load(threshold="0.5")
+
+
+def test_one_path_is_not_taken_for_many(predictor, samples):
+    for one in (str(samples[0]), samples[0], b"bytes"):
+        with pytest.raises(UsageError, match="expected several images"):
+            predictor.predict_many(one)
 
 
 def test_the_band_around_the_threshold_is_uncertain(predictor, samples, monkeypatch):

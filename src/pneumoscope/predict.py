@@ -75,8 +75,8 @@ class Predictor:
     """
 
     def __init__(self, bundle: Bundle, threshold: float | None = None) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise UsageError(f"expected a threshold from 0 to 1, received {threshold}")
+        if threshold is not None and (not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1):
+            raise UsageError(f"expected a threshold from 0 to 1, received {threshold!r}")
         self.bundle = bundle
         self.threshold = bundle.threshold if threshold is None else threshold
         # The band moves with the operating point.
@@ -103,7 +103,15 @@ class Predictor:
 
         Yields:
             One prediction a source.
+
+        Raises:
+            UsageError: one path instead of several.
         """
+        if isinstance(sources, (str, bytes, os.PathLike)):
+            raise UsageError(f"expected several images, received {sources!r} alone: use predict, or put it in a list")
+        return self._predict_many(sources)
+
+    def _predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             for batch in _batches(_decoded_ahead(pool, self._small_pixels, sources)):
                 yield from self._judge(batch)
