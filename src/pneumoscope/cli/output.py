@@ -38,7 +38,9 @@ class Table:
         """Print how many of each."""
         parts = ", ".join(f"{count} {name}" for name, count in sorted(self.count.items()))
         unsure = f" ({self.uncertain} uncertain)" if self.uncertain else ""
-        self._print(f"{sum(self.count.values())} images: {parts or 'none'}{unsure}. {RESEARCH_USE_ONLY}", "bold")
+        total = sum(self.count.values())
+        images = f"{total} image{'' if total == 1 else 's'}"
+        self._print(f"{images}: {parts or 'none'}{unsure}. {RESEARCH_USE_ONLY}", "bold")
 
     def _print(self, line: str, style: str) -> None:
         self.console.print(line, style=style or None, soft_wrap=True, markup=False, highlight=False)
