@@ -132,11 +132,9 @@ def overlay(explanation: Explanation) -> np.ndarray:
     factor = -(-MIN_DRAWN // max(pixels.shape))
     if factor > 1:  # a thumbnail is enlarged, or its caption could not be read
         pixels, heatmap = (cv2.resize(image, None, fx=factor, fy=factor) for image in (pixels, heatmap))
-    gray = pixels.astype(np.float32)[..., None]
-    heat = heatmap[..., None]  # (H, W, 1), opacity follows it: no evidence, nothing hidden
-    coloured = _colours(heatmap)
-    blended = gray * (1 - OPACITY * heat) + coloured.astype(np.float32) * (OPACITY * heat)
-    picture = np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
+    opacity = OPACITY * heatmap  # (H, W), follows the evidence: where there is none, nothing is hidden
+    gray = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    picture = cv2.blendLinear(gray, _colours(heatmap), 1 - opacity, opacity)  # (H, W, 3) uint8
     return cv2.cvtColor(_with_margins(picture, explanation), cv2.COLOR_BGR2RGB)
 
 
