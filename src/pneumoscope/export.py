@@ -103,7 +103,7 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
         "labels": list(LABELS),
         "outputs": outputs,
         "threshold": THRESHOLD,
-        "threshold_rule": "0.5, as published; not chosen on data",
+        "threshold_rule": "as published, not chosen on data",
         "uncertain": [THRESHOLD, THRESHOLD],
         "uncertain_rule": "not fitted",
         "calibration": {"method": "none"},
