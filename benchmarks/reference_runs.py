@@ -2,7 +2,7 @@
 
     python benchmarks/reference_runs.py --data DIR --weights FILE --runs runs
 
-MobileNet with seeds 0, 1, 2 and LSTM with seed 0, on the patient-wise and on the published split: eight runs, about 40
+MobileNet with seeds 0, 1, 2 and LSTM with seed 0, on the patient-wise and on the published split: eight runs, about 45
 minutes on two cores. Runs that are finished in the runs folder are not trained again; interrupted ones go on. Writes
 ``benchmarks/results/reference_runs.json``, from which ``docs/generate.py`` makes docs/EXPERIMENTS.md.
 """
