@@ -2,8 +2,8 @@
 
 import csv
 import hashlib
+import io
 import math
-import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pneumoscope.ahead import in_order
+from pneumoscope.atomic import write_whole
 from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.images import read_file, read_radiograph
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, PNEUMONIA, VIRAL
@@ -158,7 +160,7 @@ def scan_folder(
         )
     records, thumbnails, refused = [], [], []
     with ThreadPoolExecutor() as pool:
-        for result in (progress or iter)(_ordered(pool, lambda item: _describe(*item, root), found)):
+        for result in (progress or iter)(in_order(pool, lambda item: _describe(*item, root), found, ahead=32)):
             if isinstance(result, Refused):
                 refused.append(result)
             else:
@@ -169,14 +171,12 @@ def scan_folder(
 
 def write_manifest(manifest: Manifest, path: str | Path) -> None:
     """Write a manifest as CSV, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8", errors=_NAMES) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        names = [field.name for field in fields(Record)]
-        writer.writerow(names)
-        writer.writerows([getattr(record, name) for name in names] for record in manifest.records)
-    os.replace(partial, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [field.name for field in fields(Record)]
+    writer.writerow(names)
+    writer.writerows([getattr(record, name) for name in names] for record in manifest.records)
+    write_whole(Path(path), text.getvalue().encode("utf-8", _NAMES))
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -259,17 +259,6 @@ def _describe(path: Path, label: str, split: str, root: Path) -> "tuple[Record, 
         height=radiograph.height,
     )
     return record, resize(radiograph, _THUMBNAIL)
-
-
-def _ordered(pool: ThreadPoolExecutor, work: Callable, items: list) -> Iterator:
-    """``map`` that neither reorders nor runs ahead by more than a few items."""
-    ahead = 32
-    pending = [pool.submit(work, item) for item in items[:ahead]]
-    for position in range(len(items)):
-        yield pending[position].result()
-        pending[position] = None
-        if position + ahead < len(items):
-            pending.append(pool.submit(work, items[position + ahead]))
 
 
 def _with_groups(records: list[Record], thumbnails: list[np.ndarray]) -> list[Record]:

@@ -2,14 +2,14 @@
 
 import glob
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from pneumoscope.ahead import in_order
 from pneumoscope.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, Bundle, open_bundle
 from pneumoscope.errors import ImageError, RefusedImage, UnreadableImage, UsageError
 from pneumoscope.images import SUFFIXES, read_radiograph
@@ -113,7 +113,7 @@ class Predictor:
 
     def _predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            for batch in _batches(_decoded_ahead(pool, self._small_pixels, sources)):
+            for batch in _batches(in_order(pool, self._small_pixels, sources, ahead=3 * _BATCH)):
                 yield from self._judge(batch)
 
     def _small_pixels(self, source: object) -> "tuple[str, np.ndarray | ImageError]":
@@ -216,17 +216,6 @@ def _in_folder(argument: str, skip: Path | None, note: Callable[[str], None] | N
         yield NothingFound(str(error.filename), f"expected a folder to look into, the system says {error.strerror}")
     if not found and not closed:
         yield NothingFound(argument, f"expected {', '.join(SUFFIXES)} files in this folder, found none")
-
-
-def _decoded_ahead(pool: ThreadPoolExecutor, work: object, sources: Iterable) -> Iterator[tuple]:
-    """``map`` over endless sources that keeps order and never runs more than a few batches ahead."""
-    pending: deque[Future] = deque()
-    for source in sources:
-        pending.append(pool.submit(work, source))
-        if len(pending) >= 3 * _BATCH:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _batches(items: Iterable) -> Iterator[list]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from pneumoscope.errors import UsageError
+from pneumoscope.preprocess import INPUT_SPECS
 from pneumoscope.splits import CLASS_WEIGHTS, PATIENT_WISE, SCHEMES
 
 #: Folder of the recipes that come with the package.
@@ -48,7 +49,7 @@ class Recipe:
                 object.__setattr__(self, field.name, float(value))
             elif type(value) is not field.type:
                 raise UsageError(f"expected the recipe's {field.name} as {field.type.__name__}, received {value!r}")
-        for name, choices in (("split", SCHEMES), ("class_weights", CLASS_WEIGHTS), ("model", ("mobilenet", "lstm"))):
+        for name, choices in (("split", SCHEMES), ("class_weights", CLASS_WEIGHTS), ("model", tuple(INPUT_SPECS))):
             if getattr(self, name) not in choices:
                 raise UsageError(
                     f"expected the recipe's {name} one of {', '.join(choices)}, received {getattr(self, name)!r}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pneumoscope.atomic import write_whole
 from pneumoscope.datasets import NO_SPLIT, Manifest, Record
 from pneumoscope.errors import DatasetError, UsageError
 from pneumoscope.labels import LABELS
@@ -129,7 +130,7 @@ def select_records(manifest: Manifest, name: str, training: dict) -> tuple[tuple
 def write_split(split: Split, path: str | Path) -> None:
     """Write a split, with its fingerprint, as JSON."""
     content = {"fingerprint": split.fingerprint, **asdict(split)}
-    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(Path(path), (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_split(path: str | Path) -> Split:
