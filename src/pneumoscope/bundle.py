@@ -23,6 +23,7 @@ SCHEMA = 1
 #: Names in the ONNX graph.
 PROBABILITIES = "probabilities"
 GRADCAM = "gradcam"
+SUBTYPES = "subtypes"
 
 #: Folder of the models that ship, and the one that screens when none is named.
 ZOO = Path(__file__).parent / "zoo"
@@ -82,7 +83,8 @@ class Bundle:
 
         Returns:
             ``"probabilities"`` (N, 2) float32 and, for models with a feature map, ``"gradcam"`` (N, 2, h, w)
-            float32, zero or above.
+            float32, zero or above; for models that tell sub-types, ``"subtypes"`` (N, 2) float32, the shares of
+            bacterial and viral if it is a pneumonia.
         """
         names = self.contract["outputs"]
         values = self.session.run(names, {self.session.get_inputs()[0].name: inputs})

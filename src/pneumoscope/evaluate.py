@@ -20,7 +20,7 @@ from pneumoscope import RESEARCH_USE_ONLY, __version__, metrics
 from pneumoscope.atomic import write_whole
 from pneumoscope.datasets import Manifest, Record
 from pneumoscope.errors import DatasetError
-from pneumoscope.labels import LABELS, label_index
+from pneumoscope.labels import BACTERIAL, LABELS, label_index
 from pneumoscope.predict import UNCERTAIN, Prediction, Predictor
 
 REPORT_NAME = "report.json"
@@ -28,7 +28,7 @@ PREDICTIONS_NAME = "predictions.csv"
 #: Version of the keys of ``report.json``.
 SCHEMA = 1
 
-_COLUMNS = ("path", "sha256", "label", "patient", "probability", "verdict", "status")
+_COLUMNS = ("path", "sha256", "label", "sublabel", "patient", "probability", "verdict", "status", "bacterial")
 _CURVE_POINTS = 200  # enough for a figure; the areas come from all points
 _REQUIRED = {
     "version": str, "model": dict, "data": dict, "images": int, "judged": dict, "metrics": dict, "curves": dict,
@@ -184,10 +184,12 @@ def _row(record: Record, prediction: Prediction, threshold: float) -> dict:
         "path": record.path,
         "sha256": record.sha256,
         "label": record.label,
+        "sublabel": record.sublabel,
         "patient": _patient(record),
         "probability": probability,
         "verdict": None if probability is None else LABELS[int(probability >= threshold)],
         "status": prediction.status,
+        "bacterial": prediction.bacterial,
     }
 
 
@@ -229,12 +231,30 @@ def _measure(rows: list[dict], threshold: float, seed: int, resamples: int) -> d
         "judged": {"images": len(rows), "patients": len(set(groups.tolist()))},
         "metrics": metrics.evaluate(labels, probability, threshold, groups, seed, resamples),
         "confusion_matrix": metrics.confusion_matrix(labels, probability, threshold).tolist(),
+        "subtypes": subtype_auc(rows),
         "curves": {
             "roc": _thinned(roc, ("false_positive_rate", "sensitivity", "threshold")),
             "pr": _thinned(pr, ("recall", "precision", "threshold")),
             "calibration": metrics.calibration_curve(labels, probability),
         },
     }
+
+
+def subtype_auc(rows: Sequence[dict]) -> dict | None:
+    """Area under the ROC curve of bacterial against viral, over the pneumonias whose sub-label is known.
+
+    Args:
+        rows: with ``label``, ``sublabel``, ``patient`` and ``bacterial`` (float or None).
+
+    Returns:
+        The estimate with its interval; None for a model that does not tell, or without both kinds.
+    """
+    rows = [row for row in rows if row["sublabel"] and row["bacterial"] is not None]
+    kinds = np.array([int(row["sublabel"] == BACTERIAL) for row in rows], dtype=np.int64)
+    if len(set(kinds.tolist())) < 2:
+        return None
+    share = np.array([row["bacterial"] for row in rows], dtype=np.float64).clip(0, 1)
+    return metrics.evaluate(kinds, share, 0.5, np.array([row["patient"] for row in rows], dtype=str))["roc_auc"]
 
 
 def _columns(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -285,7 +305,7 @@ def _read_predictions(path: Path) -> list[dict]:
 
 def _prediction(row: dict, path: Path, line: int) -> dict:
     try:
-        probability = float(row["probability"]) if row["probability"] else None
+        probability, bacterial = (float(row[name]) if row[name] else None for name in ("probability", "bacterial"))
         judged = probability is not None
         valid = row["label"] in LABELS and (not judged or 0 <= probability <= 1)
         valid = valid and (row["verdict"] in LABELS if judged else not row["verdict"])
@@ -295,7 +315,7 @@ def _prediction(row: dict, path: Path, line: int) -> dict:
         raise DatasetError(
             f"expected {', '.join(_COLUMNS)} in {path} line {line}, received {list(row.values())}: evaluate again"
         )
-    return {**row, "probability": probability, "verdict": row["verdict"] or None}
+    return {**row, "probability": probability, "bacterial": bacterial, "verdict": row["verdict"] or None}
 
 
 def _picture(row: dict) -> str:

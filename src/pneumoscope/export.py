@@ -28,6 +28,7 @@ from pneumoscope.bundle import (
     GRADCAM,
     PROBABILITIES,
     SCHEMA,
+    SUBTYPES,
     Bundle,
     contract_sha256,
     metadata_bytes,
@@ -35,7 +36,7 @@ from pneumoscope.bundle import (
 )
 from pneumoscope.errors import BundleError, MissingExtra
 from pneumoscope.labels import LABELS
-from pneumoscope.runs import MONITOR, Run
+from pneumoscope.runs import Run
 from pneumoscope.train import restore_best
 
 keras = models.keras
@@ -54,9 +55,11 @@ UNCERTAIN_SHARE = 0.05
 
 
 class GradCam(keras.layers.Layer):
-    """Grad-CAM maps of all classes from the last feature map, in closed form.
+    """Grad-CAM maps of NORMAL and PNEUMONIA from the last feature map, in closed form.
 
-    (N, h, w, K) -> (N, classes, h, w) float32, zero or above; see the module's head for the formula.
+    (N, h, w, K) -> (N, 2, h, w) float32, zero or above; see the module's head for the formula. In a network
+    that tells sub-types the logit of PNEUMONIA is ``log(exp(bacterial) + exp(viral))``, whose gradient is the
+    mean of theirs, weighted by their softmax.
 
     Args:
         hidden: the dense layer (ReLU) behind the pooling.
@@ -69,14 +72,58 @@ class GradCam(keras.layers.Layer):
 
     def call(self, features: object) -> object:
         """Compute the maps."""
+        return keras.ops.relu(self.evidence(features))
+
+    def evidence(self, features: object) -> object:
+        """The maps before negative evidence is cut off: (N, 2, h, w)."""
         ops = keras.ops
         positions = features.shape[1] * features.shape[2]
         pooled = ops.mean(features, axis=(1, 2))  # (N, K)
-        active = ops.cast(ops.matmul(pooled, self.hidden.kernel) + self.hidden.bias > 0, "float32")  # (N, U)
-        alpha = ops.matmul(self.hidden.kernel, active[:, :, None] * self.logits.kernel) / positions  # (N, K, classes)
+        hidden = ops.relu(ops.matmul(pooled, self.hidden.kernel) + self.hidden.bias)  # (N, U)
+        active = ops.cast(hidden > 0, "float32")[:, :, None]  # (N, U, 1)
+        slopes = active * self._slopes(hidden)  # (N, U, 2)
+        alpha = ops.matmul(self.hidden.kernel, slopes) / positions  # (N, K, 2)
         flat = ops.reshape(features, (-1, positions, features.shape[3]))  # (N, h * w, K)
-        maps = ops.transpose(ops.matmul(flat, alpha), (0, 2, 1))  # (N, classes, h * w)
-        return ops.relu(ops.reshape(maps, (-1, maps.shape[1], *features.shape[1:3])))
+        maps = ops.transpose(ops.matmul(flat, alpha), (0, 2, 1))  # (N, 2, h * w)
+        return ops.reshape(maps, (-1, len(LABELS), *features.shape[1:3]))
+
+    def _slopes(self, hidden: object) -> object:
+        """Gradient of the two logits with respect to the hidden units, (U, 2) or (N, U, 2)."""
+        ops, kernel = keras.ops, self.logits.kernel
+        if kernel.shape[1] == len(LABELS):
+            return kernel
+        logits = ops.matmul(hidden, kernel) + self.logits.bias  # (N, 3)
+        nothing = ops.zeros_like(logits[:, :1])
+        normal = ops.concatenate([nothing + 1, nothing, nothing], axis=1)  # (N, 3) share of each logit
+        pneumonia = ops.concatenate([nothing, ops.softmax(logits[:, 1:])], axis=1)
+        return ops.matmul(kernel, ops.stack([normal, pneumonia], axis=-1))
+
+
+class Verdict(keras.layers.Layer):
+    """Logits of one or two views -> calibrated probabilities, and the shares of the sub-types.
+
+    The log odds of pneumonia, ``z = log(exp(bacterial) + exp(viral)) - normal`` for three classes, become
+    ``p = sigmoid(slope * z + intercept)`` (Platt, "Probabilistic outputs for support vector machines", 1999).
+
+    (N, classes), or (2, N, classes) of two views -> (N, 2), or [(N, 2), (N, 2)] with sub-types, float32.
+
+    Args:
+        slope, intercept: of the calibration; 1 and 0 change nothing.
+    """
+
+    def __init__(self, slope: float, intercept: float, **options: object) -> None:
+        super().__init__(**options)
+        self.slope, self.intercept = slope, intercept
+
+    def call(self, logits: object) -> object:
+        """Compute the probabilities."""
+        ops = keras.ops
+        if len(logits.shape) == 3:
+            logits = ops.mean(logits, axis=0)  # (N, classes)
+        pneumonia = ops.logsumexp(logits[:, 1:], axis=1)
+        z = self.slope * (pneumonia - logits[:, 0]) + self.intercept
+        probabilities = ops.stack([ops.sigmoid(-z), ops.sigmoid(z)], axis=1)
+        return [probabilities, ops.softmax(logits[:, 1:])] if logits.shape[1] > len(LABELS) else probabilities
 
 
 def export_run(run: Run, out: str | Path | None = None) -> Path:
@@ -87,13 +134,12 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
     Raises:
         BundleError: the ONNX file does not compute what the Keras model computes.
     """
-    model = models.build(run.recipe.model, run.spec, weights=None, inference=True)
+    model = models.build(run.recipe, weights=None, inference=True)
     restore_best(run, model)
     out = Path(out or run.folder / "model.onnx")
-    body = onnx_bytes(model)
+    network = deployed(model, mirror=run.recipe.mirror)
+    body = onnx_bytes(network)
     config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-    outputs = [PROBABILITIES, GRADCAM] if has_feature_map(model) else [PROBABILITIES]
-    best = max(run.history, key=lambda row: row[MONITOR])
     contract = {
         "schema": SCHEMA,
         "name": run.recipe.name,
@@ -101,7 +147,7 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
         "architecture": run.recipe.model,
         "input": run.spec.to_dict(),
         "labels": list(LABELS),
-        "outputs": outputs,
+        "outputs": list(network.output),
         "threshold": THRESHOLD,
         "threshold_rule": "as published, not chosen on data",
         "uncertain": [THRESHOLD, THRESHOLD],
@@ -112,14 +158,14 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
             "split_fingerprint": run.split.fingerprint,
             "images": config["images"],
             "versions": config["versions"],
-            "best_epoch": int(best["epoch"]),
+            "best_epoch": int(run.kept["epoch"]),
             "parameters": int(model.count_params()),
         },
         "body_bytes": len(body),
         "body_sha256": hashlib.sha256(body).hexdigest(),
     }
     write_contract(out, contract, body)
-    check_parity(open_bundle(out), model)
+    check_parity(open_bundle(out), network)
     check_gradcam(open_bundle(out), model)
     return out
 
@@ -178,18 +224,51 @@ def has_feature_map(model: keras.Model) -> bool:
     return any(layer.name == "features" for layer in model.layers)
 
 
-def with_gradcam(model: keras.Model) -> keras.Model:
-    """The model with named outputs, and the Grad-CAM maps beside the probabilities where it has them."""
-    outputs = {PROBABILITIES: model.output}
+def deployed(model: keras.Model, *, mirror: bool = False, slope: float = 1.0, intercept: float = 0.0) -> keras.Model:
+    """The network that goes into the file: named outputs, and the Grad-CAM maps where it has a feature map.
+
+    Args:
+        model: as trained.
+        mirror: average the logits of the radiograph and of its mirror image.
+        slope, intercept: of the calibration, see :class:`Verdict`.
+
+    Returns:
+        A model with the outputs ``probabilities`` (N, 2), ``gradcam`` (N, 2, h, w) where it has a feature map,
+        and ``subtypes`` (N, 2), the shares of bacterial and viral, where it tells them.
+    """
+    output, image = model.get_layer("probabilities"), model.input
+    if mirror and not has_feature_map(model):
+        raise BundleError("expected a model with a feature map to average mirrored views of, this one has none")
+    if not mirror and (slope, intercept) == (1.0, 0.0) and output.units == len(LABELS):
+        outputs, logits = {PROBABILITIES: model.output}, output
+    else:
+        hidden, logits = output.input, keras.layers.Dense(output.units, name="logits")
+        if mirror:
+            ops, ends = keras.ops, [model.get_layer("features").input, hidden]
+            seen, hidden = keras.Model(image, ends)(ops.concatenate([image, ops.flip(image, axis=2)], axis=0))
+        values = logits(hidden)
+        logits.set_weights(output.get_weights())
+        if mirror:
+            values = ops.reshape(values, (2, -1, output.units))  # (2, N, classes)
+        verdict = Verdict(slope, intercept, name="verdict")(values)
+        verdict = verdict if isinstance(verdict, list) else [verdict]
+        outputs = dict(zip((PROBABILITIES, SUBTYPES), verdict, strict=False))
     if has_feature_map(model):
-        feature_map = model.get_layer("features").input  # (N, h, w, K)
-        gradcam = GradCam(model.get_layer("hidden"), model.get_layer("probabilities"), name=GRADCAM)
-        outputs[GRADCAM] = gradcam(feature_map)
-    return keras.Model(model.input, outputs)
+        gradcam = GradCam(model.get_layer("hidden"), logits, name=GRADCAM)
+        outputs[GRADCAM] = _mirrored_maps(gradcam, seen) if mirror else gradcam(model.get_layer("features").input)
+    return keras.Model(image, outputs)
 
 
-def onnx_bytes(model: keras.Model) -> bytes:
-    """The network as ONNX, without a contract.
+def _mirrored_maps(gradcam: GradCam, features: object) -> object:
+    """Mean evidence of a view and of its mirror image, turned back: (2N, h, w, K) -> (N, 2, h, w)."""
+    ops = keras.ops
+    maps = gradcam.evidence(features)  # (2N, 2, h, w)
+    maps = ops.reshape(maps, (2, -1, *maps.shape[1:]))
+    return ops.relu((maps[0] + ops.flip(maps[1], axis=-1)) / 2)
+
+
+def onnx_bytes(network: keras.Model) -> bytes:
+    """A network that :func:`deployed` made as ONNX, without a contract.
 
     Raises:
         MissingExtra: tf2onnx is not installed.
@@ -200,15 +279,14 @@ def onnx_bytes(model: keras.Model) -> bytes:
     except ImportError as error:
         raise MissingExtra("exporting", "train", error.name or "tf2onnx") from None
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it warns of each operator that it folds away
-    exported = with_gradcam(model)
-    exported(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports a model only once it was called
+    network(np.zeros((1, *network.input_shape[1:]), np.float32))  # Keras exports a model only once it was called
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # tf2onnx 1.17 asks NumPy for the long-gone np.object
         warnings.simplefilter("ignore", FutureWarning)
         path = Path(folder) / "model.onnx"
-        exported.export(path, format="onnx", verbose=False)
+        network.export(path, format="onnx", verbose=False)
         graph = onnx.load(path)
-    _rename(graph, model.input.name, exported.output)
+    _rename(graph, network.input.name, network.output)
     graph.producer_name, graph.producer_version = "pneumoscope", __version__
     graph.graph.doc_string = ""  # the converter's names a function by a count
     del graph.metadata_props[:]
@@ -216,8 +294,8 @@ def onnx_bytes(model: keras.Model) -> bytes:
     return graph.SerializeToString(deterministic=True)
 
 
-def check_parity(bundle: Bundle, model: keras.Model, seed: int = 0) -> dict[str, float]:
-    """Compare the file with the Keras model, at two batch sizes, on noise.
+def check_parity(bundle: Bundle, network: keras.Model, seed: int = 0) -> dict[str, float]:
+    """Compare the file with the Keras network that :func:`deployed` made, at two batch sizes, on noise.
 
     Returns:
         The largest difference of each output.
@@ -225,11 +303,10 @@ def check_parity(bundle: Bundle, model: keras.Model, seed: int = 0) -> dict[str,
     Raises:
         BundleError: a difference above :data:`ONNX_TOLERANCE`.
     """
-    reference = with_gradcam(model)
     differences: dict[str, float] = {}
     for count in (1, 5):
         inputs = np.random.default_rng(seed).random((count, *bundle.spec.shape), np.float32)
-        expected = reference.predict_on_batch(inputs)
+        expected = network.predict_on_batch(inputs)
         for name, value in bundle.run(inputs).items():
             scale = max(1.0, float(np.abs(expected[name]).max()))
             difference = float(np.abs(value - expected[name]).max()) / scale
@@ -264,7 +341,7 @@ def check_gradcam(bundle: Bundle, model: keras.Model, inputs: np.ndarray | None 
         coarse = np.random.default_rng(0).random((8, 10, 10, 1), np.float32)
         inputs = np.kron(coarse, np.ones((1, bundle.spec.height // 10, bundle.spec.width // 10, bundle.spec.channels)))
         inputs = inputs.astype(np.float32)
-    expected = autodiff_gradcam(model, inputs)
+    expected = autodiff_gradcam(model, inputs, bool(bundle.contract["training"]["recipe"].get("mirror")))
     peak = expected.max(axis=(1, 2, 3), keepdims=True)
     received = bundle.run(inputs)[GRADCAM]
     difference = float((np.abs(received - expected) / np.where(peak > 0, peak, 1)).max())
@@ -276,11 +353,13 @@ def check_gradcam(bundle: Bundle, model: keras.Model, inputs: np.ndarray | None 
     return difference
 
 
-def autodiff_gradcam(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+def autodiff_gradcam(model: keras.Model, inputs: np.ndarray, mirror: bool = False) -> np.ndarray:
     """Grad-CAM by automatic differentiation, to check the closed form against.
 
     Args:
+        model: as trained.
         inputs: (N, *spec.shape) float32.
+        mirror: mean of each view's maps, as in :func:`deployed`.
 
     Returns:
         (N, classes, h, w) float32.
@@ -289,16 +368,23 @@ def autodiff_gradcam(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
 
     to_map = keras.Model(model.input, model.get_layer("features").input)
     pooling, hidden, output = (model.get_layer(name) for name in ("features", "hidden", "probabilities"))
-    feature_map = tf.convert_to_tensor(to_map(inputs))
-    maps = []
-    for column in range(len(LABELS)):
-        with tf.GradientTape() as tape:
-            tape.watch(feature_map)
-            logits = tf.matmul(hidden(pooling(feature_map)), output.kernel) + output.bias
-            target = logits[:, column]
-        alpha = tf.reduce_mean(tape.gradient(target, feature_map), axis=(1, 2))  # (N, K)
-        maps.append(tf.nn.relu(tf.einsum("nhwk,nk->nhw", feature_map, alpha)))
-    return np.stack([value.numpy() for value in maps], axis=1)
+
+    def evidence(view: np.ndarray) -> np.ndarray:
+        feature_map = tf.convert_to_tensor(to_map(view))
+        maps = []
+        for columns in (slice(0, 1), slice(1, None)):  # NORMAL, all kinds of PNEUMONIA
+            with tf.GradientTape() as tape:
+                tape.watch(feature_map)
+                logits = tf.matmul(hidden(pooling(feature_map)), output.kernel) + output.bias
+                target = tf.reduce_logsumexp(logits[:, columns], axis=1)
+            alpha = tf.reduce_mean(tape.gradient(target, feature_map), axis=(1, 2))  # (N, K)
+            maps.append(tf.einsum("nhwk,nk->nhw", feature_map, alpha).numpy())
+        return np.stack(maps, axis=1)
+
+    maps = evidence(inputs)
+    if mirror:
+        maps = (maps + evidence(inputs[:, :, ::-1])[..., ::-1]) / 2
+    return np.maximum(maps, 0)
 
 
 def _rename(graph: object, input_name: str, outputs: dict) -> None:
@@ -308,10 +394,10 @@ def _rename(graph: object, input_name: str, outputs: dict) -> None:
     bytes.
     """
     _sort_nodes(graph.graph)
-    by_rank = {len(value.shape): name for name, value in outputs.items()}  # (N, 2) or (N, 2, h, w)
     names = {"": "", graph.graph.input[0].name: input_name}  # "" stands for an input left out
-    for value in graph.graph.output:
-        names[value.name] = by_rank[len(value.type.tensor_type.shape.dim)]
+    names.update({value.name: value.name for value in graph.graph.output})
+    if set(outputs) - set(names):
+        raise BundleError(f"expected the outputs {list(outputs)} from the converter, received {list(names.values())}")
     for number, node in enumerate(graph.graph.node):
         node.name = f"{node.op_type}_{number}"
         for ends in (node.input, node.output):
@@ -339,7 +425,7 @@ def _sort_nodes(graph: object) -> None:
                 place(source)
             ordered.append(node)
 
-    for value in sorted(graph.output, key=lambda value: len(value.type.tensor_type.shape.dim)):
+    for value in sorted(graph.output, key=lambda value: (len(value.type.tensor_type.shape.dim), value.name)):
         place(value.name)
     copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]

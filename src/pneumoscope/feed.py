@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pneumoscope.augment import Augmentation, augment
 from pneumoscope.cache import cache_key, cached_rows
 from pneumoscope.datasets import Manifest, Record
 from pneumoscope.errors import DatasetError, ImageError
@@ -14,6 +15,8 @@ from pneumoscope.images import read_radiograph
 from pneumoscope.models import keras
 from pneumoscope.preprocess import InputSpec, resize, to_input
 
+# Numbers that keep the random generators of one seed apart.
+_MIXUP, _AUGMENT = 1, 2
 _FEATURE_BLOCK = 64  # images a forward pass of the frozen part, and between two saves of the cache
 
 
@@ -80,27 +83,62 @@ class Batches(keras.utils.PyDataset):
     Args:
         inputs: (N, ...) as cached.
         targets: (N, classes) float32, one-hot.
-        transform: cached batch -> model input.
+        transform: cached rows, their numbers and the epoch -> model input.
         batch_size: images a batch; the last one may be smaller.
         seed: of the order; None keeps the given order.
+        class_weights: (classes,) weight of each class in the loss.
+        mixup: alpha of the Beta distribution that mixes each image with another of its batch; 0 is none.
     """
 
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray, transform: Callable, batch_size: int, seed: int | None):
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        transform: Callable,
+        batch_size: int,
+        seed: int | None,
+        class_weights: np.ndarray,
+        mixup: float = 0.0,
+    ):
         super().__init__()
         self.inputs, self.targets, self.transform = inputs, targets, transform
         self.batch_size, self.seed = batch_size, seed
+        self.weights, self.mixup = (targets @ class_weights).astype(np.float32), mixup
         self.start_epoch(0)
 
     def __len__(self) -> int:
         return -(-len(self.inputs) // self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        return self.transform(self.inputs[rows]), self.targets[rows]
+        batch = self.transform(self.inputs[rows], rows, self.epoch), self.targets[rows], self.weights[rows]
+        return self._mixed(batch, index) if self.mixup else batch
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the order of one epoch."""
-        count = len(self.inputs)
+        self.epoch, count = epoch, len(self.inputs)
         self.order = (
             np.arange(count) if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(count)
         )
+
+    def _mixed(self, batch: tuple, index: int) -> tuple:
+        """Mixup: convex combinations of two images, their targets and weights."""
+        rng = np.random.default_rng([self.seed, self.epoch, index, _MIXUP])
+        count = len(batch[0])
+        share, partner = rng.beta(self.mixup, self.mixup, count).astype(np.float32), rng.permutation(count)
+        return tuple(
+            part * (one := share.reshape(-1, *[1] * (part.ndim - 1))) + part[partner] * (1 - one) for part in batch
+        )
+
+
+def augmented(spec: InputSpec, how: Augmentation, seed: int) -> Callable:
+    """Transform for :class:`Batches`: every image of every epoch is drawn by a generator of its own."""
+
+    def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray:
+        images = (
+            augment(image, spec, how, np.random.default_rng([seed, epoch, row, _AUGMENT]))
+            for image, row in zip(pixels, rows.tolist(), strict=True)
+        )
+        return to_input(np.stack(list(images)), spec)
+
+    return transform

@@ -13,6 +13,9 @@ POSITIVE = LABELS.index(PNEUMONIA)
 BACTERIAL = "bacterial"
 VIRAL = "viral"
 
+#: Classes of a network that tells bacterial from viral pneumonia; the last two together are PNEUMONIA.
+FINDINGS = (NORMAL, BACTERIAL, VIRAL)
+
 
 def label_index(label: str) -> int:
     """Column of a label in the class axis.

@@ -1,7 +1,7 @@
-"""The two architectures, as short lists of layers (Keras 3 on TensorFlow).
+"""The architectures, as short lists of layers (Keras 3 on TensorFlow).
 
-Both take the input that :mod:`pneumoscope.preprocess` makes, values in [0, 1], and give the probabilities of
-:data:`pneumoscope.labels.LABELS`.
+All take the input that :mod:`pneumoscope.preprocess` makes, values in [0, 1], and give the probabilities of
+:data:`pneumoscope.labels.LABELS`, or of :data:`pneumoscope.labels.FINDINGS` where sub-types are learnt.
 """
 
 import os
@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pneumoscope.errors import MissingExtra, RunError, UsageError
-from pneumoscope.labels import LABELS
+from pneumoscope.errors import MissingExtra, RunError
+from pneumoscope.labels import FINDINGS, LABELS
 from pneumoscope.preprocess import InputSpec
+from pneumoscope.recipe import Recipe
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the only backend that exports to ONNX through tf2onnx
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no GPU is no error here
@@ -42,32 +43,42 @@ except ImportError as error:
 
 IMAGENET = "imagenet"
 HEAD_UNITS = 128
+LSTM_UNITS = 128
 
 
-def build(model: str, spec: InputSpec, *, weights: str | None = IMAGENET, inference: bool = False) -> keras.Model:
-    """Build an architecture by name.
+def build(recipe: Recipe, *, weights: str | None = IMAGENET, inference: bool = False) -> keras.Model:
+    """Build the network of a recipe.
 
     Args:
-        model: ``"mobilenet"`` or ``"lstm"``.
-        spec: input contract.
+        recipe: names the architecture and its options.
         weights: of the MobileNet backbone: ``"imagenet"``, a local file, or None (random).
         inference: without recurrent dropout, which does nothing at inference but keeps an exporter from
             using the native LSTM operator; the weights are the same.
-
-    Raises:
-        UsageError: an unknown name.
     """
+    classes = len(FINDINGS if recipe.subtypes else LABELS)
     builders: dict[str, Callable[[], keras.Model]] = {
-        "mobilenet": lambda: build_mobilenet(spec, weights=weights),
-        "lstm": lambda: build_lstm(spec, recurrent_dropout=0.0 if inference else 0.20),
+        "mobilenet": lambda: build_mobilenet(
+            recipe.spec,
+            weights=weights,
+            frozen=recipe.trainable == "head",
+            dropout=recipe.dropout,
+            classes=classes,
+        ),
+        "lstm": lambda: build_lstm(recipe.spec, recurrent_dropout=0.0 if inference else 0.20, classes=classes),
+        "bilstm": lambda: build_bilstm(recipe.spec, dropout=recipe.dropout, classes=classes),
     }
-    if model not in builders:
-        raise UsageError(f"expected a model {' or '.join(builders)}, received {model!r}")
-    return builders[model]()
+    return builders[recipe.model]()
 
 
-def build_mobilenet(spec: InputSpec, *, weights: str | None = IMAGENET) -> keras.Model:
-    """MobileNet v1 (alpha 1.0), frozen, under a small dense head.
+def build_mobilenet(
+    spec: InputSpec,
+    *,
+    weights: str | None = IMAGENET,
+    frozen: bool = True,
+    dropout: float = 0.0,
+    classes: int = len(LABELS),
+) -> keras.Model:
+    """MobileNet v1 (alpha 1.0) under a small dense head.
 
     The backbone expects [-1, 1]; the rescaling is a layer, so that the model's own input stays [0, 1] in
     training and in use alike.
@@ -78,9 +89,12 @@ def build_mobilenet(spec: InputSpec, *, weights: str | None = IMAGENET) -> keras
     Args:
         spec: layout ``"image"``.
         weights: ``"imagenet"`` (downloaded by Keras), a local ``.weights.h5`` file, or None (random).
+        frozen: only the head is trained, as published; else every layer.
+        dropout: before each dense layer of the head.
+        classes: 2, or 3 with sub-types.
 
     Returns:
-        (N, height, width, 3) float32 -> (N, 2) float32, with the frozen part as ``features``.
+        (N, height, width, 3) float32 -> (N, classes) float32; the pooled feature map is called ``features``.
 
     Raises:
         RunError: the weights cannot be had, or are those of another network.
@@ -91,15 +105,24 @@ def build_mobilenet(spec: InputSpec, *, weights: str | None = IMAGENET) -> keras
         include_top=False, input_shape=spec.shape, weights=None, alpha=1.0, name="backbone"
     )
     _load_backbone_weights(backbone, weights)
-    backbone.trainable = False
-    x = backbone(x, training=False)  # (N, h, w, 1024), batch norm with its ImageNet statistics
+    if frozen:
+        backbone.trainable = False
+        x = backbone(x, training=False)  # (N, h, w, 1024), batch norm with its ImageNet statistics
+    else:
+        x = backbone(x)
     x = layers.GlobalAveragePooling2D(name="features")(x)  # (N, 1024)
+    x = _dropped(x, dropout)
     x = layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x)
-    x = layers.Dense(len(LABELS), activation="softmax", name="probabilities")(x)
+    x = _dropped(x, dropout)
+    x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
     return keras.Model(image, x, name="mobilenet")
 
 
-def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20) -> keras.Model:
+def _dropped(x: object, rate: float) -> object:
+    return layers.Dropout(rate)(x) if rate else x
+
+
+def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20, classes: int = len(LABELS)) -> keras.Model:
     """Three LSTM layers over the rows of the image, then four dense ones: the published network.
 
     Reference: Hochreiter and Schmidhuber, "Long short-term memory", 1997; recurrent dropout as in Gal and
@@ -108,9 +131,10 @@ def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20) -> keras.Mod
     Args:
         spec: layout ``"rows"``.
         recurrent_dropout: on the state, one mask for all steps of a sequence.
+        classes: 2, or 3 with sub-types.
 
     Returns:
-        (N, height, width * 3) float32 -> (N, 2) float32.
+        (N, height, width * 3) float32 -> (N, classes) float32.
     """
     dropout = {"dropout": 0.05, "recurrent_dropout": recurrent_dropout}
     rows = layers.Input(spec.shape, name="rows")
@@ -119,17 +143,49 @@ def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20) -> keras.Mod
     x = layers.LSTM(64, **dropout)(x)
     for units in (250, 120, 64, 28):
         x = layers.Dense(units, activation="relu")(x)
-    x = layers.Dense(len(LABELS), activation="softmax", name="probabilities")(x)
+    x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
     return keras.Model(rows, x, name="lstm")
 
 
+def build_bilstm(spec: InputSpec, *, dropout: float = 0.0, classes: int = len(LABELS)) -> keras.Model:
+    """Two bidirectional LSTM layers over the rows and two over the columns, pooled over all steps.
+
+    The image is standardised first, (x - mean) / deviation, so that exposure carries little. Mean and maximum
+    over the steps replace the last state, which remembers the lowest rows best.
+
+    Reference: Graves and Schmidhuber, "Framewise phoneme classification with bidirectional LSTM", 2005; rows
+    and columns after Visin et al., "ReNet: A recurrent neural network based alternative to convolutional
+    networks", 2015.
+
+    Args:
+        spec: layout ``"rows"``, one channel, square.
+        dropout: between the layers and before the dense ones.
+        classes: 2, or 3 with sub-types.
+
+    Returns:
+        (N, height, width) float32 -> (N, classes) float32.
+    """
+    rows = layers.Input(spec.shape, name="rows")
+    standard = layers.LayerNormalization(axis=(1, 2), center=False, scale=False, name="standardised")(rows)
+    pooled = []
+    for name, x in (("rows", standard), ("columns", layers.Permute((2, 1), name="transposed")(standard))):
+        for depth in (1, 2):
+            lstm = layers.LSTM(LSTM_UNITS, return_sequences=True, name=f"lstm_{name}_{depth}")
+            x = layers.Bidirectional(lstm, name=f"both_ways_{name}_{depth}")(_dropped(x, dropout if depth > 1 else 0))
+        pooled += [layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(x)]  # (N, 2 * LSTM_UNITS) each
+    x = _dropped(layers.Concatenate()(pooled), dropout)
+    x = _dropped(layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x), dropout)
+    x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    return keras.Model(rows, x, name="bilstm")
+
+
 def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
-    """The frozen part and the trainable head of a model, sharing its layers; None where nothing is frozen.
+    """The frozen backbone and the trainable head of a model, sharing its layers; None where nothing is frozen.
 
     ``head(frozen(x))`` equals ``model(x)``, and training the head trains the model.
     """
     names = [layer.name for layer in model.layers]
-    if "features" not in names:
+    if "features" not in names or model.get_layer("backbone").trainable:
         return None
     at = names.index("features")
     frozen = keras.Model(model.input, model.layers[at].output, name="frozen")

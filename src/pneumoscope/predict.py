@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope.ahead import in_order
-from pneumoscope.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, Bundle, open_bundle
+from pneumoscope.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, SUBTYPES, Bundle, open_bundle
 from pneumoscope.errors import ImageError, RefusedImage, UnreadableImage, UsageError
 from pneumoscope.images import SUFFIXES, read_radiograph
 from pneumoscope.labels import LABELS, POSITIVE
@@ -22,7 +22,7 @@ REJECTED = "rejected"
 ERROR = "error"
 
 #: Fields of a prediction in JSON and CSV.
-FIELDS = ("path", "label", "probability", "threshold", "model", "status", "reason")
+FIELDS = ("path", "label", "probability", "threshold", "model", "status", "reason", "bacterial")
 
 _BATCH = 16  # images a forward pass; larger ones gain nothing on a CPU and hold results back
 
@@ -40,6 +40,8 @@ class Prediction:
         status: ``"ok"``; ``"uncertain"``, too close to the threshold to rely on; ``"rejected"``, readable but
             not to be judged; ``"error"``, not readable.
         reason: one sentence for every status but ``"ok"``.
+        bacterial: probability that it is bacterial, not viral, if it is a pneumonia; None for models that do not
+            tell.
         gradcam: (2, h, w) float32, zero or above, one map a class at the size of the last convolution; None
             for models without one.
     """
@@ -51,6 +53,7 @@ class Prediction:
     model: str
     status: str
     reason: str = ""
+    bacterial: float | None = None
     gradcam: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -130,8 +133,10 @@ class Predictor:
         outputs = iter(())
         if readable:
             values = self.bundle.run(to_input(np.stack(readable), self.bundle.spec))
-            maps = values.get(GRADCAM, [None] * len(readable))
-            outputs = iter(zip(values[PROBABILITIES][:, POSITIVE], maps, strict=True))
+            nothing = [None] * len(readable)
+            bacterial = values[SUBTYPES][:, 0].tolist() if SUBTYPES in values else nothing
+            maps = values.get(GRADCAM, nothing)
+            outputs = iter(zip(values[PROBABILITIES][:, POSITIVE], bacterial, maps, strict=True))
         for path, pixels in batch:
             yield self._failed(path, pixels) if isinstance(pixels, ImageError) else self._verdict(path, *next(outputs))
 
@@ -139,7 +144,9 @@ class Predictor:
         status = REJECTED if isinstance(error, RefusedImage) else ERROR
         return Prediction(path, None, None, self.threshold, self.bundle.name, status, str(error))
 
-    def _verdict(self, path: str, probability: np.float32, gradcam: np.ndarray | None) -> Prediction:
+    def _verdict(
+        self, path: str, probability: np.float32, bacterial: float | None, gradcam: np.ndarray | None
+    ) -> Prediction:
         probability = float(probability)
         label = LABELS[POSITIVE] if probability >= self.threshold else LABELS[1 - POSITIVE]
         low, high = self.uncertain
@@ -147,7 +154,9 @@ class Predictor:
         if low < high and low <= probability <= high:  # a model without fitted band has low = high
             status = UNCERTAIN
             reason = f"the probability lies between {low:.3f} and {high:.3f}, too close to the operating point"
-        return Prediction(path, label, probability, self.threshold, self.bundle.name, status, reason, gradcam)
+        return Prediction(
+            path, label, probability, self.threshold, self.bundle.name, status, reason, bacterial, gradcam
+        )
 
 
 def load(model: str | Path = DEFAULT_MODEL, threshold: float | None = None) -> Predictor:

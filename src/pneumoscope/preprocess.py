@@ -82,8 +82,12 @@ class InputSpec:
         return cls(**values)
 
 
-#: Input contract of each architecture.
-INPUT_SPECS = {"mobilenet": InputSpec(layout=IMAGE), "lstm": InputSpec(layout=ROWS)}
+#: Input contract of each architecture; a recipe may change the size.
+INPUT_SPECS = {
+    "mobilenet": InputSpec(layout=IMAGE),
+    "lstm": InputSpec(layout=ROWS),
+    "bilstm": InputSpec(height=112, width=112, channels=1, layout=ROWS),
+}
 
 
 def preprocess(source: object, spec: InputSpec) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Recipe: how a model is trained, as a frozen dataclass read from TOML and command-line flags."""
 
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from pneumoscope.augment import Augmentation
 from pneumoscope.errors import UsageError
-from pneumoscope.preprocess import INPUT_SPECS
-from pneumoscope.splits import CLASS_WEIGHTS, PATIENT_WISE, SCHEMES
+from pneumoscope.preprocess import INPUT_SPECS, InputSpec
+from pneumoscope.splits import CLASS_WEIGHTS, PATIENT_WISE, check_scheme
 
 #: Folder of the recipes that come with the package.
 RECIPES = Path(__file__).parent / "recipes"
@@ -18,16 +19,30 @@ class Recipe:
 
     Attributes:
         name: names the run and the model file.
-        model: architecture, ``"mobilenet"`` or ``"lstm"``.
+        model: architecture, ``"mobilenet"``, ``"lstm"`` or ``"bilstm"``.
         epochs: 10, as published.
         batch_size: 32, as published.
         learning_rate: of Adam; 0.001 is Keras's default, which the published work left in place.
         class_weights: rule of :func:`pneumoscope.splits.class_weights`; ``"inverse-ratio"`` as published.
         weights: of the backbone: ``"imagenet"`` or a file.
-        split: ``"patient"`` (whole patients on one side) or ``"published"`` (image by image).
+        split: see :func:`pneumoscope.splits.make_split`; ``"patient"`` holds whole patients out.
         split_seed: of the split; apart from ``seed`` so that a spread over seeds holds the images still.
         validation_fraction: 0.1, as published.
-        seed: of the initial weights, the order of the images and the dropout.
+        seed: of the initial weights, the order of the images, the augmentation and the dropout.
+        size: height and width of the input in pixels; 0 is the architecture's own.
+        source_size: training images are kept squashed at this size, and crops are taken from it; 0 is ``size``.
+        trainable: ``"head"`` (frozen backbone, as published) or ``"all"`` (every layer of the MobileNet).
+        dropout: before each dense layer of the head (MobileNet), between layers (bilstm).
+        subtypes: learn normal, bacterial and viral, and fold the two into PNEUMONIA afterwards.
+        optimizer: ``"adam"`` as published, or ``"adamw"`` (Loshchilov and Hutter, 2019).
+        weight_decay: of AdamW; not on biases and batch normalisation.
+        schedule: ``"constant"`` as published, or ``"cosine"`` down to zero.
+        warmup_epochs: of the cosine schedule, rising linearly from zero.
+        label_smoothing: share of the target spread over all classes (Szegedy et al., 2016).
+        mixup: alpha of mixup (Zhang et al., 2018); 0 is none.
+        keep: ``"best"`` epoch by validation accuracy, as published, or ``"last"``, which looks at no held-out image.
+        mirror: average each prediction with that of the mirror image, in the file's own forward pass.
+        augment: how training images are changed; none by default.
     """
 
     name: str
@@ -41,15 +56,32 @@ class Recipe:
     split_seed: int = 0
     validation_fraction: float = 0.1
     seed: int = 0
+    size: int = 0
+    source_size: int = 0
+    trainable: str = "head"
+    dropout: float = 0.0
+    subtypes: bool = False
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    keep: str = "best"
+    mirror: bool = False
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is float and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
-            elif type(value) is not field.type:
-                raise UsageError(f"expected the recipe's {field.name} as {field.type.__name__}, received {value!r}")
-        for name, choices in (("split", SCHEMES), ("class_weights", CLASS_WEIGHTS), ("model", tuple(INPUT_SPECS))):
+        if isinstance(self.augment, dict):
+            object.__setattr__(self, "augment", _augmentation(self.augment))
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.type is float and type(value) is int:
+                object.__setattr__(self, each.name, float(value))
+            elif type(value) is not each.type:
+                raise UsageError(f"expected the recipe's {each.name} as {each.type.__name__}, received {value!r}")
+        check_scheme(self.split)
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(
                     f"expected the recipe's {name} one of {', '.join(choices)}, received {getattr(self, name)!r}"
@@ -61,12 +93,52 @@ class Recipe:
                 f"expected epochs, batch_size and learning_rate above zero, received {self.epochs}, "
                 f"{self.batch_size} and {self.learning_rate}"
             )
+        for name in ("weight_decay", "warmup_epochs", "mixup"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"expected the recipe's {name} zero or above, received {getattr(self, name)}")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"expected the recipe's {name} from 0 to below 1, received {getattr(self, name)}")
+        if (self.size and self.size < 32) or (self.source_size and self.source_size < self.spec.height):
+            raise UsageError(
+                "expected the recipe's size of 32 pixels or more and source_size at least as large, received "
+                f"{self.size} and {self.source_size}"
+            )
         if not 0 <= self.seed < 2**32:  # what NumPy and Keras take
             raise UsageError(f"expected the recipe's seed from 0 to {2**32 - 1}, received {self.seed}")
+
+    @property
+    def spec(self) -> InputSpec:
+        """Input contract of the model."""
+        spec = INPUT_SPECS[self.model]
+        return replace(spec, height=self.size, width=self.size) if self.size else spec
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are changed, so that each epoch sees others."""
+        return self.augment != Augmentation() or self.mixup > 0
 
     def to_dict(self) -> dict:
         """Plain values, for the run folder and the model file."""
         return asdict(self)
+
+
+_CHOICES = {
+    "class_weights": CLASS_WEIGHTS,
+    "model": tuple(INPUT_SPECS),
+    "trainable": ("head", "all"),
+    "optimizer": ("adam", "adamw"),
+    "schedule": ("constant", "cosine"),
+    "keep": ("best", "last"),
+}
+
+
+def _augmentation(values: dict) -> Augmentation:
+    known = [field.name for field in fields(Augmentation)]
+    unknown = set(values) - set(known)
+    if unknown:
+        raise UsageError(f"expected augment keys among {', '.join(known)}, received {', '.join(sorted(unknown))}")
+    return Augmentation(**values)
 
 
 def read_recipe(source: str | Path, **changes: object) -> Recipe:

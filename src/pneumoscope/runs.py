@@ -17,8 +17,8 @@ from pathlib import Path
 
 from pneumoscope.atomic import write_whole
 from pneumoscope.datasets import Manifest
-from pneumoscope.errors import RunError
-from pneumoscope.preprocess import INPUT_SPECS, InputSpec
+from pneumoscope.errors import RunError, UsageError
+from pneumoscope.preprocess import InputSpec
 from pneumoscope.recipe import Recipe
 from pneumoscope.splits import Split, read_split, write_split
 
@@ -48,7 +48,12 @@ class Run:
     @property
     def spec(self) -> InputSpec:
         """Input contract of the model trained."""
-        return INPUT_SPECS[self.recipe.model]
+        return self.recipe.spec
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """The epoch whose weights are kept."""
+        return self.history[-1] if self.recipe.keep == "last" else max(self.history, key=lambda row: row[MONITOR])
 
 
 def run_id(recipe: Recipe) -> str:
@@ -70,7 +75,7 @@ def open_finished(folder: str | Path) -> Run:
     folder = Path(folder)
     try:
         recipe = Recipe(**json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise RunError(f"expected a run folder with config.json at {folder}: {error}") from None
     run = Run(folder, recipe, read_split(folder / "split.json"))
     done = len(run.history)

@@ -3,19 +3,23 @@
 import hashlib
 import json
 import random
+import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pneumoscope.atomic import write_whole
 from pneumoscope.datasets import NO_SPLIT, Manifest, Record
 from pneumoscope.errors import DatasetError, UsageError
-from pneumoscope.labels import LABELS
+from pneumoscope.labels import LABELS, NORMAL
 
 PATIENT_WISE = "patient"
 AS_PUBLISHED = "published"
-SCHEMES = (PATIENT_WISE, AS_PUBLISHED)
+#: Every image trains, none validates: the model that ships, measured by the folds of its recipe.
+ALL = "all"
+SCHEMES = (PATIENT_WISE, AS_PUBLISHED, "fold0of5", "hold-IM", "hold-NORMAL2", "hold-early", ALL)
+_FOLD = re.compile(r"fold(\d+)of(\d+)")
 
 #: Class-weight rules for training.
 CLASS_WEIGHTS = ("inverse-ratio", "balanced", "none")
@@ -26,7 +30,7 @@ class Split:
     """Training and validation images, by :attr:`pneumoscope.datasets.Record.key`.
 
     Attributes:
-        scheme: ``"patient"`` or ``"published"``.
+        scheme: as given to :func:`make_split`.
         seed: of the shuffling.
         fraction: share of the images to validate on.
         train, val: keys, sorted.
@@ -67,20 +71,30 @@ def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0,
     ``"patient"`` (the default): the official train and val folders together, whole patients (and pictures
     saved twice) on one side, stratified by label and sub-label. ``"published"``: image by image within the
     official train folder, stratified by label, as the published results were made; images of one patient
-    fall on both sides, so its figures flatter.
+    fall on both sides, so its figures flatter. ``"fold0of5"`` to ``"fold4of5"`` (any number of folds): the
+    patient-wise folds of a cross-validation. ``"hold-IM"``, ``"hold-NORMAL2"``: every normal patient of one
+    Kermany series is held out, with a fold of the others; ``"hold-early"``: the fifth of the normal patients
+    with the lowest numbers of each series, nearest to the official test's. ``"all"``: nothing is held out.
 
     Raises:
         DatasetError: no images to split, a class too small, or one key twice.
         UsageError: an unknown scheme, or a fraction outside (0, 0.5].
     """
-    if scheme not in SCHEMES:
-        raise UsageError(f"expected a split {' or '.join(SCHEMES)}, received {scheme!r}")
+    check_scheme(scheme)
     if not 0 < fraction <= 0.5:
         raise UsageError(f"expected a validation fraction above 0 and at most 0.5, received {fraction}")
     pool = manifest.select("train") if scheme == AS_PUBLISHED else manifest.select("train", "val", NO_SPLIT)
     _check_pool(pool, manifest)
-    choose = _patients_for_validation if scheme == PATIENT_WISE else _images_for_validation
-    val = choose(pool, seed, fraction)
+    if scheme == ALL:
+        return Split(scheme, seed, fraction, tuple(sorted(record.key for record in pool)), ())
+    if fold := _FOLD.fullmatch(scheme):
+        val = _fold(pool, seed, int(fold[1]), int(fold[2]))
+    elif scheme.startswith("hold-"):
+        val = _held_series(pool, seed, scheme)
+    elif scheme == PATIENT_WISE:
+        val = _patients_for_validation(pool, seed, fraction)
+    else:
+        val = _images_for_validation(pool, seed, fraction)
     for label in LABELS:
         for side in (val, {record.key for record in pool} - val):
             if not any(record.key in side and record.label == label for record in pool):
@@ -90,6 +104,19 @@ def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0,
                 )
     train = {record.key for record in pool} - val
     return Split(scheme, seed, fraction, tuple(sorted(train)), tuple(sorted(val)))
+
+
+def check_scheme(scheme: str) -> None:
+    """Refuse a split that :func:`make_split` does not make.
+
+    Raises:
+        UsageError: an unknown scheme, or a fold that is none of its folds.
+    """
+    fold = _FOLD.fullmatch(scheme)
+    if fold and not (2 <= int(fold[2]) <= 100 and int(fold[1]) < int(fold[2])):
+        raise UsageError(f"expected a fold like fold0of5 to fold4of5, of 2 to 100 folds, received {scheme!r}")
+    if not fold and scheme not in SCHEMES:
+        raise UsageError(f"expected a split {', '.join(SCHEMES)}, received {scheme!r}")
 
 
 def select_records(manifest: Manifest, name: str, training: dict) -> tuple[tuple[Record, ...], str | None]:
@@ -153,11 +180,11 @@ def read_split(path: str | Path) -> Split:
     return split
 
 
-def class_weights(labels: Sequence[str], rule: str) -> dict[str, float]:
+def class_weights(labels: Sequence[str], rule: str, classes: Sequence[str] = LABELS) -> dict[str, float]:
     """Weight of each class in the training loss.
 
     ``"inverse-ratio"``: the other class's count over this class's (as published: NORMAL about 2.89,
-    PNEUMONIA about 0.35). ``"balanced"``: n / (2 * count), whose mean over the images is 1. ``"none"``: 1.
+    PNEUMONIA about 0.35). ``"balanced"``: n / (classes * count), whose mean over the images is 1. ``"none"``: 1.
 
     >>> class_weights(["NORMAL"] + 4 * ["PNEUMONIA"], "inverse-ratio")
     {'NORMAL': 4.0, 'PNEUMONIA': 0.25}
@@ -169,14 +196,14 @@ def class_weights(labels: Sequence[str], rule: str) -> dict[str, float]:
     if rule not in CLASS_WEIGHTS:
         raise UsageError(f"expected class weights {', '.join(CLASS_WEIGHTS)}, received {rule!r}")
     count = Counter(labels)
-    if any(count[label] == 0 for label in LABELS):
-        raise DatasetError(f"expected images of both {' and '.join(LABELS)}, received {dict(count)}")
+    if any(count[label] == 0 for label in classes):
+        raise DatasetError(f"expected images of both {' and '.join(classes)}, received {dict(count)}")
     total = len(labels)
     if rule == "inverse-ratio":
-        return {label: (total - count[label]) / count[label] for label in LABELS}
+        return {label: (total - count[label]) / count[label] for label in classes}
     if rule == "balanced":
-        return {label: total / (len(LABELS) * count[label]) for label in LABELS}
-    return dict.fromkeys(LABELS, 1.0)
+        return {label: total / (len(classes) * count[label]) for label in classes}
+    return dict.fromkeys(classes, 1.0)
 
 
 def _check_pool(pool: Sequence[Record], manifest: Manifest) -> None:
@@ -187,18 +214,52 @@ def _check_pool(pool: Sequence[Record], manifest: Manifest) -> None:
         raise DatasetError(f"expected each file name once per split and label, {repeated[0]} comes twice: rename one")
 
 
-def _patients_for_validation(pool: Sequence[Record], seed: int, fraction: float) -> set[str]:
-    """Shuffle the patients of each stratum and take them until the stratum has its share of images."""
+def _patients_by_stratum(pool: Sequence[Record], seed: int) -> Iterator[tuple[list[str], dict[str, list[Record]]]]:
+    """Shuffled patients of each stratum (label and sub-label), and the records of every patient."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(pool, key=lambda record: record.key):
         groups[record.group].append(record)
     strata: dict[tuple, list[str]] = defaultdict(list)
     for name, members in groups.items():
         strata[tuple(sorted({(member.label, member.sublabel) for member in members}))].append(name)
-    chosen: set[str] = set()
     for stratum in sorted(strata):
         names = sorted(strata[stratum])
         random.Random(f"{seed} {stratum}").shuffle(names)
+        yield names, groups
+
+
+def _fold(pool: Sequence[Record], seed: int, fold: int, folds: int) -> set[str]:
+    """One of ``folds`` disjoint sets of patients: each patient, largest first, joins the smallest one."""
+    chosen: set[str] = set()
+    for names, groups in _patients_by_stratum(pool, seed):
+        sizes = [0] * folds
+        for name in sorted(names, key=lambda name: -len(groups[name])):
+            to = sizes.index(min(sizes))
+            sizes[to] += len(groups[name])
+            if to == fold:
+                chosen |= {record.key for record in groups[name]}
+    return chosen
+
+
+def _held_series(pool: Sequence[Record], seed: int, scheme: str) -> set[str]:
+    """Normal patients of one series or of the lowest numbers, with the first of five folds of the pneumonias."""
+    normals = [record for record in pool if record.label == NORMAL]
+    held = {record.key for record in pool if record.label != NORMAL} & _fold(pool, seed, 0, 5)
+    for prefix in ("IM", "NORMAL2"):
+        series = [record for record in normals if record.patient.startswith(f"{prefix}-")]
+        if scheme == f"hold-{prefix}":
+            held |= {record.key for record in series}
+        elif scheme == "hold-early":
+            patients = sorted({record.group for record in series})  # the numbers have four digits
+            early = set(patients[: len(patients) // 5])
+            held |= {record.key for record in series if record.group in early}
+    return held
+
+
+def _patients_for_validation(pool: Sequence[Record], seed: int, fraction: float) -> set[str]:
+    """Take the shuffled patients of each stratum until it has its share of images."""
+    chosen: set[str] = set()
+    for names, groups in _patients_by_stratum(pool, seed):
         wanted = round(fraction * sum(len(groups[name]) for name in names))
         for name in names:  # a patient who would overshoot the share is passed over for a smaller one
             if len(groups[name]) <= wanted:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from pneumoscope import models
 from pneumoscope.atomic import write_npz
 from pneumoscope.cache import cache_key
-from pneumoscope.datasets import Manifest, read_dataset
-from pneumoscope.feed import Batches, frozen_features, identity, load_pixels
-from pneumoscope.labels import LABELS, label_index
+from pneumoscope.datasets import Manifest, Record, read_dataset
+from pneumoscope.errors import DatasetError
+from pneumoscope.feed import Batches, augmented, frozen_features, identity, load_pixels
+from pneumoscope.labels import BACTERIAL, FINDINGS, LABELS, NORMAL, VIRAL
 from pneumoscope.preprocess import to_input
 from pneumoscope.recipe import Recipe
 from pneumoscope.runs import MONITOR, Run, add_timing, locked, open_run, run_id, write_history
@@ -74,38 +76,54 @@ def _train(
     started: float,
 ) -> None:
     """Prepare the inputs, fit, and note how long each took."""
-    recipe, split, cache_folder = run.recipe, run.split, run.folder.parent / "cache"
+    recipe, cache_folder = run.recipe, run.folder.parent / "cache"
     keras.utils.set_random_seed(recipe.seed)
     _deterministic()
-    spec = run.spec
-    model = models.build(recipe.model, spec, weights=recipe.weights)
-    records = [*split.records(manifest, "train"), *split.records(manifest, "val")]
-    pixels = load_pixels(manifest, records, spec, cache_folder, show)  # (N, H, W) uint8
-    targets = np.eye(len(LABELS), dtype=np.float32)[[label_index(record.label) for record in records]]
-
-    trained, inputs, transform = model, pixels, lambda batch: to_input(batch, spec)
-    parts = models.split_at_features(model) if cache else None
+    model = models.build(recipe, weights=recipe.weights)
+    records = {side: run.split.records(manifest, side) for side in ("train", "val")}
+    # Augmentation needs pixels around its crops; without it one cache holds both sides.
+    source = replace(run.spec, height=recipe.source_size, width=recipe.source_size) if recipe.source_size else run.spec
+    if source == run.spec:
+        pixels = load_pixels(manifest, [*records["train"], *records["val"]], run.spec, cache_folder, show)
+        inputs = {"train": pixels[: len(records["train"])], "val": pixels[len(records["train"]) :]}
+    else:
+        specs = {"train": source, "val": run.spec}
+        inputs = {
+            side: load_pixels(manifest, list(records[side]), specs[side], cache_folder, show)
+            for side in specs
+            if records[side]
+        }
     prepared = time.perf_counter()
+
+    trained, parts = model, models.split_at_features(model) if cache and not recipe.augments else None
+    transforms = dict.fromkeys(("train", "val"), lambda batch, rows, epoch: to_input(batch, run.spec))
     if parts:
         frozen, trained = parts
-        inputs = frozen_features(frozen, pixels, spec, cache_folder, show)  # (N, F) float32
-        transform = np.asarray
+        features = frozen_features(frozen, pixels, run.spec, cache_folder, show)  # (N, F) float32
+        inputs = {"train": features[: len(records["train"])], "val": features[len(records["train"]) :]}
+        transforms = dict.fromkeys(("train", "val"), lambda batch, rows, epoch: np.asarray(batch))
+    elif recipe.augments:
+        transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed)
     featured = time.perf_counter()
 
+    classes = FINDINGS if recipe.subtypes else LABELS
+    found = {side: [class_of(record, recipe.subtypes) for record in records[side]] for side in records}
+    weights = np.array(list(class_weights(found["train"], recipe.class_weights, classes).values()))
+    targets = {side: np.eye(len(classes), dtype=np.float32)[[classes.index(c) for c in found[side]]] for side in found}
+    training = Batches(
+        inputs["train"], targets["train"], transforms["train"], recipe.batch_size, recipe.seed, weights, recipe.mixup
+    )
+    validation = None
+    if records["val"]:
+        even = np.ones(len(classes))
+        validation = Batches(inputs["val"], targets["val"], transforms["val"], recipe.batch_size, None, even)
     trained.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate), loss="categorical_crossentropy", metrics=["accuracy"]
+        optimizer=_optimizer(recipe, len(training)),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        weighted_metrics=[],
+        metrics=[keras.metrics.MeanMetricWrapper(_agreement, name="accuracy")],
     )
-    count = len(split.train)
-    epochs = _fit(
-        run,
-        model,
-        trained,
-        Batches(inputs[:count], targets[:count], transform, recipe.batch_size, recipe.seed),
-        Batches(inputs[count:], targets[count:], transform, recipe.batch_size, None),
-        class_weights([record.label for record in records[:count]], recipe.class_weights),
-        tensorboard,
-        on_batch,
-    )
+    epochs = _fit(run, model, trained, training, validation, tensorboard, on_batch)
     finished = time.perf_counter()
     add_timing(
         run,
@@ -116,6 +134,46 @@ def _train(
             "fit_seconds": finished - featured,
         },
     )
+
+
+def class_of(record: Record, subtypes: bool) -> str:
+    """The class that a record trains: its label, or its sub-label where bacterial and viral are told apart.
+
+    Raises:
+        DatasetError: a pneumonia of unknown sub-label.
+    """
+    if not subtypes or record.label == NORMAL:
+        return record.label
+    if not record.sublabel:
+        raise DatasetError(
+            f"expected {BACTERIAL} or {VIRAL} for every pneumonia, {record.path} has neither: "
+            "fill the column sublabel of the manifest, or train with subtypes = false"
+        )
+    return record.sublabel
+
+
+def _agreement(targets: object, probabilities: object) -> object:
+    """(N,) 1 where the verdict at one half is right, normal against all pneumonia."""
+    ops = keras.ops
+    return ops.cast(ops.equal(targets[:, 0] < 0.5, probabilities[:, 0] <= 0.5), "float32")
+
+
+def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """Optimizer and learning rate of a recipe; ``steps`` an epoch."""
+    rate: object = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        warmup = round(recipe.warmup_epochs * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else recipe.learning_rate,
+            max(1, recipe.epochs * steps - warmup),
+            warmup_target=recipe.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    return optimizer
 
 
 def _contents(run: Run, manifest: Manifest) -> dict[str, str]:
@@ -130,7 +188,7 @@ def _contents(run: Run, manifest: Manifest) -> dict[str, str]:
 
 
 def restore_best(run: Run, model: keras.Model) -> None:
-    """Load the weights of the best epoch into a model of the run's architecture."""
+    """Load the weights of the kept epoch into a model of the run's architecture."""
     with np.load(run.folder / "best.npz", allow_pickle=False) as best:
         model.set_weights([best[f"weight{i}"] for i in range(len(best.files))])
 
@@ -142,7 +200,7 @@ def _deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _fit(run, whole, model, training, validation, weights, tensorboard, on_batch) -> int:
+def _fit(run, whole, model, training, validation, tensorboard, on_batch) -> int:
     """Fit from the last checkpoint to the last epoch; returns how many epochs this call ran.
 
     ``model`` is fitted; ``whole`` is the model it is the head of, or itself.
@@ -161,7 +219,6 @@ def _fit(run, whole, model, training, validation, weights, tensorboard, on_batch
             initial_epoch=before,
             epochs=run.recipe.epochs,
             shuffle=False,  # Batches has its own order
-            class_weight={label_index(label): weight for label, weight in weights.items()},
             callbacks=callbacks,
             verbose=0,
         )
@@ -189,7 +246,8 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
         row["seconds"] = time.perf_counter() - self.began
-        if all(row[MONITOR] > earlier[MONITOR] for earlier in self.history):
+        last = self.run.recipe.keep == "last"
+        if last or all(row[MONITOR] > earlier[MONITOR] for earlier in self.history):
             best = {f"weight{i}": weight for i, weight in enumerate(self.whole.get_weights())}
             write_npz(self.run.folder / "best.npz", best)
         self.history.append(row)

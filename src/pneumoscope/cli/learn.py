@@ -132,6 +132,51 @@ def train(
 
 
 @app.command()
+def crossval(
+    recipe: str = typer.Option(..., help="A recipe file, or the name of a shipped recipe.", metavar="FILE|NAME"),
+    data: Path = _DATA,
+    folds: str = typer.Option("0,1,2,3,4", help="Which folds to run.", metavar="N,N..."),
+    of: int = typer.Option(5, help="Folds in all."),
+    seeds: str = typer.Option("0", help="Trainings a fold; the first seed is pooled.", metavar="N,N..."),
+    runs: Path = typer.Option(Path("runs"), help="Parent of the run folders.", metavar="DIR"),
+    epochs: int = typer.Option(None, help="Instead of the recipe's."),
+    weights: str = typer.Option(None, help="Local ImageNet weights instead of a download.", metavar="FILE"),
+) -> None:
+    """Train and measure a recipe on patient-wise folds.
+
+    Each fold is an ordinary run, measured on its held-out patients as they are and under simulated shifts. Stop it
+    at any time: the same command goes on.
+    """
+    from pneumoscope.recipe import read_recipe
+
+    resolved = read_recipe(recipe, epochs=epochs, weights=weights)
+    chosen = {"folds": _numbers("--folds", folds), "seeds": _numbers("--seeds", seeds)}
+    from pneumoscope.crossval import cross_validate
+
+    def told(row: dict) -> None:
+        shifted = [found["balanced_accuracy"] for found in row["shifts"].values()]
+        figures = "  ".join(f"{name} {row['metrics'][name]['value']:.4f}" for name in ("accuracy", "roc_auc"))
+        say(f"{row['run']}: {figures}  balanced accuracy over shifts {sum(shifted) / len(shifted):.4f}")
+
+    with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
+        result = cross_validate(resolved, data, of=of, runs=runs, progress=show, on_run=told, on_batch=watch, **chosen)
+    if pooled := result.get("pooled"):
+        rows = [
+            (name, f"{pooled['metrics'][name]['value']:.4f}", f"{pooled['calibrated'][name]['value']:.4f}")
+            for name in ("accuracy", "roc_auc", "sensitivity", "specificity", "ece")
+        ]
+        report_lines(f"{resolved.name}, {pooled['images']} out-of-fold", [("", "as trained", "calibrated"), *rows])
+    print(f"written to {runs / (resolved.name + '-folds.json')}")
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise UsageError(f"expected {option} as different whole numbers like 0,1,2, received {text!r}")
+    return [int(part) for part in parts]
+
+
+@app.command()
 def export(
     run: Path = typer.Argument(help="A finished run folder.", metavar="RUN"),
     data: Path = _DATA,

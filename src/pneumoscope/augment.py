@@ -1,0 +1,179 @@
+"""Seeded changes of a training radiograph: its geometry, its exposure, what is written on it. Training only.
+
+Each image of each epoch has a random generator of its own, so that a resumed run draws what an uninterrupted
+one draws. The radiograph is cropped, brought to the model's size by the same resizing as in prediction, then
+moved, exposed and spoilt; without any change drawn, what remains is the prediction's own path.
+
+The crop is what matters most on these data: width over height alone separates the Kermany training images
+(AUC 0.86), and squashing writes it into the picture. A crop that keeps a random share of one side makes the
+ratio random and so worthless to the network.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from pneumoscope.errors import UsageError
+from pneumoscope.images import Radiograph
+from pneumoscope.preprocess import InputSpec, resize
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training radiograph may be changed; every default changes nothing.
+
+    Attributes:
+        side: smallest share kept of one side, width or height at random: the aspect ratio becomes random.
+        both: smallest share kept of both sides.
+        rotation: degrees, either way.
+        scale: largest enlargement or reduction, as a factor (1.2: from 1/1.2 to 1.2).
+        shift: share of the side, either way.
+        flip: probability of a left-right mirror image.
+        gamma: largest exponent of the exposure, as a factor (1.4: from 1/1.4 to 1.4).
+        contrast: largest factor around the mean gray, as a factor.
+        brightness: share of the gray range, either way.
+        tone: strength of a random rising tone curve, 0 to 1: the look of another scanner, not only its exposure.
+        blur: largest share of resolution lost by shrinking and enlarging (0.5: down to half the pixels a side).
+        noise: largest standard deviation of added noise, as a share of the gray range.
+        markers: probability of each of: letters burnt in near a corner, a corner blanked (DeGrave, Janizek and Lee,
+            "AI for radiographic COVID-19 detection selects shortcuts over signal", 2021).
+        border: probability of a black frame of up to a tenth of a side.
+        erase: probability of a gray rectangle of up to a third of each side (Zhong et al., "Random erasing data
+            augmentation", 2020).
+    """
+
+    side: float = 1.0
+    both: float = 1.0
+    rotation: float = 0.0
+    scale: float = 1.0
+    shift: float = 0.0
+    flip: float = 0.0
+    gamma: float = 1.0
+    contrast: float = 1.0
+    brightness: float = 0.0
+    tone: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    markers: float = 0.0
+    border: float = 0.0
+    erase: float = 0.0
+
+    def __post_init__(self) -> None:
+        ranges = dict.fromkeys((field.name for field in fields(self)), (0.0, 1.0))
+        ranges |= {"side": (0.2, 1.0), "both": (0.2, 1.0), "rotation": (0.0, 180.0)}
+        ranges |= dict.fromkeys(("scale", "gamma", "contrast"), (1.0, 4.0))
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not low <= value <= high:
+                raise UsageError(f"expected augment.{name} from {low:g} to {high:g}, received {value!r}")
+            object.__setattr__(self, name, float(value))
+
+
+def augment(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Draw one changed radiograph at the model's size.
+
+    Args:
+        pixels: (H, W) uint8, larger than or as large as the model's input.
+        spec: gives the size.
+        how: the ranges to draw from.
+        rng: the image's own generator.
+
+    Returns:
+        (height, width) uint8.
+    """
+    image = resize(Radiograph(_cropped(pixels, how, rng)), spec)
+    if how.border and rng.random() < how.border:
+        image = _framed(image, rng)
+    image = _moved(image, how, rng)
+    if how.markers:
+        image = _marked(image, how.markers, rng)
+    image = _exposed(image, how, rng)
+    image = _degraded(image, how, rng)
+    if how.erase and rng.random() < how.erase:
+        image = _erased(image, rng)
+    return image
+
+
+def _cropped(pixels: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """A window that keeps a share of both sides, and of one of them a smaller one."""
+    shares = np.full(2, rng.uniform(how.both, 1.0))
+    shares[rng.integers(2)] *= rng.uniform(how.side, 1.0)
+    sizes = np.maximum(1, np.round(shares * pixels.shape)).astype(int)
+    top, left = (int(rng.integers(0, whole - kept + 1)) for whole, kept in zip(pixels.shape, sizes, strict=True))
+    return np.ascontiguousarray(pixels[top : top + sizes[0], left : left + sizes[1]])
+
+
+def _moved(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Mirror, turn, enlarge and shift in one interpolation; what comes in from outside is black."""
+    import cv2
+
+    if rng.random() < how.flip:
+        image = np.ascontiguousarray(image[:, ::-1])
+    angle = rng.uniform(-how.rotation, how.rotation)
+    factor = how.scale ** rng.uniform(-1, 1)
+    shift = rng.uniform(-how.shift, how.shift, 2)
+    if angle == 0 and factor == 1 and not shift.any():
+        return image
+    height, width = image.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
+    matrix[:, 2] += shift * (width, height)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)
+
+
+def _framed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    top, bottom, left, right = (np.round(rng.uniform(0, 0.1, 4) * np.repeat(image.shape, 2))).astype(int)
+    framed = np.zeros_like(image)
+    inner = (slice(top, image.shape[0] - bottom), slice(left, image.shape[1] - right))
+    framed[inner] = image[inner]
+    return framed
+
+
+def _marked(image: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:
+    """Side markers and burnt-in text near the corners, or a corner blanked."""
+    import cv2
+
+    height, width = image.shape
+    image = image.copy()
+    if rng.random() < probability:
+        text = "".join(rng.choice(list("LRAPFEX0123456789"), rng.integers(1, 5)))
+        at = (int(width * rng.choice([0.03, 0.75]) + rng.integers(0, 8)), int(height * rng.choice([0.10, 0.95])))
+        size = height / 160 * rng.uniform(0.3, 0.7)
+        cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, int(rng.integers(150, 256)), 1, cv2.LINE_AA)
+    if rng.random() < probability:
+        rows, columns = int(height * rng.uniform(0.05, 0.2)), int(width * rng.uniform(0.05, 0.25))
+        top, left = (height - rows) * int(rng.integers(2)), (width - columns) * int(rng.integers(2))
+        image[top : top + rows, left : left + columns] = int(rng.choice([0, image.mean()]))
+    return image
+
+
+def _exposed(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Gamma, tone curve, contrast and brightness as one table of 256 gray levels."""
+    curve = np.linspace(0, 1, 256) ** (how.gamma ** rng.uniform(-1, 1))
+    if how.tone:
+        steps = np.cumsum(rng.uniform(1 - how.tone, 1 + how.tone, 5))
+        knots = np.concatenate(([0.0], steps / max(steps[-1], 1e-9)))  # (6,) rising from 0 to 1
+        curve = np.interp(curve, np.linspace(0, 1, len(knots)), knots)
+    mean = float(curve[image].mean())
+    curve = (curve - mean) * how.contrast ** rng.uniform(-1, 1) + mean + rng.uniform(-1, 1) * how.brightness
+    return np.clip(np.round(curve * 255), 0, 255).astype(np.uint8)[image]
+
+
+def _degraded(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    import cv2
+
+    if how.blur:
+        share = rng.uniform(1 - how.blur, 1.0)
+        small = (max(8, round(image.shape[1] * share)), max(8, round(image.shape[0] * share)))
+        image = cv2.resize(cv2.resize(image, small, interpolation=cv2.INTER_AREA), image.shape[::-1])
+    if how.noise:
+        sigma = rng.uniform(0, how.noise) * 255
+        image = np.clip(image + rng.normal(0, sigma, image.shape), 0, 255).astype(np.uint8)
+    return image
+
+
+def _erased(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    image = image.copy()
+    rows, columns = (np.round(rng.uniform(0.08, 0.33, 2) * image.shape)).astype(int)
+    top, left = int(rng.integers(0, image.shape[0] - rows)), int(rng.integers(0, image.shape[1] - columns))
+    image[top : top + rows, left : left + columns] = int(rng.integers(0, 256))
+    return image

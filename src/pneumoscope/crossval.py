@@ -1,0 +1,204 @@
+"""Recipe + data -> patient-wise cross-validation: fold models, pooled out-of-fold predictions, calibration.
+
+Each fold is an ordinary run: trained, exported, and the exported file measured on the patients it has not seen
+and on the same radiographs under every shift of :mod:`pneumoscope.shifts`. What the model that ships needs and
+cannot measure on itself, because it trains on every image, is fitted here on the folds' predictions.
+
+Calibration and operating points are fitted on the out-of-fold predictions under all shifts together, each
+class with half of the weight. Fitted on the plain folds they would be sure of themselves where the next
+hospital is not like this one.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pneumoscope import metrics
+from pneumoscope.atomic import write_whole
+from pneumoscope.datasets import Manifest, read_dataset
+from pneumoscope.errors import RunError
+from pneumoscope.evaluate import REPORT_NAME, read_report, subtype_auc
+from pneumoscope.labels import label_index
+from pneumoscope.predict import load
+from pneumoscope.recipe import Recipe
+from pneumoscope.runs import Run, open_finished, run_id
+from pneumoscope.shifts import measure_shifts
+
+SHIFTS_NAME = "shifts.json"
+#: Sensitivity that the screening operating point must reach on the pooled out-of-fold predictions.
+SCREENING_SENSITIVITY = 0.99
+
+
+def cross_validate(
+    recipe: Recipe,
+    data: str | Path | Manifest,
+    *,
+    folds: Sequence[int] = range(5),
+    of: int = 5,
+    seeds: Sequence[int] = (0,),
+    runs: str | Path = "runs",
+    progress: Callable | None = None,
+    on_run: Callable[[dict], None] | None = None,
+    on_batch: Callable | None = None,
+) -> dict:
+    """Train and measure a recipe on patient-wise folds; what is done already is not done again.
+
+    Args:
+        recipe: its split and seed are replaced.
+        data: as for training.
+        folds: numbers of the folds to run, from 0.
+        of: folds in all.
+        seeds: of the trainings; the first one's predictions are pooled.
+        runs: parent of the run folders.
+        progress: ``show(items, total, what)``.
+        on_run: told the row of each finished run.
+        on_batch: as for training.
+
+    Returns:
+        ``recipe``, ``runs`` (a row each, see :func:`row_of`) and, once every fold of the first seed is there,
+        ``pooled`` (see :func:`pool`). Also written to ``runs/<name>-folds.json``.
+    """
+    manifest = read_dataset(data)
+    rows, finished = [], []
+    for seed in seeds:
+        for fold in folds:
+            run = _fold_run(replace(recipe, split=f"fold{fold}of{of}", seed=seed), manifest, runs, progress, on_batch)
+            rows.append(row_of(run.folder))
+            finished.append(run)
+            if on_run:
+                on_run(rows[-1])
+    result = {"recipe": recipe.to_dict(), "folds": of, "runs": rows}
+    first = [run for run in finished if run.recipe.seed == seeds[0]]
+    if len(first) == of:
+        result["pooled"] = pool([run.folder for run in first])
+    path = Path(runs) / f"{recipe.name}-folds.json"
+    write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def _fold_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress: Callable | None, on_batch) -> Run:
+    """Train, export and measure one run, or go on where it was interrupted."""
+    from pneumoscope.release import release
+    from pneumoscope.train import train
+
+    folder = Path(runs) / run_id(recipe)
+    if not (folder / "evaluation-val" / REPORT_NAME).is_file():
+        begun = (folder / "checkpoint.npz").is_file()
+        run = train(recipe, manifest, runs=runs, resume=begun, progress=progress, on_batch=on_batch)
+        release(run, manifest, progress)
+    run = open_finished(folder)
+    if run.recipe != recipe:
+        raise RunError(f"expected the runs of this recipe in {runs}, {folder} was made by another: use another --runs")
+    if not (folder / SHIFTS_NAME).is_file():
+        found = measure_shifts(load(folder), manifest, run.split.records(manifest, "val"), progress)
+        write_whole(folder / SHIFTS_NAME, (json.dumps(found) + "\n").encode())
+    return run
+
+
+def row_of(folder: str | Path) -> dict:
+    """What a finished and measured run says of itself, for tables.
+
+    Returns:
+        ``run``, ``recipe``, ``images``, ``patients``, ``metrics`` and ``subtypes`` with intervals, ``shifts`` (point
+        estimates by name), ``history``, ``seconds`` of the training, ``versions``.
+    """
+    folder = Path(folder)
+    report = read_report(folder / "evaluation-val")[0]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    shifts = json.loads((folder / SHIFTS_NAME).read_text()) if (folder / SHIFTS_NAME).is_file() else {}
+    run = open_finished(folder)
+    kept = ("accuracy", "sensitivity", "specificity", "roc_auc", "brier", "ece")
+    return {
+        "run": folder.name,
+        "recipe": {**config["recipe"], "weights": Path(config["recipe"]["weights"]).name},
+        "split_fingerprint": config["split_fingerprint"],
+        "images": config["images"],
+        "patients": report["data"]["patients"],
+        "metrics": {name: report["metrics"][name] for name in kept},
+        "subtypes": report.get("subtypes"),
+        "shifts": {
+            name: {key: value for key, value in found.items() if key != "probability"} for name, found in shifts.items()
+        },
+        "kept_epoch": int(run.kept["epoch"]),
+        "history": [{name: round(value, 5) for name, value in row.items()} for row in run.history],
+        "timing": json.loads((folder / "timing.json").read_text(encoding="utf-8")),
+        "versions": config["versions"],
+    }
+
+
+def pool(folders: Sequence[Path]) -> dict:
+    """Out-of-fold predictions of all folds as one set: figures, calibration and operating points.
+
+    Args:
+        folders: of the runs of disjoint folds.
+
+    Returns:
+        ``metrics`` before and ``calibrated`` after calibration, with intervals, ``subtypes``, ``calibration``
+        (``slope`` and ``intercept`` of the log odds, see :class:`pneumoscope.export.Verdict`, at equal weight of
+        the classes), ``operating_points`` by name, ``uncertain`` and the rules in words.
+    """
+    rows, shifted, shifted_labels = [], [], []
+    for folder in folders:
+        found = [row for row in read_report(folder / "evaluation-val")[1] if row["probability"] is not None]
+        rows += found
+        shifts = json.loads((folder / SHIFTS_NAME).read_text())
+        shifted.append(np.array([shift["probability"] for shift in shifts.values()]))  # (shifts, N)
+        shifted_labels.append(np.tile([label_index(row["label"]) for row in found], (len(shifts), 1)))
+    labels = np.array([label_index(row["label"]) for row in rows])
+    probability = np.array([row["probability"] for row in rows])
+    groups = np.array([row["patient"] for row in rows])
+    all_labels = np.concatenate(shifted_labels, axis=1).ravel()
+    slope, intercept = fit_platt(all_labels, np.concatenate(shifted, axis=1).ravel())
+    calibrated = apply_platt(probability, slope, intercept)
+    screening = highest_threshold(labels, calibrated, SCREENING_SENSITIVITY)
+    return {
+        "images": len(rows),
+        "metrics": metrics.evaluate(labels, probability, 0.5, groups),
+        "calibrated": metrics.evaluate(labels, calibrated, 0.5, groups),
+        "subtypes": subtype_auc(rows),
+        "calibration": {"slope": slope, "intercept": intercept},
+        "operating_points": {"balanced": 0.5, "screening": screening},
+    }
+
+
+def fit_platt(labels: np.ndarray, probability: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of the log odds by maximum likelihood, each class with half of the weight.
+
+    Reference: Platt, "Probabilistic outputs for support vector machines", 1999.
+
+    Args:
+        labels: (N,) 0 or 1.
+        probability: (N,) in [0, 1].
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=np.inf, class_weight="balanced").fit(log_odds(probability)[:, None], labels)
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+
+
+def apply_platt(probability: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Calibrated probabilities.
+
+    >>> apply_platt(np.array([0.5]), 2.0, 0.0)
+    array([0.5])
+    """
+    return 1 / (1 + np.exp(-(slope * log_odds(probability) + intercept)))
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """``log(p / (1 - p))``, with p kept a millionth away from 0 and 1."""
+    p = np.clip(np.asarray(probability, np.float64), 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+def highest_threshold(labels: np.ndarray, probability: np.ndarray, sensitivity: float) -> float:
+    """The highest threshold whose sensitivity is at least this; the best specificity among those.
+
+    >>> highest_threshold(np.array([0, 1, 1]), np.array([0.2, 0.6, 0.9]), 1.0)
+    0.6
+    """
+    positive = np.sort(probability[labels == 1])[::-1]
+    return float(positive[int(np.ceil(sensitivity * len(positive) - 1e-9)) - 1])
