@@ -27,6 +27,8 @@ from pneumoscope.recipe import Recipe
 from pneumoscope.runs import Run, open_finished, run_id
 from pneumoscope.shifts import measure_shifts
 
+#: Splits of a five-fold cross-validation.
+FIVE_FOLDS = tuple(f"fold{fold}of5" for fold in range(5))
 SHIFTS_NAME = "shifts.json"
 #: Sensitivity that the screening operating point must reach on the pooled out-of-fold predictions.
 SCREENING_SENSITIVITY = 0.99
@@ -36,8 +38,7 @@ def cross_validate(
     recipe: Recipe,
     data: str | Path | Manifest,
     *,
-    folds: Sequence[int] = range(5),
-    of: int = 5,
+    splits: Sequence[str] = FIVE_FOLDS,
     seeds: Sequence[int] = (0,),
     runs: str | Path = "runs",
     progress: Callable | None = None,
@@ -49,8 +50,7 @@ def cross_validate(
     Args:
         recipe: its split and seed are replaced.
         data: as for training.
-        folds: numbers of the folds to run, from 0.
-        of: folds in all.
+        splits: see :func:`pneumoscope.splits.make_split`; five patient-wise folds, or harder ones beside them.
         seeds: of the trainings; the first one's predictions are pooled.
         runs: parent of the run folders.
         progress: ``show(items, total, what)``.
@@ -58,28 +58,28 @@ def cross_validate(
         on_batch: as for training.
 
     Returns:
-        ``recipe``, ``runs`` (a row each, see :func:`row_of`) and, once every fold of the first seed is there,
-        ``pooled`` (see :func:`pool`). Also written to ``runs/<name>-folds.json``.
+        ``recipe``, ``runs`` (a row each, see :func:`row_of`) and ``pooled`` (see :func:`pool`) where the folds cover every image. Also written to ``runs/<name>-folds.json``.
     """
     manifest = read_dataset(data)
     rows, finished = [], []
     for seed in seeds:
-        for fold in folds:
-            run = _fold_run(replace(recipe, split=f"fold{fold}of{of}", seed=seed), manifest, runs, progress, on_batch)
+        for split in splits:
+            run = _finished_run(replace(recipe, split=split, seed=seed), manifest, runs, progress, on_batch)
             rows.append(row_of(run.folder))
             finished.append(run)
             if on_run:
                 on_run(rows[-1])
-    result = {"recipe": recipe.to_dict(), "folds": of, "runs": rows}
-    first = [run for run in finished if run.recipe.seed == seeds[0]]
-    if len(first) == of:
-        result["pooled"] = pool([run.folder for run in first])
+    result = {"recipe": recipe.to_dict(), "runs": rows}
+    folds = [run for run in finished if run.recipe.seed == seeds[0] and run.recipe.split.startswith("fold")]
+    held_out = [key for run in folds for key in run.split.val]
+    if folds and sorted(held_out) == sorted([*folds[0].split.train, *folds[0].split.val]):
+        result["pooled"] = pool([run.folder for run in folds])
     path = Path(runs) / f"{recipe.name}-folds.json"
     write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
     return result
 
 
-def _fold_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress: Callable | None, on_batch) -> Run:
+def _finished_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress: Callable | None, on_batch) -> Run:
     """Train, export and measure one run, or go on where it was interrupted."""
     from pneumoscope.release import release
     from pneumoscope.train import train

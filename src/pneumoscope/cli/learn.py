@@ -135,9 +135,12 @@ def train(
 def crossval(
     recipe: str = typer.Option(..., help="A recipe file, or the name of a shipped recipe.", metavar="FILE|NAME"),
     data: Path = _DATA,
-    folds: str = typer.Option("0,1,2,3,4", help="Which folds to run.", metavar="N,N..."),
-    of: int = typer.Option(5, help="Folds in all."),
-    seeds: str = typer.Option("0", help="Trainings a fold; the first seed is pooled.", metavar="N,N..."),
+    splits: str = typer.Option(
+        "fold0of5,fold1of5,fold2of5,fold3of5,fold4of5",
+        help="Splits to run; harder ones: hold-early, hold-IM, hold-NORMAL2.",
+        metavar="NAME,NAME...",
+    ),
+    seeds: str = typer.Option("0", help="Trainings a split; the folds of the first seed are pooled.", metavar="N,N..."),
     runs: Path = typer.Option(Path("runs"), help="Parent of the run folders.", metavar="DIR"),
     epochs: int = typer.Option(None, help="Instead of the recipe's."),
     weights: str = typer.Option(None, help="Local ImageNet weights instead of a download.", metavar="FILE"),
@@ -150,7 +153,11 @@ def crossval(
     from pneumoscope.recipe import read_recipe
 
     resolved = read_recipe(recipe, epochs=epochs, weights=weights)
-    chosen = {"folds": _numbers("--folds", folds), "seeds": _numbers("--seeds", seeds)}
+    from pneumoscope.splits import check_scheme
+
+    chosen = {"splits": [name.strip() for name in splits.split(",")], "seeds": _numbers("--seeds", seeds)}
+    for name in chosen["splits"]:
+        check_scheme(name)
     from pneumoscope.crossval import cross_validate
 
     def told(row: dict) -> None:
@@ -159,7 +166,7 @@ def crossval(
         say(f"{row['run']}: {figures}  balanced accuracy over shifts {sum(shifted) / len(shifted):.4f}")
 
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
-        result = cross_validate(resolved, data, of=of, runs=runs, progress=show, on_run=told, on_batch=watch, **chosen)
+        result = cross_validate(resolved, data, runs=runs, progress=show, on_run=told, on_batch=watch, **chosen)
     if pooled := result.get("pooled"):
         rows = [
             (name, f"{pooled['metrics'][name]['value']:.4f}", f"{pooled['calibrated'][name]['value']:.4f}")
