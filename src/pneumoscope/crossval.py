@@ -58,25 +58,36 @@ def cross_validate(
         on_batch: as for training.
 
     Returns:
-        ``recipe``, ``runs`` (a row each, see :func:`row_of`) and ``pooled`` (see :func:`pool`) where the folds cover every image. Also written to ``runs/<name>-folds.json``.
+        ``recipe``, ``runs`` (a row for each measured run of this recipe in the folder, see :func:`row_of`) and
+        ``pooled`` (see :func:`pool`) where the folds of the first seed cover every image. Also written to
+        ``runs/<name>-folds.json``.
     """
     manifest = read_dataset(data)
-    rows, finished = [], []
     for seed in seeds:
         for split in splits:
             run = _finished_run(replace(recipe, split=split, seed=seed), manifest, runs, progress, on_batch)
-            rows.append(row_of(run.folder))
-            finished.append(run)
             if on_run:
-                on_run(rows[-1])
-    result = {"recipe": recipe.to_dict(), "runs": rows}
-    folds = [run for run in finished if run.recipe.seed == seeds[0] and run.recipe.split.startswith("fold")]
+                on_run(row_of(run.folder))
+    measured = [run for run in measured_runs(runs) if _same(run.recipe, recipe)]
+    result = {"recipe": recipe.to_dict(), "runs": [row_of(run.folder) for run in measured]}
+    folds = [run for run in measured if run.recipe.split.startswith("fold") and run.recipe.seed == seeds[0]]
     held_out = [key for run in folds for key in run.split.val]
     if folds and sorted(held_out) == sorted([*folds[0].split.train, *folds[0].split.val]):
         result["pooled"] = pool([run.folder for run in folds])
     path = Path(runs) / f"{recipe.name}-folds.json"
     write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
     return result
+
+
+def measured_runs(runs: str | Path) -> list[Run]:
+    """Every run of a folder that was trained to its end and measured under the shifts, by name."""
+    return [open_finished(path.parent) for path in sorted(Path(runs).glob(f"*/{SHIFTS_NAME}"))]
+
+
+def _same(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes differ in split, seed and the place of the starting weights only."""
+    apart = {"split": other.split, "seed": other.seed, "weights": other.weights}
+    return replace(one, **apart) == other
 
 
 def _finished_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress: Callable | None, on_batch) -> Run:
