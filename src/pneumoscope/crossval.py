@@ -23,7 +23,7 @@ from pneumoscope.errors import RunError
 from pneumoscope.evaluate import REPORT_NAME, read_report, subtype_auc
 from pneumoscope.labels import label_index
 from pneumoscope.predict import load
-from pneumoscope.recipe import Recipe
+from pneumoscope.recipe import RECIPES, Recipe
 from pneumoscope.runs import Run, open_finished, run_id
 from pneumoscope.shifts import measure_shifts
 
@@ -32,6 +32,8 @@ FIVE_FOLDS = tuple(f"fold{fold}of5" for fold in range(5))
 SHIFTS_NAME = "shifts.json"
 #: Sensitivity that the screening operating point must reach on the pooled out-of-fold predictions.
 SCREENING_SENSITIVITY = 0.99
+#: Share of pneumonia that the calibrated probabilities assume: the training weighs the classes alike.
+PREVALENCE = 0.5
 
 
 def cross_validate(
@@ -147,38 +149,58 @@ def pool(folders: Sequence[Path]) -> dict:
         folders: of the runs of disjoint folds.
 
     Returns:
-        ``metrics`` before and ``calibrated`` after calibration, with intervals, ``subtypes``, ``calibration``
-        (``slope`` and ``intercept`` of the log odds, see :class:`pneumoscope.export.Verdict`, at equal weight of
-        the classes), ``operating_points`` by name, ``uncertain`` and the rules in words.
+        ``metrics`` before and ``calibrated`` after calibration, with intervals; ``subtypes``; ``calibration``
+        (``slope`` and ``intercept`` of the log odds, see :class:`pneumoscope.export.Verdict`); ``prevalence``
+        that the probabilities assume; ``operating_points`` by name; ``uncertain``; the ``rules`` in words;
+        ``held_out``.
     """
-    rows, shifted, shifted_labels = [], [], []
+    rows, sizes, shifted, shifted_labels = [], set(), [], []
     for folder in folders:
-        found = [row for row in read_report(folder / "evaluation-val")[1] if row["probability"] is not None]
+        report, found = read_report(folder / "evaluation-val")
+        found = [row for row in found if row["probability"] is not None]
         rows += found
+        sizes.add(report["data"]["median_size"])
         shifts = json.loads((folder / SHIFTS_NAME).read_text())
-        shifted.append(np.array([shift["probability"] for shift in shifts.values()]))  # (shifts, N)
-        shifted_labels.append(np.tile([label_index(row["label"]) for row in found], (len(shifts), 1)))
+        shifted.append(np.array([shift["probability"] for shift in shifts.values()]).ravel())  # (shifts * N,)
+        shifted_labels.append(np.tile([label_index(row["label"]) for row in found], len(shifts)))
     labels = np.array([label_index(row["label"]) for row in rows])
     probability = np.array([row["probability"] for row in rows])
     groups = np.array([row["patient"] for row in rows])
-    all_labels = np.concatenate(shifted_labels, axis=1).ravel()
-    slope, intercept = fit_platt(all_labels, np.concatenate(shifted, axis=1).ravel())
-    calibrated = apply_platt(probability, slope, intercept)
-    screening = highest_threshold(labels, calibrated, SCREENING_SENSITIVITY)
+    slope = fit_temperature(np.concatenate(shifted_labels), np.concatenate(shifted))
+    calibrated = calibrate(probability, slope)
+    points = {"balanced": 0.5, "screening": highest_threshold(labels, calibrated, SCREENING_SENSITIVITY)}
+    band = metrics.uncertain_band(calibrated, 0.5)
+    wrong = (calibrated >= 0.5) != labels.astype(bool)
     return {
-        "images": len(rows),
         "metrics": metrics.evaluate(labels, probability, 0.5, groups),
         "calibrated": metrics.evaluate(labels, calibrated, 0.5, groups),
         "subtypes": subtype_auc(rows),
-        "calibration": {"slope": slope, "intercept": intercept},
-        "operating_points": {"balanced": 0.5, "screening": screening},
+        "calibration": {"slope": slope, "intercept": 0.0},
+        "prevalence": PREVALENCE,
+        "operating_points": points,
+        "uncertain": list(band),
+        "rules": {
+            "balanced": "the more probable class where both are equally common before the image is seen; not chosen on "
+            "the folds, where lower thresholds look better",
+            "screening": f"the highest threshold with a sensitivity of {SCREENING_SENSITIVITY:.0%} on the "
+            f"{len(rows)} out-of-fold images",
+            "calibration": f"one temperature, by maximum likelihood on the {len(rows)} out-of-fold images under "
+            f"{len(shifts)} shifts, each class with half of the weight; no intercept, so that 0.5 stays 0.5",
+            "uncertain": metrics.uncertain_rule(calibrated, wrong, *band),
+        },
+        "held_out": {
+            "images": len(rows),
+            "patients": len(set(groups.tolist())),
+            "median_size": sizes.pop() if len(sizes) == 1 else None,
+            "folds": len(folders),
+        },
     }
 
 
-def fit_platt(labels: np.ndarray, probability: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of the log odds by maximum likelihood, each class with half of the weight.
+def fit_temperature(labels: np.ndarray, probability: np.ndarray) -> float:
+    """Slope of the log odds by maximum likelihood, each class with half of the weight; one over the temperature.
 
-    Reference: Platt, "Probabilistic outputs for support vector machines", 1999.
+    Reference: Guo et al., "On calibration of modern neural networks", 2017, section 4.2.
 
     Args:
         labels: (N,) 0 or 1.
@@ -186,17 +208,17 @@ def fit_platt(labels: np.ndarray, probability: np.ndarray) -> tuple[float, float
     """
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=np.inf, class_weight="balanced").fit(log_odds(probability)[:, None], labels)
-    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    model = LogisticRegression(C=np.inf, class_weight="balanced", fit_intercept=False)
+    return float(model.fit(log_odds(probability)[:, None], labels).coef_[0, 0])
 
 
-def apply_platt(probability: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+def calibrate(probability: np.ndarray, slope: float) -> np.ndarray:
     """Calibrated probabilities.
 
-    >>> apply_platt(np.array([0.5]), 2.0, 0.0)
+    >>> calibrate(np.array([0.5]), 2.0)
     array([0.5])
     """
-    return 1 / (1 + np.exp(-(slope * log_odds(probability) + intercept)))
+    return 1 / (1 + np.exp(-slope * log_odds(probability)))
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:
@@ -213,3 +235,17 @@ def highest_threshold(labels: np.ndarray, probability: np.ndarray, sensitivity: 
     """
     positive = np.sort(probability[labels == 1])[::-1]
     return float(positive[int(np.ceil(sensitivity * len(positive) - 1e-9)) - 1])
+
+
+def fold_results(recipe: Recipe, runs: str | Path) -> dict | None:
+    """Cross-validation of a recipe: the user's own beside the runs, else the one that ships with the recipe.
+
+    Returns:
+        As from :func:`cross_validate`, complete (with ``pooled``); None where there is none of this very recipe.
+    """
+    for path in (Path(runs) / f"{recipe.name}-folds.json", RECIPES / f"{recipe.name}.folds.json"):
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if "pooled" in found and _same(recipe, Recipe(**found["recipe"])):
+                return found
+    return None

@@ -36,6 +36,7 @@ from pneumoscope.bundle import (
 )
 from pneumoscope.errors import BundleError, MissingExtra
 from pneumoscope.labels import LABELS
+from pneumoscope.metrics import uncertain_band, uncertain_rule
 from pneumoscope.runs import Run
 from pneumoscope.train import restore_best
 
@@ -50,8 +51,6 @@ GRADCAM_TOLERANCE = 1e-4
 
 #: Operating point of a reference model.
 THRESHOLD = 0.5
-#: Share of the held-out images that are called uncertain: those nearest to the threshold.
-UNCERTAIN_SHARE = 0.05
 
 
 class GradCam(keras.layers.Layer):
@@ -126,10 +125,17 @@ class Verdict(keras.layers.Layer):
         return [probabilities, ops.softmax(logits[:, 1:])] if logits.shape[1] > len(LABELS) else probabilities
 
 
-def export_run(run: Run, out: str | Path | None = None) -> Path:
-    """Write the best epoch of a run as a model file, ``runs/<id>/model.onnx`` by default.
+def export_run(run: Run, out: str | Path | None = None, pooled: dict | None = None) -> Path:
+    """Write the kept epoch of a run as a model file, ``runs/<id>/model.onnx`` by default.
 
-    The file is complete but for the held-out figures, which :func:`seal` adds after it was evaluated.
+    The file is complete but for the held-out figures, which :func:`seal` adds after it was evaluated; a model
+    that was trained on every image gets those of the folds of its recipe.
+
+    Args:
+        run: finished.
+        out: the file.
+        pooled: out-of-fold figures of the recipe, from :func:`pneumoscope.crossval.pool`: gives the calibration,
+            the operating points and, where the run holds nothing out, the figures.
 
     Raises:
         BundleError: the ONNX file does not compute what the Keras model computes.
@@ -137,7 +143,7 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
     model = models.build(run.recipe, weights=None, inference=True)
     restore_best(run, model)
     out = Path(out or run.folder / "model.onnx")
-    network = deployed(model, mirror=run.recipe.mirror)
+    network = deployed(model, mirror=run.recipe.mirror, **(pooled["calibration"] if pooled else {}))
     body = onnx_bytes(network)
     config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     contract = {
@@ -153,6 +159,7 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
         "uncertain": [THRESHOLD, THRESHOLD],
         "uncertain_rule": "not fitted",
         "calibration": {"method": "none"},
+        **(_from_folds(pooled) if pooled else {}),
         "training": {
             "recipe": {**run.recipe.to_dict(), "weights": Path(run.recipe.weights).name},
             "split_fingerprint": run.split.fingerprint,
@@ -170,6 +177,23 @@ def export_run(run: Run, out: str | Path | None = None) -> Path:
     return out
 
 
+def _from_folds(pooled: dict) -> dict:
+    """What a file takes over from the out-of-fold predictions of its recipe."""
+    return {
+        "threshold": pooled["operating_points"]["balanced"],
+        "threshold_rule": pooled["rules"]["balanced"],
+        "operating_points": pooled["operating_points"],
+        "operating_point_rules": pooled["rules"],
+        "prevalence": pooled["prevalence"],
+        "calibration": {"method": "temperature", **pooled["calibration"], "rule": pooled["rules"]["calibration"]},
+        "uncertain": pooled["uncertain"],
+        "uncertain_rule": pooled["rules"]["uncertain"],
+        "metrics": pooled["calibrated"],
+        "subtypes": pooled["subtypes"],
+        "held_out": pooled["held_out"],
+    }
+
+
 def seal(path: str | Path, report: dict, labels: np.ndarray, probability: np.ndarray) -> Path:
     """Add the held-out figures and the band of uncertain probabilities to a model file.
 
@@ -182,17 +206,13 @@ def seal(path: str | Path, report: dict, labels: np.ndarray, probability: np.nda
     bundle = open_bundle(path)
     low, high = uncertain_band(probability, bundle.threshold)
     wrong = (probability >= bundle.threshold) != labels.astype(bool)
-    inside = (probability >= low) & (probability <= high)
     contract = {
         **bundle.contract,
         "metrics": report["metrics"],
+        "subtypes": report["subtypes"],
         "held_out": {name: report["data"][name] for name in ("images", "patients", "median_size")},
         "uncertain": [low, high],
-        "uncertain_rule": (
-            f"the {UNCERTAIN_SHARE:.0%} of the {len(probability)} held-out images nearest to the threshold; "
-            f"{int(wrong[inside].sum())} of {int(inside.sum())} verdicts inside are wrong, "
-            f"{int(wrong[~inside].sum())} of {int((~inside).sum())} outside"
-        ),
+        "uncertain_rule": uncertain_rule(probability, wrong, low, high),
     }
     write_contract(path, contract)
     open_bundle(path)
@@ -205,18 +225,6 @@ def write_contract(path: str | Path, contract: dict, body: bytes | None = None) 
         body = Path(path).read_bytes()[: contract["body_bytes"]]
     contract = {**contract, "contract_sha256": contract_sha256(contract)}
     write_whole(Path(path), body + metadata_bytes(contract))
-
-
-def uncertain_band(probability: np.ndarray, threshold: float) -> tuple[float, float]:
-    """The band around the threshold that holds :data:`UNCERTAIN_SHARE` of the images.
-
-    >>> uncertain_band(np.array([0.01] * 19 + [0.4]), 0.5)
-    (0.4, 0.6)
-    """
-    distance = np.sort(np.abs(probability - threshold))
-    count = max(1, round(UNCERTAIN_SHARE * len(distance)))
-    width = float(distance[count - 1])
-    return round(max(0.0, threshold - width), 6), round(min(1.0, threshold + width), 6)
 
 
 def has_feature_map(model: keras.Model) -> bool:

@@ -27,6 +27,8 @@ from pneumoscope.bootstrap import (
 )
 from pneumoscope.labels import LABELS, POSITIVE, label_index
 
+#: Share of the held-out images that are called uncertain: those nearest to the threshold.
+UNCERTAIN_SHARE = 0.05
 _Z = 1.959963984540054  # the standard normal distribution holds 95 % within +-_Z
 
 
@@ -297,6 +299,28 @@ def evaluate(
         for index, label in enumerate(LABELS)
     }
     return result
+
+
+def uncertain_band(probability: np.ndarray, threshold: float, share: float = UNCERTAIN_SHARE) -> tuple[float, float]:
+    """The band around the threshold that holds ``share`` of the images.
+
+    >>> uncertain_band(np.array([0.01] * 19 + [0.4]), 0.5)
+    (0.4, 0.6)
+    """
+    distance = np.sort(np.abs(probability - threshold))
+    count = max(1, round(share * len(distance)))
+    width = float(distance[count - 1])
+    return round(max(0.0, threshold - width), 6), round(min(1.0, threshold + width), 6)
+
+
+def uncertain_rule(probability: np.ndarray, wrong: np.ndarray, low: float, high: float) -> str:
+    """Say in a sentence what the band of :func:`uncertain_band` holds; ``wrong`` (N,) bool marks false verdicts."""
+    inside = (probability >= low) & (probability <= high)
+    return (
+        f"the {UNCERTAIN_SHARE:.0%} of the {len(probability)} held-out images nearest to the threshold; "
+        f"{int(wrong[inside].sum())} of {int(inside.sum())} verdicts inside are wrong, "
+        f"{int(wrong[~inside].sum())} of {int((~inside).sum())} outside"
+    )
 
 
 def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> float:

@@ -14,21 +14,27 @@ from pneumoscope.predict import load
 from pneumoscope.runs import MONITOR, Run
 
 
-def release(run: Run, data: str | Path | Manifest, progress: Callable | None = None) -> dict:
+def release(
+    run: Run, data: str | Path | Manifest, progress: Callable | None = None, pooled: dict | None = None
+) -> dict | None:
     """Export a run, evaluate the file on the run's validation images, and write the figures into it.
 
     Args:
         run: finished.
         data: what it was trained on.
         progress: ``show(items, total, what)``.
+        pooled: of the recipe's folds, see :func:`pneumoscope.export.export_run`.
 
     Returns:
-        The evaluation's report, also in ``runs/<id>/evaluation-val/report.json``.
+        The evaluation's report, also in ``runs/<id>/evaluation-val/report.json``; None for a run that trained on
+        every image, whose file carries the figures of its recipe's folds.
 
     Raises:
         BundleError: the file does not reach the accuracy that the training saw on the same images.
     """
-    path = export_run(run)
+    path = export_run(run, pooled=pooled)
+    if not run.split.val:
+        return None
     manifest = read_dataset(data)
     records, out = run.split.records(manifest, "val"), run.folder / "evaluation-val"
     options = {"progress": progress, "fingerprint": run.split.fingerprint}

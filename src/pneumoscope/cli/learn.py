@@ -126,9 +126,7 @@ def train(
             progress=show,
             on_batch=watch,
         )
-    report = _release(run, manifest)
-    _print_report(report)
-    print(f"model  {run.folder / 'model.onnx'}\nreport {run.folder / 'evaluation-val' / 'report.html'}")
+    _release_and_print(run, manifest)
 
 
 @app.command()
@@ -167,12 +165,8 @@ def crossval(
 
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
         result = cross_validate(resolved, data, runs=runs, progress=show, on_run=told, on_batch=watch, **chosen)
-    if pooled := result.get("pooled"):
-        rows = [
-            (name, f"{pooled['metrics'][name]['value']:.4f}", f"{pooled['calibrated'][name]['value']:.4f}")
-            for name in ("accuracy", "roc_auc", "sensitivity", "specificity", "ece")
-        ]
-        report_lines(f"{resolved.name}, {pooled['images']} out-of-fold", [("", "as trained", "calibrated"), *rows])
+    if "pooled" in result:
+        _print_out_of_fold(resolved.name, result["pooled"])
     print(f"written to {runs / (resolved.name + '-folds.json')}")
 
 
@@ -194,9 +188,7 @@ def export(
     """
     from pneumoscope.runs import open_finished
 
-    finished = open_finished(run)
-    _print_report(_release(finished, data))
-    print(f"model  {finished.folder / 'model.onnx'}")
+    _release_and_print(open_finished(run), data)
 
 
 @app.command()
@@ -287,15 +279,49 @@ def _check_split_file(split: str | None, manifest) -> None:
         )
 
 
-def _release(run, data) -> dict:
+def _release_and_print(run, data) -> None:
+    """Export a run, measure the file, print the figures."""
     from pneumoscope.evaluate import read_report
     from pneumoscope.release import release
 
+    pooled = _pooled(run) if not run.split.val else None
     with progress_bar() as show:
-        report = release(run, data, show)
+        report = release(run, data, show, pooled)
+    print(f"model  {run.folder / 'model.onnx'}")
+    if report is None:
+        if pooled:
+            _print_out_of_fold(run.recipe.name, pooled)
+        return
     folder = run.folder / "evaluation-val"
     _draw(report, read_report(folder)[1], folder, run.history)
-    return report
+    _print_report(report)
+    print(f"report {folder / 'report.html'}")
+
+
+def _pooled(run) -> dict | None:
+    """Figures and calibration of the folds of a recipe that trains on every image."""
+    from pneumoscope.crossval import fold_results
+
+    found = fold_results(run.recipe, run.folder.parent)
+    if found:
+        return found["pooled"]
+    say(
+        f"note: trained on every image, without calibration or figures: run  pneumoscope crossval --recipe "
+        f"{run.recipe.name}  first and  pneumoscope export  again"
+    )
+    return None
+
+
+def _print_out_of_fold(name: str, pooled: dict) -> None:
+    rows = [
+        (figure, *(f"{pooled[side][figure]['value']:.4f}" for side in ("metrics", "calibrated")))
+        for figure in ("accuracy", "roc_auc", "sensitivity", "specificity", "brier", "ece")
+    ]
+    held_out = pooled["held_out"]
+    title = (
+        f"{name}, {held_out['images']} images of {held_out['patients']} patients, each judged by the fold without it"
+    )
+    report_lines(title, [("", "as trained", "calibrated"), *rows])
 
 
 def _evaluation_folder(predictor, split: str) -> Path:
