@@ -65,6 +65,16 @@ class Bundle:
         return self.contract["threshold"]
 
     @property
+    def operating_points(self) -> dict[str, float]:
+        """Thresholds by name; the first one is the default."""
+        return self.contract.get("operating_points", {"default": self.threshold})
+
+    @property
+    def prevalence(self) -> float | None:
+        """Share of pneumonia that the probabilities assume; None for a model that was not calibrated."""
+        return self.contract.get("prevalence")
+
+    @property
     def uncertain(self) -> tuple[float, float]:
         """Probabilities between these two are marked uncertain."""
         low, high = self.contract["uncertain"]
@@ -166,6 +176,12 @@ def _contract(session: object, path: Path) -> dict:
     band = contract["uncertain"]
     if len(band) != 2 or not all(isinstance(end, float) for end in band) or not 0 <= band[0] <= band[1] <= 1:
         raise BundleError(f"expected two rising probabilities as uncertain in the contract of {path}, received {band}")
+    points = contract.get("operating_points", {})
+    if not isinstance(points, dict) or not all(isinstance(t, float) and 0 <= t <= 1 for t in points.values()):
+        raise BundleError(f"expected named thresholds as operating_points in the contract of {path}, received {points}")
+    prevalence = contract.get("prevalence", 0.5)
+    if not isinstance(prevalence, float) or not 0 < prevalence < 1:
+        raise BundleError(f"expected a prevalence between 0 and 1 in the contract of {path}, received {prevalence}")
     if not 0 <= contract["threshold"] <= 1:
         raise BundleError(f"expected a threshold from 0 to 1 in {path}, received {contract['threshold']}")
     if not isinstance(contract["training"].get("recipe"), dict) or "split_fingerprint" not in contract["training"]:

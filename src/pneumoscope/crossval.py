@@ -4,9 +4,8 @@ Each fold is an ordinary run: trained, exported, and the exported file measured 
 and on the same radiographs under every shift of :mod:`pneumoscope.shifts`. What the model that ships needs and
 cannot measure on itself, because it trains on every image, is fitted here on the folds' predictions.
 
-Calibration and operating points are fitted on the out-of-fold predictions under all shifts together, each
-class with half of the weight. Fitted on the plain folds they would be sure of themselves where the next
-hospital is not like this one.
+The temperature is fitted on the out-of-fold predictions under all shifts together, with the classes weighted as
+in the training. Fitted on the plain folds it would be sure of itself where the next hospital is not like this one.
 """
 
 import json
@@ -21,19 +20,18 @@ from pneumoscope.atomic import write_whole
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import RunError
 from pneumoscope.evaluate import REPORT_NAME, read_report, subtype_auc
-from pneumoscope.labels import label_index
+from pneumoscope.labels import FINDINGS, LABELS, NORMAL, PNEUMONIA, label_index
 from pneumoscope.predict import load
 from pneumoscope.recipe import RECIPES, Recipe
 from pneumoscope.runs import Run, open_finished, run_id
 from pneumoscope.shifts import measure_shifts
+from pneumoscope.splits import class_weights
 
 #: Splits of a five-fold cross-validation.
 FIVE_FOLDS = tuple(f"fold{fold}of5" for fold in range(5))
 SHIFTS_NAME = "shifts.json"
 #: Sensitivity that the screening operating point must reach on the pooled out-of-fold predictions.
 SCREENING_SENSITIVITY = 0.99
-#: Share of pneumonia that the calibrated probabilities assume: the training weighs the classes alike.
-PREVALENCE = 0.5
 
 
 def cross_validate(
@@ -166,7 +164,8 @@ def pool(folders: Sequence[Path]) -> dict:
     labels = np.array([label_index(row["label"]) for row in rows])
     probability = np.array([row["probability"] for row in rows])
     groups = np.array([row["patient"] for row in rows])
-    slope = fit_temperature(np.concatenate(shifted_labels), np.concatenate(shifted))
+    prevalence = implied_prevalence(rows, open_finished(folders[0]).recipe)
+    slope = fit_temperature(np.concatenate(shifted_labels), np.concatenate(shifted), prevalence)
     calibrated = calibrate(probability, slope)
     points = {"balanced": 0.5, "screening": highest_threshold(labels, calibrated, SCREENING_SENSITIVITY)}
     band = metrics.uncertain_band(calibrated, 0.5)
@@ -176,16 +175,16 @@ def pool(folders: Sequence[Path]) -> dict:
         "calibrated": metrics.evaluate(labels, calibrated, 0.5, groups),
         "subtypes": subtype_auc(rows),
         "calibration": {"slope": slope, "intercept": 0.0},
-        "prevalence": PREVALENCE,
+        "prevalence": prevalence,
         "operating_points": points,
         "uncertain": list(band),
         "rules": {
-            "balanced": "the more probable class where both are equally common before the image is seen; not chosen on "
-            "the folds, where lower thresholds look better",
+            "balanced": f"the more probable class where {prevalence:.1%} are pneumonias before the image is seen, as the "
+            "weights of the training have it; not chosen on the folds, where lower thresholds look better",
             "screening": f"the highest threshold with a sensitivity of {SCREENING_SENSITIVITY:.0%} on the "
             f"{len(rows)} out-of-fold images",
             "calibration": f"one temperature, by maximum likelihood on the {len(rows)} out-of-fold images under "
-            f"{len(shifts)} shifts, each class with half of the weight; no intercept, so that 0.5 stays 0.5",
+            f"{len(shifts)} shifts, the classes weighted as in training; no intercept, so that 0.5 stays 0.5",
             "uncertain": metrics.uncertain_rule(calibrated, wrong, *band),
         },
         "held_out": {
@@ -197,18 +196,33 @@ def pool(folders: Sequence[Path]) -> dict:
     }
 
 
-def fit_temperature(labels: np.ndarray, probability: np.ndarray) -> float:
-    """Slope of the log odds by maximum likelihood, each class with half of the weight; one over the temperature.
+def implied_prevalence(rows: Sequence[dict], recipe: Recipe) -> float:
+    """Share of pneumonia in the training once its images carry the weights of their classes.
+
+    A network trained so gives probabilities for a population with this share.
+    """
+    classes = FINDINGS if recipe.subtypes else LABELS
+    found = [row["sublabel"] if recipe.subtypes and row["label"] == PNEUMONIA else row["label"] for row in rows]
+    weights = class_weights(found, recipe.class_weights, classes)
+    mass = [weights[name] * (name != NORMAL) for name in found], [weights[name] for name in found]
+    return sum(mass[0]) / sum(mass[1])
+
+
+def fit_temperature(labels: np.ndarray, probability: np.ndarray, prevalence: float) -> float:
+    """Slope of the log odds by maximum likelihood, classes weighted to a prevalence; one over the temperature.
 
     Reference: Guo et al., "On calibration of modern neural networks", 2017, section 4.2.
 
     Args:
         labels: (N,) 0 or 1.
         probability: (N,) in [0, 1].
+        prevalence: share of the weight on pneumonia.
     """
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=np.inf, class_weight="balanced", fit_intercept=False)
+    share = float(np.mean(labels))
+    weights = {0: (1 - prevalence) / (1 - share), 1: prevalence / share}
+    model = LogisticRegression(C=np.inf, class_weight=weights, fit_intercept=False)
     return float(model.fit(log_odds(probability)[:, None], labels).coef_[0, 0])
 
 

@@ -1,6 +1,7 @@
 """Radiographs -> Predictions, in order, in bounded memory; one bad file costs nothing but itself."""
 
 import glob
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,20 +72,44 @@ class Predictor:
 
     Args:
         bundle: the verified model file.
-        threshold: operating point to use instead of the model's own, 0 to 1; the uncertain band moves along.
+        threshold: operating point instead of the model's own: a probability from 0 to 1, or one of the file's
+            names, such as ``"screening"``; the uncertain band moves along.
+        prevalence: share of pneumonia among the patients, between 0 and 1, instead of the one that the file's
+            probabilities assume. By Bayes' rule the log odds of every probability move by the difference of the
+            log odds of the two shares. The file's thresholds move along, so sensitivity, specificity and verdicts
+            stay as they are; a threshold given as a number is taken as it is.
 
     Raises:
-        UsageError: a threshold outside 0 to 1.
+        UsageError: a threshold outside 0 to 1 or of an unknown name, or a prevalence for a model that was not
+            calibrated.
     """
 
-    def __init__(self, bundle: Bundle, threshold: float | None = None) -> None:
-        if threshold is not None and (not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1):
-            raise UsageError(f"expected a threshold from 0 to 1, received {threshold!r}")
+    def __init__(self, bundle: Bundle, threshold: float | str | None = None, prevalence: float | None = None) -> None:
         self.bundle = bundle
-        self.threshold = bundle.threshold if threshold is None else threshold
+        self._offset = _prior_offset(bundle, prevalence)
+        self.threshold = self._threshold(threshold)
+        own = self._at_prevalence(bundle.threshold)
         # The band moves with the operating point.
-        low, high = (end + self.threshold - bundle.threshold for end in bundle.uncertain)
+        low, high = (self._at_prevalence(end) + self.threshold - own for end in bundle.uncertain)
         self.uncertain = (max(0.0, low), min(1.0, high))
+
+    def _threshold(self, threshold: float | str | None) -> float:
+        points = self.bundle.operating_points
+        if threshold is None:
+            return self._at_prevalence(self.bundle.threshold)
+        if isinstance(threshold, str) and threshold in points:
+            return self._at_prevalence(points[threshold])
+        if isinstance(threshold, (int, float)) and 0 <= threshold <= 1:
+            return threshold
+        names = f", or {' or '.join(points)}" if len(points) > 1 else ""
+        raise UsageError(f"expected a threshold from 0 to 1{names}, received {threshold!r}")
+
+    def _at_prevalence(self, probability: float) -> float:
+        """The probability where pneumonia is as common as the user said."""
+        if not self._offset or probability in (0.0, 1.0):
+            return probability
+        odds = probability / (1 - probability) * math.exp(self._offset)
+        return odds / (1 + odds)
 
     def predict(self, source: object) -> Prediction:
         """Judge one radiograph.
@@ -147,7 +172,7 @@ class Predictor:
     def _verdict(
         self, path: str, probability: np.float32, bacterial: float | None, gradcam: np.ndarray | None
     ) -> Prediction:
-        probability = float(probability)
+        probability = self._at_prevalence(float(probability))
         label = LABELS[POSITIVE] if probability >= self.threshold else LABELS[1 - POSITIVE]
         low, high = self.uncertain
         status, reason = OK, ""
@@ -159,18 +184,33 @@ class Predictor:
         )
 
 
-def load(model: str | Path = DEFAULT_MODEL, threshold: float | None = None) -> Predictor:
+def _prior_offset(bundle: Bundle, prevalence: float | None) -> float:
+    """By how much the log odds of the model's probabilities move."""
+    if prevalence is None:
+        return 0.0
+    if not isinstance(prevalence, (int, float)) or not 0 < prevalence < 1:
+        raise UsageError(f"expected a prevalence between 0 and 1, received {prevalence!r}")
+    if bundle.prevalence is None:
+        raise UsageError(
+            f"expected a calibrated model to take a prevalence, {bundle.name} is not: leave the prevalence out"
+        )
+    return math.log(prevalence / (1 - prevalence)) - math.log(bundle.prevalence / (1 - bundle.prevalence))
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL, threshold: float | str | None = None, prevalence: float | None = None
+) -> Predictor:
     """Open a model for use.
 
     Args:
         model: name of a shipped model, a file, or a run folder.
-        threshold: operating point instead of the model's own.
+        threshold, prevalence: see :class:`Predictor`.
 
     >>> from pneumoscope import load, sample_paths
     >>> load().predict(sample_paths()[0]).status
     'ok'
     """
-    return Predictor(open_bundle(model), threshold)
+    return Predictor(open_bundle(model), threshold, prevalence)
 
 
 class NothingFound(UnreadableImage):

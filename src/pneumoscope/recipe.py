@@ -7,7 +7,7 @@ from pathlib import Path
 from pneumoscope.augment import Augmentation
 from pneumoscope.errors import UsageError
 from pneumoscope.preprocess import INPUT_SPECS, InputSpec
-from pneumoscope.splits import CLASS_WEIGHTS, PATIENT_WISE, check_scheme
+from pneumoscope.splits import ALL, CLASS_WEIGHTS, PATIENT_WISE, check_scheme
 
 #: Folder of the recipes that come with the package.
 RECIPES = Path(__file__).parent / "recipes"
@@ -104,6 +104,8 @@ class Recipe:
                 "expected the recipe's size of 32 pixels or more and source_size at least as large, received "
                 f"{self.size} and {self.source_size}"
             )
+        if self.split == ALL and self.keep != "last":
+            raise UsageError('expected keep = "last" with split = "all": no image is held out to choose an epoch by')
         if not 0 <= self.seed < 2**32:  # what NumPy and Keras take
             raise UsageError(f"expected the recipe's seed from 0 to {2**32 - 1}, received {self.seed}")
 
