@@ -1,12 +1,16 @@
 """Recipes: complete, typed, and nothing unknown."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
+from pneumoscope.augment import Augmentation
 from pneumoscope.errors import UsageError
 from pneumoscope.recipe import RECIPES, Recipe, read_recipe
 
+EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
@@ -57,7 +61,11 @@ def test_flags_may_complete_a_file(tmp_path):
     ("text", "message"),
     [
         ('name = "a"\nmodel = "lstm"\nepoch = 3\n', "expected recipe keys among name, model.*has unknown epoch$"),
-        ('name = "a"\nmodel = "lstm"\n[optimizer]\nname = "sgd"\n', "has unknown optimizer$"),
+        ('name = "a"\nmodel = "lstm"\n[scheduler]\nname = "step"\n', "has unknown scheduler$"),
+        (
+            'name = "a"\nmodel = "lstm"\n[optimizer]\nname = "sgd"\n',
+            "expected the recipe's optimizer as str, received {'name': 'sgd'}$",
+        ),
         ('model = "lstm"\n', "lacks name$"),
         ("", "lacks model and name$"),
         ('name = "a\n', "expected a TOML recipe at"),
@@ -92,9 +100,9 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"epochs": "10"}, "epochs as int, received '10'"),
         ({"learning_rate": "fast"}, "learning_rate as float, received 'fast'"),
         ({"weights": 3}, "weights as str, received 3"),
-        ({"split": "random"}, "split one of patient, published, received 'random'"),
+        ({"split": "random"}, "expected a split patient, published, fold0of5, .*, all, received 'random'"),
         ({"class_weights": "5:1"}, "class_weights one of inverse-ratio, balanced, none, received '5:1'"),
-        ({"model": "resnet"}, "model one of mobilenet, lstm, received 'resnet'"),
+        ({"model": "resnet"}, "model one of mobilenet, lstm, bilstm, received 'resnet'"),
         ({"epochs": 0}, "above zero, received 0"),
         ({"batch_size": -1}, "above zero"),
         ({"learning_rate": 0.0}, "above zero"),
@@ -107,11 +115,70 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"name": "a/b"}, "name of letters, digits"),
         ({"name": "a b\n"}, "name of letters, digits"),
         ({"nonsense": 1}, "has unknown nonsense$"),
+        ({"split": "fold5of5"}, "expected a fold like fold0of5 to fold4of5"),
+        ({"split": "all"}, 'expected keep = "last" with split = "all"'),
+        ({"trainable": "half"}, "trainable one of head, all, received 'half'"),
+        ({"optimizer": "sgd"}, "optimizer one of adam, adamw, received 'sgd'"),
+        ({"schedule": "step"}, "schedule one of constant, cosine, received 'step'"),
+        ({"keep": "first"}, "keep one of best, last, received 'first'"),
+        ({"subtypes": 1}, "subtypes as bool, received 1"),
+        ({"mirror": "yes"}, "mirror as bool, received 'yes'"),
+        ({"dropout": 1.0}, r"dropout from 0 to below 1, received 1\.0"),
+        ({"dropout": -0.1}, "dropout from 0 to below 1"),
+        ({"label_smoothing": 1}, "label_smoothing from 0 to below 1"),
+        ({"weight_decay": -1e-4}, "weight_decay zero or above, received -0.0001"),
+        ({"warmup_epochs": float("inf")}, "warmup_epochs zero or above, received inf"),
+        ({"mixup": float("nan")}, "mixup zero or above, received nan"),
+        ({"size": 31}, "size of 32 pixels or more and source_size at least as large, received 31 and 0"),
+        ({"size": -64}, "size of 32 pixels or more"),
+        ({"size": 64, "source_size": 63}, "received 64 and 63"),
+        ({"source_size": 149}, "received 0 and 149"),
+        ({"augment": 3}, "augment as Augmentation, received 3"),
+        ({"augment": {"flip": 2}}, r"expected augment\.flip from 0 to 1, received 2"),
     ],
 )
 def test_values_out_of_range_are_errors(change, message):
     with pytest.raises(UsageError, match=message):
         read_recipe("reference-lstm", **change)
+
+
+def test_augment_is_a_table_of_the_file(tmp_path):
+    text = 'name = "a"\nmodel = "mobilenet"\nepochs = 3\n[augment]\nside = 0.6\nrotation = 10\n'
+    recipe = read_recipe(recipe_file(tmp_path, text))
+    assert recipe.augment == Augmentation(side=0.6, rotation=10.0)
+    assert type(recipe.augment.rotation) is float
+    assert recipe.augments
+    saved = json.loads(json.dumps(recipe.to_dict()))  # as a run folder and a model file hold it
+    assert saved["augment"]["side"] == 0.6
+    assert Recipe(**saved) == recipe
+    with pytest.raises(UsageError, match="expected augment keys among side, both, .*, erase, received shear, zoom$"):
+        read_recipe(recipe_file(tmp_path, text + "zoom = 2\nshear = 1\n"))
+
+
+def test_a_recipe_says_whether_its_images_change():
+    assert not read_recipe("reference-mobilenet").augments
+    assert read_recipe("reference-mobilenet", mixup=0.2).augments
+    assert read_recipe("reference-mobilenet", augment={"flip": 0.5}).augments
+    assert not read_recipe("reference-mobilenet", augment={"flip": 0}).augments
+
+
+def test_the_size_is_the_architectures_unless_the_recipe_gives_one():
+    for model, side in (("mobilenet", 150), ("lstm", 150), ("bilstm", 112)):
+        recipe = Recipe("mine", model)
+        assert (recipe.spec.height, recipe.spec.width) == (side, side)
+        other = Recipe("mine", model, size=64)
+        assert (other.spec.height, other.spec.width) == (64, 64)
+        assert (other.spec.channels, other.spec.layout) == (recipe.spec.channels, recipe.spec.layout)
+
+
+def test_nothing_is_held_out_only_where_the_last_epoch_is_kept():
+    """The best epoch would be chosen by images that are not there."""
+    assert read_recipe("reference-mobilenet", split="all", keep="last").split == "all"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_parses(path):
+    assert read_recipe(path).name == path.stem
 
 
 def test_a_recipe_is_frozen():
