@@ -11,8 +11,8 @@ import pytest
 
 from pneumoscope.datasets import Manifest, Record, patient_of, read_dataset, sublabel_of
 from pneumoscope.errors import DatasetError, UsageError
-from pneumoscope.labels import NORMAL, PNEUMONIA
-from pneumoscope.splits import Split, class_weights, make_split, read_split, select_records, write_split
+from pneumoscope.labels import BACTERIAL, FINDINGS, NORMAL, PNEUMONIA, VIRAL
+from pneumoscope.splits import Split, check_scheme, class_weights, make_split, read_split, select_records, write_split
 
 
 def record(name, split="train", group=None):
@@ -320,8 +320,167 @@ def test_fractions_out_of_range_are_errors(fraction):
 
 
 def test_other_schemes_are_errors():
-    with pytest.raises(UsageError, match="expected a split patient or published, received 'random'"):
-        make_split(synthetic(0), "random")
+    for scheme in ("random", "", "fold", "fold1", "foldAof5", "fold-1of5", "hold-", "hold-late", "fold0of5 "):
+        with pytest.raises(UsageError, match=f"expected a split patient, published, .*, all, received {scheme!r}"):
+            make_split(synthetic(0), scheme)
+
+
+@pytest.mark.parametrize("scheme", ["fold5of5", "fold0of0", "fold0of1", "fold7of3", "fold0of101"])
+def test_impossible_folds_are_errors(scheme):
+    with pytest.raises(UsageError, match=f"expected a fold like fold0of5 to fold4of5, of 2 to 100 folds, .*{scheme}"):
+        check_scheme(scheme)
+    with pytest.raises(UsageError, match="expected a fold like"):
+        make_split(synthetic(0), scheme)
+
+
+def test_more_folds_than_patients_say_why_not(samples_folder):
+    with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split, one side has none"):
+        make_split(read_dataset(samples_folder), "fold9of10")
+
+
+def test_a_series_that_is_not_there_cannot_be_held_out():
+    with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split"):
+        make_split(synthetic(0), "hold-NORMAL2")
+    with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split"):
+        make_split(synthetic(0), "hold-IM")  # every normal is of this series: none is left to train on
+
+
+# Folds -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("of", [2, 5, 10])
+def test_folds_are_disjoint_and_cover_everything(seed, of):
+    manifest = synthetic(seed)
+    splits = [make_split(manifest, f"fold{fold}of{of}", seed=seed) for fold in range(of)]
+    held = Counter(key for split in splits for key in split.val)
+    assert set(held) == {one.key for one in manifest.records}
+    assert set(held.values()) == {1}
+    for split in splits:
+        assert_no_leak(manifest, split)
+        assert set(split.train) == set(held) - set(split.val)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_have_one_size_and_each_label_its_share(seed):
+    manifest = synthetic(seed, patients=600)
+    whole = Counter((one.label, one.sublabel) for one in manifest.records)
+    for fold in range(5):
+        split = make_split(manifest, f"fold{fold}of5", seed=seed)
+        assert len(split.val) / len(manifest) == pytest.approx(0.2, abs=0.01)
+        held = Counter((one.label, one.sublabel) for one in split.records(manifest, "val"))
+        for kind, count in whole.items():
+            assert held[kind] / count == pytest.approx(0.2, abs=0.04), kind
+
+
+def test_folds_follow_from_the_seed():
+    manifest = synthetic(0)
+    shuffled = list(manifest.records)
+    random.Random(1).shuffle(shuffled)
+    for scheme in ("fold0of5", "fold4of5"):
+        splits = [make_split(manifest, scheme, seed=seed) for seed in range(3)]
+        assert splits == [make_split(Manifest(Path("/other"), tuple(shuffled)), scheme, seed=s) for s in range(3)]
+        for one, other in itertools.combinations(splits, 2):
+            patients = [{record.group for record in split.records(manifest, "val")} for split in (one, other)]
+            assert len(patients[0] & patients[1]) < 0.5 * len(patients[0])  # the largest have their place by size
+
+
+def test_the_bundled_radiographs_fold(samples_folder):
+    manifest = read_dataset(samples_folder)
+    splits = [make_split(manifest, f"fold{fold}of5") for fold in range(5)]
+    for split in splits:
+        assert_no_leak(manifest, split)
+        assert 3 <= len(split.val) <= 8
+    assert sum(len(split.val) for split in splits) == 24
+
+
+# Held-out series -------------------------------------------------------------------------------------------
+
+
+def two_series(seed):
+    """As the Kermany names go: two series of normals, and one normal from elsewhere."""
+    chance = random.Random(seed)
+    pneumonias = [one for one in synthetic(seed).records if one.label == PNEUMONIA]
+    normals = [record("chest-7-0001.jpeg")]
+    for prefix, numbers in (("IM", range(115, 766, 7)), ("NORMAL2-IM", range(400, 1400, 9))):
+        for number in numbers:
+            images = range(1, chance.choice((2, 2, 2, 4)))
+            normals += [record(f"{prefix}-{number:04d}-{image:04d}.jpeg") for image in images]
+    records = [*normals, *pneumonias]
+    chance.shuffle(records)
+    return Manifest(Path("/data"), tuple(records))
+
+
+def _names(keys):
+    return [Path(key).name for key in keys]
+
+
+@pytest.mark.parametrize(("scheme", "prefix"), [("hold-IM", "IM-"), ("hold-NORMAL2", "NORMAL2-")])
+def test_a_held_series_is_held_whole_and_alone(scheme, prefix):
+    for seed in range(3):
+        manifest = two_series(seed)
+        split = make_split(manifest, scheme, seed=seed)
+        assert_no_leak(manifest, split)
+        normals = {name for name in _names(split.val) if not name.startswith("person")}
+        every = {Path(one.path).name for one in manifest.records}
+        assert normals == {name for name in every if name.startswith(prefix)}
+        fold = make_split(manifest, "fold0of5", seed=seed)
+        pneumonias = [[key for key in one.val if "person" in key] for one in (split, fold)]
+        assert pneumonias[0] == pneumonias[1]
+        assert len(split.train) + len(split.val) == len(manifest)
+
+
+def test_hold_early_holds_the_lowest_numbers_of_each_series():
+    manifest = two_series(0)
+    split = make_split(manifest, "hold-early")
+    assert_no_leak(manifest, split)
+    for prefix in ("IM-", "NORMAL2-IM-"):
+        train, val = (
+            {int(name[len(prefix) :][:4]) for name in _names(side) if name.startswith(prefix)}
+            for side in (split.train, split.val)
+        )
+        assert max(val) < min(train)
+        assert len(val) == (len(train) + len(val)) // 5
+    assert "chest-7-0001.jpeg" in _names(split.train)
+
+
+@pytest.mark.parametrize("scheme", ["hold-IM", "hold-NORMAL2", "hold-early", "fold0of5"])
+def test_a_picture_shared_across_the_series_leaks_into_none(scheme):
+    """A normal of one series saved again under the other, and under the name of a pneumonia."""
+    for seed in range(5):
+        manifest = two_series(seed)
+        chance = random.Random(seed)
+        shared = {}
+        for number in range(30):
+            one, other = chance.sample([one for one in manifest.records if one.patient not in shared], 2)
+            shared |= {one.patient: f"shared{number}", other.patient: f"shared{number}"}
+        records = tuple(replace(one, group=shared.get(one.patient, one.group)) for one in manifest.records)
+        manifest = Manifest(manifest.root, records)
+        assert_no_leak(manifest, make_split(manifest, scheme, seed=seed))
+
+
+# Nothing held out ------------------------------------------------------------------------------------------
+
+
+def test_all_leaves_nothing_out_but_the_official_test():
+    manifest = synthetic(0)
+    extra = tuple(record(f"IM-9{number:03d}-0001.jpeg", split) for number in range(9) for split in ("val", "test"))
+    split = make_split(Manifest(manifest.root, manifest.records + extra), "all")
+    assert split.val == ()
+    assert Counter(key.split("/")[0] for key in split.train) == {"train": len(manifest), "val": 9}
+    assert split.fingerprint == make_split(Manifest(manifest.root, manifest.records + extra), "all", seed=3).fingerprint
+
+
+def test_all_of_nothing_is_an_error():
+    with pytest.raises(DatasetError, match="expected training images under"):
+        make_split(Manifest(Path("/data"), ()), "all")
+
+
+@pytest.mark.parametrize("scheme", ["fold1of5", "hold-early", "all"])
+def test_every_scheme_survives_its_file(tmp_path, scheme):
+    split = make_split(two_series(0), scheme)
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json") == split
 
 
 # Class weights ---------------------------------------------------------------------------------------------
@@ -332,6 +491,23 @@ def test_class_weights_by_rule():
     assert class_weights(labels, "inverse-ratio") == {NORMAL: 3.0, PNEUMONIA: pytest.approx(1 / 3)}
     assert class_weights(labels, "balanced") == {NORMAL: 2.0, PNEUMONIA: pytest.approx(2 / 3)}
     assert class_weights(labels, "none") == {NORMAL: 1.0, PNEUMONIA: 1.0}
+
+
+def test_class_weights_of_three_classes_by_rule():
+    labels = [NORMAL] * 20 + [BACTERIAL] * 60 + [VIRAL] * 40
+    assert class_weights(labels, "balanced", FINDINGS) == {
+        NORMAL: 2.0,
+        BACTERIAL: pytest.approx(2 / 3),
+        VIRAL: pytest.approx(1),
+    }
+    assert class_weights(labels, "inverse-ratio", FINDINGS) == {
+        NORMAL: 5.0,
+        BACTERIAL: 1.0,
+        VIRAL: 2.0,
+    }
+    assert list(class_weights(labels, "none", FINDINGS)) == list(FINDINGS)
+    with pytest.raises(DatasetError, match=r"expected images of .*NORMAL.*bacterial.*viral, received"):
+        class_weights(labels[:80], "balanced", FINDINGS)
 
 
 def test_both_weighted_rules_give_the_classes_equal_say_or_more_to_the_rare_one():

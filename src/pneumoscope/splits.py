@@ -253,7 +253,8 @@ def _held_series(pool: Sequence[Record], seed: int, scheme: str) -> set[str]:
             patients = sorted({record.group for record in series})  # the numbers have four digits
             early = set(patients[: len(patients) // 5])
             held |= {record.key for record in series if record.group in early}
-    return held
+    groups = {record.group for record in pool if record.key in held}  # a picture may lie in both series, or labels
+    return {record.key for record in pool if record.group in groups}
 
 
 def _patients_for_validation(pool: Sequence[Record], seed: int, fraction: float) -> set[str]:
