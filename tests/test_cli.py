@@ -222,7 +222,7 @@ def test_a_hundred_good_and_five_bad(run, samples, tmp_path):
     ("arguments", "code", "sentence"),
     [
         (["predict"], 2, "Missing argument"),
-        (["predict", "x.png", "--threshold", "2"], 2, "less than or equal to 1"),
+        (["predict", "x.png", "--threshold", "2"], 2, "expected a threshold from 0 to 1, received 2"),
         (["predict", "x.png", "--model", "no-such"], 2, "found no 'no-such'"),
         (["predict", "x.png", "--html", "p.html"], 2, "expected --heatmaps DIR beside --html"),
         (["predict", "-"], 2, "expected file names on standard input"),

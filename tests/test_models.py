@@ -1,5 +1,7 @@
 """The architectures are the published ones, and weights come from where the user says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,5 +79,7 @@ def test_a_download_that_fails_names_the_local_alternative(monkeypatch, tmp_path
 
 
 def test_an_unknown_model_is_named():
-    with pytest.raises(UsageError, match="expected a model mobilenet or lstm, received 'resnet'"):
-        models.build("resnet", INPUT_SPECS["lstm"])
+    with pytest.raises(
+        UsageError, match="expected the recipe's model one of mobilenet, lstm, bilstm, received 'resnet'"
+    ):
+        models.build(replace(LSTM, model="resnet"))

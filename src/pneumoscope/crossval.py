@@ -179,8 +179,8 @@ def pool(folders: Sequence[Path]) -> dict:
         "operating_points": points,
         "uncertain": list(band),
         "rules": {
-            "balanced": f"the more probable class where {prevalence:.1%} are pneumonias before the image is seen, as the "
-            "weights of the training have it; not chosen on the folds, where lower thresholds look better",
+            "balanced": f"the more probable class where {prevalence:.1%} are pneumonias before the image is seen, as "
+            "the training weights have it; not chosen on the folds, where lower thresholds look better",
             "screening": f"the highest threshold with a sensitivity of {SCREENING_SENSITIVITY:.0%} on the "
             f"{len(rows)} out-of-fold images",
             "calibration": f"one temperature, by maximum likelihood on the {len(rows)} out-of-fold images under "

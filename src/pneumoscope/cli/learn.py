@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from pneumoscope.cli import app
+from pneumoscope.cli.options import MODEL, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.cli.output import printable, progress_bar, report_lines, say
 from pneumoscope.errors import DatasetError, UsageError
 
@@ -194,18 +195,17 @@ def export(
 @app.command()
 def evaluate(
     data: Path = _DATA,
-    model: str = typer.Option("reference-mobilenet", "--model", "-m", metavar="NAME|FILE", help="As for predict."),
+    model: str = MODEL,
     split: str = typer.Option(
         "val", help="Held-out images of the training, the official test, or all.", metavar="val|test|all"
     ),
     out: Path = typer.Option(None, help="Folder of report.json, report.html and figures.", metavar="DIR"),
-    threshold: float = typer.Option(None, min=0, max=1, help="Operating point instead of the model's own."),
+    threshold: str = THRESHOLD,
+    prevalence: float = PREVALENCE,
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
     """Measure a model file, with 95 % intervals."""
-    from pneumoscope.predict import load
-
-    predictor = load(model, threshold)
+    predictor = open_predictor(model, threshold, prevalence)
     folder = out or _evaluation_folder(predictor, split)
     report = _evaluate(predictor, data, split, folder)
     if as_json:

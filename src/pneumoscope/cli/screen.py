@@ -9,13 +9,9 @@ from pathlib import Path
 import typer
 
 from pneumoscope.cli import app
+from pneumoscope.cli.options import MODEL, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.cli.output import CsvFile, JsonLines, Table, printable, progress_bar, report_lines, say
 from pneumoscope.errors import ImageError, UsageError
-
-_MODEL = typer.Option(
-    "reference-mobilenet", "--model", "-m", metavar="NAME|FILE", help="A shipped model, a file, or a run folder."
-)
-_THRESHOLD = typer.Option(None, min=0, max=1, help="Operating point instead of the model's own.")
 
 
 @app.command()
@@ -23,8 +19,9 @@ def predict(
     paths: list[str] = typer.Argument(
         help="Files, folders, globs, or - for a list on standard input.", metavar="PATH..."
     ),
-    model: str = _MODEL,
-    threshold: float = _THRESHOLD,
+    model: str = MODEL,
+    threshold: str = THRESHOLD,
+    prevalence: float = PREVALENCE,
     json_lines: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
     csv: Path = typer.Option(None, help="Also write the results to this CSV file.", metavar="FILE"),
     heatmaps: Path = typer.Option(None, help="Write a heatmap overlay of every judged image here.", metavar="DIR"),
@@ -36,13 +33,13 @@ def predict(
     """
     if html and not heatmaps:
         raise UsageError("expected --heatmaps DIR beside --html, so that the sheet has pictures to show: add it")
-    from pneumoscope.predict import expand, load
+    from pneumoscope.predict import expand
 
     sources = list(expand(_arguments(paths), skip=heatmaps, note=say))
     _keep_inputs(sources, [csv, html])
     for folder in (heatmaps, html.parent if html else None):
         _make_folder(folder)
-    everything_judged = _screen(load(model, threshold), sources, json_lines, csv, heatmaps, html)
+    everything_judged = _screen(open_predictor(model, threshold, prevalence), sources, json_lines, csv, heatmaps, html)
     raise typer.Exit(0 if everything_judged else 1)
 
 
@@ -53,8 +50,9 @@ def explain(
         ..., help="Overlay file (.png or .jpg) for one image; a folder for several.", metavar="FILE|DIR"
     ),
     label: str = typer.Option(None, "--class", help="NORMAL or PNEUMONIA; the predicted one by default."),
-    model: str = _MODEL,
-    threshold: float = _THRESHOLD,
+    model: str = MODEL,
+    threshold: str = THRESHOLD,
+    prevalence: float = PREVALENCE,
 ) -> None:
     """Draw where the model looked.
 
@@ -62,7 +60,7 @@ def explain(
     """
     from pneumoscope.explain import explain as explain_one
     from pneumoscope.explain import write_overlay
-    from pneumoscope.predict import NothingFound, expand, load
+    from pneumoscope.predict import NothingFound, expand
 
     sources = list(expand(_arguments(images), note=say))
     _keep_inputs(sources, [out])
@@ -73,7 +71,7 @@ def explain(
         )
     if not one_file and out.suffix and not out.is_dir():
         raise UsageError(f"expected --out ending in .png or .jpg, or a folder, received {out}")
-    predictor, names, failed = load(model, threshold), _FreeNames(out), 0
+    predictor, names, failed = open_predictor(model, threshold, prevalence), _FreeNames(out), 0
     for source in sources:
         try:
             if isinstance(source, NothingFound):
@@ -93,7 +91,7 @@ def explain(
 @app.command()
 def demo(
     out: Path = typer.Option(Path("demo"), help="Where the overlays and the page go.", metavar="DIR"),
-    model: str = _MODEL,
+    model: str = MODEL,
 ) -> None:
     """Screen the bundled radiographs, with a page.
 
