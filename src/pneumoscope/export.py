@@ -253,7 +253,7 @@ def deployed(model: keras.Model, *, mirror: bool = False, slope: float = 1.0, in
         hidden, logits = output.input, keras.layers.Dense(output.units, name="logits")
         if mirror:
             ops, ends = keras.ops, [model.get_layer("features").input, hidden]
-            seen, hidden = keras.Model(image, ends)(ops.concatenate([image, ops.flip(image, axis=2)], axis=0))
+            seen, hidden = keras.Model(image, ends)(ops.concatenate([image, _mirror(image)], axis=0))
         values = logits(hidden)
         logits.set_weights(output.get_weights())
         if mirror:
@@ -265,6 +265,11 @@ def deployed(model: keras.Model, *, mirror: bool = False, slope: float = 1.0, in
         gradcam = GradCam(model.get_layer("hidden"), logits, name=GRADCAM)
         outputs[GRADCAM] = _mirrored_maps(gradcam, seen) if mirror else gradcam(model.get_layer("features").input)
     return keras.Model(image, outputs)
+
+
+def _mirror(image: object) -> object:
+    """Left-right mirror image, (N, height, width, channels); taken by index, which exports as one Gather."""
+    return keras.ops.take(image, np.arange(image.shape[2])[::-1].copy(), axis=2)
 
 
 def _mirrored_maps(gradcam: GradCam, features: object) -> object:

@@ -82,7 +82,8 @@ def _train(
     model = models.build(recipe, weights=recipe.weights)
     records = {side: run.split.records(manifest, side) for side in ("train", "val")}
     # Augmentation needs pixels around its crops; without it one cache holds both sides.
-    source = replace(run.spec, height=recipe.source_size, width=recipe.source_size) if recipe.source_size else run.spec
+    large = recipe.source_size if recipe.augments else 0
+    source = replace(run.spec, height=large, width=large) if large else run.spec
     if source == run.spec:
         pixels = load_pixels(manifest, [*records["train"], *records["val"]], run.spec, cache_folder, show)
         inputs = {"train": pixels[: len(records["train"])], "val": pixels[len(records["train"]) :]}
