@@ -257,7 +257,7 @@ def _run_table(rows: list[dict]) -> list[str]:
         minutes = sum(part["fit_seconds"] for part in row["timing"]) / 60
         held_out = f"{row['images']['val']} ({row['patients']})"
         table.append([row["run"], held_out, *cells, subtypes, *shifts, f"{minutes:.1f}"])
-    text = "Value (95 % interval) on the held-out images at 0.5, before calibration. Minutes: fitting, beside other work."
+    text = "Value (95 % interval) on the held-out images at 0.5, before calibration. Minutes of fitting."
     return ["## Every run of the harness", "", text, "", *_markdown(head, table), ""]
 
 

@@ -34,6 +34,8 @@ class Augmentation:
         brightness: share of the gray range, either way.
         tone: strength of a random rising tone curve, 0 to 1: the look of another scanner, not only its exposure.
         blur: largest share of resolution lost by shrinking and enlarging (0.5: down to half the pixels a side).
+        sharpen: largest strength of an unsharp mask, the look of a radiograph shrunk with another filter.
+        jpeg: probability of a JPEG compression of quality 30 to 95.
         noise: largest standard deviation of added noise, as a share of the gray range.
         markers: probability of each of: letters burnt in near a corner, a corner blanked (DeGrave, Janizek and Lee,
             "AI for radiographic COVID-19 detection selects shortcuts over signal", 2021).
@@ -53,6 +55,8 @@ class Augmentation:
     brightness: float = 0.0
     tone: float = 0.0
     blur: float = 0.0
+    sharpen: float = 0.0
+    jpeg: float = 0.0
     noise: float = 0.0
     markers: float = 0.0
     border: float = 0.0
@@ -61,7 +65,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         ranges = dict.fromkeys((field.name for field in fields(self)), (0.0, 1.0))
         ranges |= {"side": (0.2, 1.0), "both": (0.2, 1.0), "rotation": (0.0, 180.0)}
-        ranges |= dict.fromkeys(("scale", "gamma", "contrast"), (1.0, 4.0))
+        ranges |= dict.fromkeys(("scale", "gamma", "contrast"), (1.0, 4.0)) | {"sharpen": (0.0, 4.0)}
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if type(value) not in (int, float) or not low <= value <= high:
@@ -165,6 +169,13 @@ def _degraded(image: np.ndarray, how: Augmentation, rng: np.random.Generator) ->
         share = rng.uniform(1 - how.blur, 1.0)
         small = (max(8, round(image.shape[1] * share)), max(8, round(image.shape[0] * share)))
         image = cv2.resize(cv2.resize(image, small, interpolation=cv2.INTER_AREA), image.shape[::-1])
+    if how.sharpen:
+        smooth = cv2.GaussianBlur(image, (0, 0), 1.0)
+        amount = rng.uniform(0, how.sharpen)
+        image = cv2.addWeighted(image, 1 + amount, smooth, -amount, 0)
+    if how.jpeg and rng.random() < how.jpeg:
+        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 96))])[1]
+        image = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
     if how.noise:
         sigma = rng.uniform(0, how.noise) * 255
         image = np.clip(image + rng.normal(0, sigma, image.shape), 0, 255).astype(np.uint8)

@@ -15,6 +15,7 @@ from pneumoscope.images import Radiograph, read_radiograph
 
 IMAGE = "image"
 ROWS = "rows"
+VIA_224 = "area-224"
 #: A model file comes from others and must not ask for all memory; radiograph networks take 1024 pixels at most.
 MAX_SIDE = 4096
 
@@ -29,7 +30,9 @@ class InputSpec:
         layout: ``"image"`` (N, height, width, channels), or ``"rows"`` (N, height, width * channels): each
             image row is one step of a sequence, its pixels interleaved by channel.
         aspect: ``"squash"``: both sides are resized on their own, as in the published work.
-        resize: ``"area"``: pixel-area averaging where a side shrinks, linear where it grows.
+        resize: ``"area"``: pixel-area averaging where a side shrinks, linear where it grows. ``"area-224"``: the
+            same, in two steps, with sides above 224 pixels brought to 224 first: a full-size radiograph then looks
+            as sharp as one that was stored at 224 pixels.
         scale: ``"unit"``: 0-255 becomes 0-1.
     """
 
@@ -42,7 +45,7 @@ class InputSpec:
     scale: str = "unit"
 
     def __post_init__(self) -> None:
-        known = {"layout": (IMAGE, ROWS), "aspect": ("squash",), "resize": ("area",), "scale": ("unit",)}
+        known = {"layout": (IMAGE, ROWS), "aspect": ("squash",), "resize": ("area", VIA_224), "scale": ("unit",)}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise BundleError(
@@ -116,15 +119,22 @@ def resize(radiograph: Radiograph, spec: InputSpec) -> np.ndarray:
     Returns:
         (height, width) uint8.
     """
+    pixels = radiograph.pixels
+    if spec.resize == VIA_224:
+        pixels = _squash(pixels, min(224, radiograph.width), min(224, radiograph.height))
+    return _squash(pixels, spec.width, spec.height)
+
+
+def _squash(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Shrinking sides first, by area, then growing ones, linear: INTER_AREA alone repeats pixels when it grows."""
     import cv2
 
-    pixels = radiograph.pixels
-    # Shrinking sides first, by area, then growing ones, linear: INTER_AREA alone repeats pixels when it grows.
-    smaller = (min(spec.width, radiograph.width), min(spec.height, radiograph.height))
-    if smaller != (radiograph.width, radiograph.height):
+    rows, columns = pixels.shape
+    smaller = (min(width, columns), min(height, rows))
+    if smaller != (columns, rows):
         pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-    if smaller != (spec.width, spec.height):
-        pixels = cv2.resize(pixels, (spec.width, spec.height), interpolation=cv2.INTER_LINEAR)
+    if smaller != (width, height):
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     return pixels
 
 

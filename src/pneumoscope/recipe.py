@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pneumoscope.augment import Augmentation
 from pneumoscope.errors import UsageError
-from pneumoscope.preprocess import INPUT_SPECS, InputSpec
+from pneumoscope.preprocess import INPUT_SPECS, VIA_224, InputSpec
 from pneumoscope.splits import ALL, CLASS_WEIGHTS, PATIENT_WISE, check_scheme
 
 #: Folder of the recipes that come with the package.
@@ -31,6 +31,7 @@ class Recipe:
         seed: of the initial weights, the order of the images, the augmentation and the dropout.
         size: height and width of the input in pixels; 0 is the architecture's own.
         source_size: training images are kept squashed at this size, and crops are taken from it; 0 is ``size``.
+        resize: ``"area"``, or ``"area-224"``, see :class:`pneumoscope.preprocess.InputSpec`.
         trainable: ``"head"`` (frozen backbone, as published) or ``"all"`` (every layer of the MobileNet).
         dropout: before each dense layer of the head (MobileNet), between layers (bilstm).
         subtypes: learn normal, bacterial and viral, and fold the two into PNEUMONIA afterwards.
@@ -58,6 +59,7 @@ class Recipe:
     seed: int = 0
     size: int = 0
     source_size: int = 0
+    resize: str = "area"
     trainable: str = "head"
     dropout: float = 0.0
     subtypes: bool = False
@@ -112,7 +114,7 @@ class Recipe:
     @property
     def spec(self) -> InputSpec:
         """Input contract of the model."""
-        spec = INPUT_SPECS[self.model]
+        spec = replace(INPUT_SPECS[self.model], resize=self.resize)
         return replace(spec, height=self.size, width=self.size) if self.size else spec
 
     @property
@@ -128,6 +130,7 @@ class Recipe:
 _CHOICES = {
     "class_weights": CLASS_WEIGHTS,
     "model": tuple(INPUT_SPECS),
+    "resize": ("area", VIA_224),
     "trainable": ("head", "all"),
     "optimizer": ("adam", "adamw"),
     "schedule": ("constant", "cosine"),
