@@ -1,8 +1,8 @@
 """Seeded changes of a training radiograph: its geometry, its exposure, what is written on it. Training only.
 
 Each image of each epoch has a random generator of its own, so that a resumed run draws what an uninterrupted
-one draws. The radiograph is cropped, brought to the model's size by the same resizing as in prediction, then
-moved, exposed and spoilt; without any change drawn, what remains is the prediction's own path.
+one draws. The radiograph is cropped, brought to the model's size and moved, then exposed
+and spoilt; without any change drawn, what remains is the prediction's own path.
 
 The crop is what matters most on these data: width over height alone separates the Kermany training images
 (AUC 0.86), and squashing writes it into the picture. A crop that keeps a random share of one side makes the
@@ -85,10 +85,9 @@ def augment(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.rand
     Returns:
         (height, width) uint8.
     """
-    image = resize(Radiograph(_cropped(pixels, how, rng)), spec)
+    image = _moved(pixels, spec, how, rng)
     if how.border and rng.random() < how.border:
         image = _framed(image, rng)
-    image = _moved(image, how, rng)
     if how.markers:
         image = _marked(image, how.markers, rng)
     image = _exposed(image, how, rng)
@@ -98,30 +97,39 @@ def augment(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.rand
     return image
 
 
-def _cropped(pixels: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """A window that keeps a share of both sides, and of one of them a smaller one."""
-    shares = np.full(2, rng.uniform(how.both, 1.0))
-    shares[rng.integers(2)] *= rng.uniform(how.side, 1.0)
-    sizes = np.maximum(1, np.round(shares * pixels.shape)).astype(int)
-    top, left = (int(rng.integers(0, whole - kept + 1)) for whole, kept in zip(pixels.shape, sizes, strict=True))
-    return np.ascontiguousarray(pixels[top : top + sizes[0], left : left + sizes[1]])
+def _moved(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Crop, squash, mirror, turn, enlarge and shift in one interpolation; what comes in from outside is black.
 
-
-def _moved(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Mirror, turn, enlarge and shift in one interpolation; what comes in from outside is black."""
+    A second interpolation would leave training images softer than those of prediction, and teach the network that
+    sharpness means something.
+    """
     import cv2
 
-    if rng.random() < how.flip:
-        image = np.ascontiguousarray(image[:, ::-1])
-    angle = rng.uniform(-how.rotation, how.rotation)
-    factor = how.scale ** rng.uniform(-1, 1)
-    shift = rng.uniform(-how.shift, how.shift, 2)
+    rows, columns = _window(pixels.shape, how, rng)
+    flip, angle = rng.random() < how.flip, rng.uniform(-how.rotation, how.rotation)
+    factor, shift = how.scale ** rng.uniform(-1, 1), rng.uniform(-how.shift, how.shift, 2)
     if angle == 0 and factor == 1 and not shift.any():
-        return image
-    height, width = image.shape
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
-    matrix[:, 2] += shift * (width, height)
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)
+        image = resize(Radiograph(np.ascontiguousarray(pixels[rows, columns])), spec)
+        return np.ascontiguousarray(image[:, ::-1]) if flip else image
+    height, width = spec.height, spec.width
+    across, down = width / (columns.stop - columns.start), height / (rows.stop - rows.start)
+    # Pixel centres lie at half a pixel, as in resizing.
+    squash = np.array([[across, 0, (0.5 - columns.start) * across - 0.5], [0, down, (0.5 - rows.start) * down - 0.5]])
+    if flip:
+        squash[0] = [-across, 0, width - 1 - squash[0, 2]]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
+    turn[:, 2] += shift * (width, height)
+    matrix = turn @ np.vstack([squash, [0, 0, 1]])
+    return cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)
+
+
+def _window(shape: tuple[int, int], how: Augmentation, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns that keep a share of both sides, and of one of them a smaller one."""
+    shares = np.full(2, rng.uniform(how.both, 1.0))
+    shares[rng.integers(2)] *= rng.uniform(how.side, 1.0)
+    sizes = np.maximum(1, np.round(shares * shape)).astype(int)
+    starts = [int(rng.integers(0, whole - kept + 1)) for whole, kept in zip(shape, sizes, strict=True)]
+    return tuple(slice(start, start + int(kept)) for start, kept in zip(starts, sizes, strict=True))
 
 
 def _framed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
