@@ -76,6 +76,30 @@ def tiny_recipe(backbone_weights):
     return make
 
 
+@pytest.fixture(scope="session")
+def fine_tuned_recipe(tiny_recipe):
+    """Makes recipes with everything on: every layer, three classes, changed images; small enough for seconds."""
+
+    def make(**changes: object):
+        values = {
+            "name": "fine-tuned", "size": 64, "source_size": 80, "trainable": "all", "dropout": 0.2, "subtypes": True,
+            "epochs": 2, "optimizer": "adamw", "weight_decay": 1e-3, "schedule": "cosine", "warmup_epochs": 0.5,
+            "label_smoothing": 0.05, "mixup": 0.2, "class_weights": "balanced", "keep": "last",
+            "augment": {"side": 0.7, "rotation": 10, "flip": 0.5, "tone": 0.5, "noise": 0.02, "markers": 0.3},
+        }  # fmt: skip
+        return tiny_recipe("mobilenet", **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fine_tuned(fine_tuned_recipe, samples_folder, tmp_path_factory):
+    """A finished run with everything on."""
+    from pneumoscope.train import train
+
+    return train(fine_tuned_recipe(), samples_folder, runs=tmp_path_factory.mktemp("fine-tuned"))
+
+
 @pytest.fixture(scope="session", params=["mobilenet", "lstm"])
 def trained(request, tiny_recipe, samples_folder, tmp_path_factory):
     """A finished run of each architecture on the bundled radiographs."""

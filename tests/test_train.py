@@ -10,11 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pneumoscope.datasets import read_dataset
+from pneumoscope.datasets import Record, read_dataset
 from pneumoscope.errors import DatasetError, RunError
+from pneumoscope.labels import BACTERIAL, NORMAL, PNEUMONIA, VIRAL
 from pneumoscope.runs import locked, open_finished
 from pneumoscope.splits import read_split
-from pneumoscope.train import train
+from pneumoscope.train import _agreement, _optimizer, class_of, keras, train
 
 
 def _figures(run):
@@ -182,3 +183,121 @@ def test_no_patient_on_two_sides(trained, samples_folder):
     manifest = read_dataset(samples_folder)
     sides = [{record.group for record in trained.split.records(manifest, side)} for side in ("train", "val")]
     assert not sides[0] & sides[1]
+
+
+# Fine-tuning with changed images -------------------------------------------------------------------------------
+
+
+def test_a_fine_tuned_run_resumes_to_the_bit(fine_tuned, fine_tuned_recipe, samples_folder, tmp_path):
+    """Stopped inside the second epoch: crops, mixup, dropout, learning rate and moving averages go on."""
+
+    def interrupt(step, steps, metrics):
+        assert steps == 6
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fine_tuned_recipe(), samples_folder, runs=tmp_path, on_batch=interrupt)
+    resumed = train(fine_tuned_recipe(), samples_folder, runs=tmp_path, resume=True)
+    _assert_same_run(fine_tuned, resumed)
+
+
+def test_a_fine_tuned_run_says_what_was_done(fine_tuned):
+    config = json.loads((fine_tuned.folder / "config.json").read_text())
+    assert config["recipe"] == fine_tuned.recipe.to_dict()
+    assert config["recipe"]["augment"]["side"] == 0.7
+    assert open_finished(fine_tuned.folder).recipe == fine_tuned.recipe
+    assert all(np.isfinite(value) for row in fine_tuned.history for value in row.values())
+
+
+def test_the_last_epoch_is_kept_where_the_recipe_says_so(tiny_recipe, samples_folder, tmp_path):
+    """The head alone, so that both weights can be read off the states; a rate that spoils the later epochs."""
+    options = {"epochs": 4, "size": 64, "learning_rate": 0.02}
+    kept = {
+        keep: train(tiny_recipe("mobilenet", name=keep, keep=keep, **options), samples_folder, runs=tmp_path)
+        for keep in ("best", "last")
+    }
+    assert _figures(kept["best"]) == _figures(kept["last"])
+    best, last = (_arrays(kept[keep], "best.npz") for keep in ("best", "last"))
+    accuracy = [row["val_accuracy"] for row in kept["best"].history]
+    assert kept["last"].kept["epoch"] == 4
+    assert kept["best"].kept["epoch"] == 1 + accuracy.index(max(accuracy)) < 4, "the last epoch is the best one"
+    assert any(not np.array_equal(best[name], last[name]) for name in best)
+    state = _arrays(kept["last"], "checkpoint.npz")  # of the head: its weights come first
+    head = [last[f"weight{number}"] for number in range(len(last) - 4, len(last))]
+    for number, weight in enumerate(head):
+        np.testing.assert_array_equal(state[f"variable{number}"], weight)
+
+
+def test_with_nothing_held_out_every_image_trains(fine_tuned_recipe, samples_folder, tmp_path):
+    recipe = fine_tuned_recipe(split="all", epochs=1, subtypes=False)
+    run = train(recipe, samples_folder, runs=tmp_path)
+    assert (len(run.split.train), len(run.split.val)) == (24, 0)
+    assert set(run.history[0]) == {"epoch", "accuracy", "loss", "seconds"}
+    assert run.kept["epoch"] == 1
+    assert open_finished(run.folder).split == run.split
+
+
+def test_with_nothing_held_out_a_frozen_network_trains_too(tiny_recipe, samples_folder, tmp_path):
+    run = train(tiny_recipe("mobilenet", size=64, split="all", keep="last", epochs=2), samples_folder, runs=tmp_path)
+    assert [row["epoch"] for row in run.history] == [1, 2]
+    assert "val_accuracy" not in run.history[0]
+
+
+def test_the_source_size_changes_nothing_where_no_image_is_changed(tiny_recipe, samples_folder, tmp_path):
+    plain = train(tiny_recipe("mobilenet", size=64, epochs=1), samples_folder, runs=tmp_path / "plain")
+    sized = train(tiny_recipe("mobilenet", size=64, epochs=1, source_size=80), samples_folder, runs=tmp_path / "sized")
+    _assert_same_run(plain, sized)
+
+
+def test_a_pneumonia_of_unknown_kind_cannot_train_three_classes(fine_tuned_recipe, data_folder, tmp_path):
+    names = [f"NORMAL/IM-{number:04d}-0001.png" for number in range(8)]
+    names += [f"PNEUMONIA/person{number}_{('virus', 'bacteria')[number % 2]}_1.png" for number in range(8)]
+    folder = data_folder(*names, "PNEUMONIA/scan.png")
+    with pytest.raises(DatasetError, match=r"expected bacterial or viral for every pneumonia, .*scan\.png has neither"):
+        train(fine_tuned_recipe(split="all"), folder, runs=tmp_path)
+
+
+def test_the_class_of_a_record():
+    normal, unknown = Record("a.png", NORMAL), Record("b.png", PNEUMONIA)
+    kinds = [Record("c.png", PNEUMONIA, sublabel) for sublabel in (BACTERIAL, VIRAL)]
+    assert [class_of(record, False) for record in (normal, unknown, *kinds)] == [NORMAL] + [PNEUMONIA] * 3
+    assert [class_of(record, True) for record in (normal, *kinds)] == [NORMAL, BACTERIAL, VIRAL]
+    with pytest.raises(DatasetError, match=r"b\.png has neither: fill the column sublabel of the manifest"):
+        class_of(unknown, True)
+
+
+def test_the_accuracy_of_three_classes_is_that_of_the_verdict():
+    """Bacterial taken for viral is a pneumonia all the same; at one half the verdict is PNEUMONIA."""
+    targets = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
+    probabilities = np.array(
+        [[0.6, 0.3, 0.1], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7], [0.45, 0.275, 0.275], [0.5, 0.3, 0.2], [0.9, 0.1, 0]],
+        np.float32,
+    )
+    assert np.asarray(_agreement(targets, probabilities)).tolist() == [1, 0, 1, 1, 1, 0]
+
+
+def test_the_cosine_schedule_rises_and_falls(fine_tuned_recipe):
+    recipe = fine_tuned_recipe(epochs=10, warmup_epochs=2, learning_rate=0.01)
+    rate = _optimizer(recipe, steps=5)._learning_rate
+    values = [float(rate(step)) for step in range(51)]
+    assert values[0] == 0
+    assert values[5] == pytest.approx(0.005)
+    assert values[10] == pytest.approx(0.01) == max(values)
+    assert values[30] == pytest.approx(0.005)
+    assert values[50] == pytest.approx(0, abs=1e-8)
+    without = _optimizer(fine_tuned_recipe(epochs=10, warmup_epochs=0, learning_rate=0.01), steps=5)._learning_rate
+    assert [float(without(step)) for step in (0, 25, 50)] == pytest.approx([0.01, 0.005, 0], abs=1e-8)
+
+
+def test_weight_decay_leaves_biases_and_batch_normalisation_alone(fine_tuned_recipe):
+    """No gradient: what moves, moves by the decay."""
+    optimizer = _optimizer(fine_tuned_recipe(weight_decay=0.5, schedule="constant", learning_rate=0.1), steps=1)
+    image = keras.Input((4, 4, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3)(image))
+    network = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    for weight in network.trainable_weights:
+        weight.assign(np.ones(weight.shape))
+    optimizer.apply([np.zeros(w.shape, np.float32) for w in network.trainable_weights], network.trainable_weights)
+    for weight in network.trainable_weights:
+        np.testing.assert_allclose(weight, 0.95 if weight.name == "kernel" else 1.0, err_msg=weight.path)
