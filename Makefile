@@ -5,10 +5,10 @@ DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock docs bench-cold clean
+.PHONY: help demo test lint lock docs bench-cold bench-train clean
 
 help: ## List the chores
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(DEMO_VENV)/ready ## Screen the bundled radiographs: table, heatmaps, HTML page in demo/
 	$(DEMO_VENV)/bin/pneumoscope demo --out demo
@@ -27,6 +27,10 @@ docs: $(VENV)/ready ## Write the generated pages again: help, models, experiment
 
 bench-cold: $(VENV)/ready $(DEMO_VENV)/ready ## Time --help and one image with heatmap from a cold start
 	$(BIN)/python benchmarks/bench_cold_start.py --python $(DEMO_VENV)/bin/python
+
+bench-train: $(VENV)/ready ## Time training: DATA=DIR, WEIGHTS=FILE, RECIPE=FILE, TORCH_PYTHON=interpreter with torch
+	$(BIN)/python benchmarks/bench_training.py --data "$(DATA)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
+		$(if $(RECIPE),--recipe "$(RECIPE)") $(if $(TORCH_PYTHON),--torch-python "$(TORCH_PYTHON)")
 
 lock: $(VENV)/ready ## Resolve the dependencies anew and write the hashed locks
 	requirements/lock.sh $(BIN)/python
