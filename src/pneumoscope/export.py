@@ -352,8 +352,9 @@ def check_gradcam(bundle: Bundle, model: keras.Model, inputs: np.ndarray | None 
         return None
     if inputs is None:
         coarse = np.random.default_rng(0).random((8, 10, 10, 1), np.float32)
-        inputs = np.kron(coarse, np.ones((1, bundle.spec.height // 10, bundle.spec.width // 10, bundle.spec.channels)))
-        inputs = inputs.astype(np.float32)
+        height, width, channels = bundle.spec.shape
+        inputs = np.kron(coarse, np.ones((1, -(-height // 10), -(-width // 10), channels), np.float32))
+        inputs = inputs[:, :height, :width]
     expected = autodiff_gradcam(model, inputs, bool(bundle.contract["training"]["recipe"].get("mirror")))
     peak = expected.max(axis=(1, 2, 3), keepdims=True)
     received = bundle.run(inputs)[GRADCAM]

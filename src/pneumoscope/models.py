@@ -61,6 +61,7 @@ def build(recipe: Recipe, *, weights: str | None = IMAGENET, inference: bool = F
             recipe.spec,
             weights=weights,
             frozen=recipe.trainable == "head",
+            frozen_norm=recipe.batch_norm == "frozen",
             dropout=recipe.dropout,
             classes=classes,
         ),
@@ -75,6 +76,7 @@ def build_mobilenet(
     *,
     weights: str | None = IMAGENET,
     frozen: bool = True,
+    frozen_norm: bool = False,
     dropout: float = 0.0,
     classes: int = len(LABELS),
 ) -> keras.Model:
@@ -90,6 +92,7 @@ def build_mobilenet(
         spec: layout ``"image"``.
         weights: ``"imagenet"`` (downloaded by Keras), a local ``.weights.h5`` file, or None (random).
         frozen: only the head is trained, as published; else every layer.
+        frozen_norm: batch normalisation keeps its ImageNet statistics in training, also of a trainable backbone.
         dropout: before each dense layer of the head.
         classes: 2, or 3 with sub-types.
 
@@ -107,6 +110,7 @@ def build_mobilenet(
     _load_backbone_weights(backbone, weights)
     if frozen:
         backbone.trainable = False
+    if frozen or frozen_norm:
         x = backbone(x, training=False)  # (N, h, w, 1024), batch norm with its ImageNet statistics
     else:
         x = backbone(x)

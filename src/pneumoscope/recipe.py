@@ -33,6 +33,8 @@ class Recipe:
         source_size: training images are kept squashed at this size, and crops are taken from it; 0 is ``size``.
         resize: ``"area"``, or ``"area-224"``, see :class:`pneumoscope.preprocess.InputSpec`.
         trainable: ``"head"`` (frozen backbone, as published) or ``"all"`` (every layer of the MobileNet).
+        batch_norm: of a trainable backbone: ``"batch"`` normalises by the batch in training and by running means in
+            use; ``"frozen"`` by the ImageNet statistics in both, so that what is trained is what is used.
         dropout: before each dense layer of the head (MobileNet), between layers (bilstm).
         subtypes: learn normal, bacterial and viral, and fold the two into PNEUMONIA afterwards.
         optimizer: ``"adam"`` as published, or ``"adamw"`` (Loshchilov and Hutter, 2019).
@@ -61,6 +63,7 @@ class Recipe:
     source_size: int = 0
     resize: str = "area"
     trainable: str = "head"
+    batch_norm: str = "batch"
     dropout: float = 0.0
     subtypes: bool = False
     optimizer: str = "adam"
@@ -132,6 +135,7 @@ _CHOICES = {
     "model": tuple(INPUT_SPECS),
     "resize": ("area", VIA_224),
     "trainable": ("head", "all"),
+    "batch_norm": ("batch", "frozen"),
     "optimizer": ("adam", "adamw"),
     "schedule": ("constant", "cosine"),
     "keep": ("best", "last"),
