@@ -110,10 +110,8 @@ def build_mobilenet(
     _load_backbone_weights(backbone, weights)
     if frozen:
         backbone.trainable = False
-    if frozen or frozen_norm:
-        x = backbone(x, training=False)  # (N, h, w, 1024), batch norm with its ImageNet statistics
-    else:
-        x = backbone(x)
+    # (N, h, w, 1024); a frozen backbone's batch norm keeps its ImageNet statistics
+    x = backbone(x, training=False) if frozen or frozen_norm else backbone(x)
     x = layers.GlobalAveragePooling2D(name="features")(x)  # (N, 1024)
     x = _dropped(x, dropout)
     x = layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x)
