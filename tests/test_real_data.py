@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pneumoscope import load
-from pneumoscope.bundle import open_bundle
+from pneumoscope.bundle import open_bundle, shipped_models
 from pneumoscope.datasets import read_dataset
 from pneumoscope.evaluate import evaluate_model
 from pneumoscope.splits import select_records
@@ -19,7 +19,11 @@ def manifest(real_data):
     return read_dataset(real_data)
 
 
-@pytest.mark.parametrize("name", ["reference-mobilenet", "reference-lstm"])
+REFERENCES = ["reference-mobilenet", "reference-lstm"]
+TRAINED_ON_ALL = sorted(set(shipped_models()) - set(REFERENCES))
+
+
+@pytest.mark.parametrize("name", REFERENCES)
 def test_a_shipped_model_reaches_the_figures_in_its_file(name, manifest):
     predictor = load(name)
     records, fingerprint = select_records(manifest, "val", predictor.bundle.contract["training"])
@@ -29,6 +33,31 @@ def test_a_shipped_model_reaches_the_figures_in_its_file(name, manifest):
     for key in ("accuracy", "roc_auc", "sensitivity", "specificity", "brier"):
         # Another processor sums in another order; one image of 523 on the other side of the threshold is 0.002.
         assert report["metrics"][key]["value"] == pytest.approx(recorded[key]["value"], abs=0.005), key
+
+
+@pytest.mark.parametrize("name", TRAINED_ON_ALL)
+def test_a_model_trained_on_every_image_knows_them_at_least_as_well_as_its_folds_did(name, manifest):
+    predictor = load(name)
+    contract = predictor.bundle.contract
+    assert contract["held_out"]["images"] == contract["training"]["images"]["train"] == len(manifest)
+    report = evaluate_model(predictor, manifest, manifest.records, "all", resamples=50)
+    assert report["failed"] == []
+    for key in ("accuracy", "roc_auc"):
+        assert report["metrics"][key]["value"] > contract["metrics"][key]["value"] - 0.01, key
+
+
+@pytest.mark.parametrize("name", TRAINED_ON_ALL)
+def test_full_size_files_and_their_copies_get_the_same_verdict(name, real_data):
+    full = real_data.parent / "chest_xray_full"
+    if not full.is_dir():
+        pytest.skip("no full-size files beside the data")
+    copies = {path.name: path for path in real_data.rglob("*.jpeg")}
+    files = sorted(path for path in full.rglob("*.jpeg") if path.name in copies)
+    predictor = load(name)
+    a, b = (list(predictor.predict_many(side)) for side in (files, [copies[path.name] for path in files]))
+    differences = [abs(one.probability - other.probability) for one, other in zip(a, b, strict=True)]
+    assert sum(differences) / len(differences) <= 0.02
+    assert sum(one.label != other.label for one, other in zip(a, b, strict=True)) <= 0.01 * len(files)
 
 
 def test_the_reference_mobilenet_can_be_trained_again(real_data, tmp_path):
