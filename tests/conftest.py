@@ -56,7 +56,7 @@ def backbone_weights(tmp_path_factory) -> Path:
     backbone = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(150, 150, 3))
     for layer in backbone.layers:
         if "conv" in layer.name and layer.weights and "kernel" in layer.weights[0].name:
-            layer.set_weights([2.5 * weight for weight in layer.get_weights()])  # or the signal dies on its way
+            layer.set_weights([5 * weight for weight in layer.get_weights()])  # or the signal dies on its way
     path = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
     backbone.save_weights(path)
     return path
