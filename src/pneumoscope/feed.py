@@ -11,9 +11,10 @@ from pneumoscope.augment import Augmentation, augment
 from pneumoscope.cache import cache_key, cached_rows
 from pneumoscope.datasets import Manifest, Record
 from pneumoscope.errors import DatasetError, ImageError
-from pneumoscope.images import read_radiograph
+from pneumoscope.images import Radiograph, read_radiograph
 from pneumoscope.models import keras
 from pneumoscope.preprocess import InputSpec, resize, to_input
+from pneumoscope.teacher import Teacher
 
 # Numbers that keep the random generators of one seed apart.
 _MIXUP, _AUGMENT = 1, 2
@@ -88,6 +89,7 @@ class Batches(keras.utils.PyDataset):
         seed: of the order; None keeps the given order.
         class_weights: (classes,) weight of each class in the loss.
         mixup: alpha of the Beta distribution that mixes each image with another of its batch; 0 is none.
+        teacher_share: share of a teacher's answers in the targets; ``transform`` then gives input and answers.
     """
 
     def __init__(
@@ -99,11 +101,13 @@ class Batches(keras.utils.PyDataset):
         seed: int | None,
         class_weights: np.ndarray,
         mixup: float = 0.0,
+        teacher_share: float = 0.0,
     ):
         super().__init__()
         self.inputs, self.targets, self.transform = inputs, targets, transform
         self.batch_size, self.seed = batch_size, seed
         self.weights, self.mixup = (targets @ class_weights).astype(np.float32), mixup
+        self.teacher_share = np.float32(teacher_share)
         self.start_epoch(0)
 
     def __len__(self) -> int:
@@ -111,7 +115,11 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        batch = self.transform(self.inputs[rows], rows, self.epoch), self.targets[rows], self.weights[rows]
+        inputs, targets = self.transform(self.inputs[rows], rows, self.epoch), self.targets[rows]
+        if self.teacher_share:
+            inputs, answers = inputs
+            targets = self.teacher_share * answers + (1 - self.teacher_share) * targets
+        batch = inputs, targets, self.weights[rows]
         return self._mixed(batch, index) if self.mixup else batch
 
     def start_epoch(self, epoch: int) -> None:
@@ -131,14 +139,19 @@ class Batches(keras.utils.PyDataset):
         )
 
 
-def augmented(spec: InputSpec, how: Augmentation, seed: int) -> Callable:
-    """Transform for :class:`Batches`: every image of every epoch is drawn by a generator of its own."""
+def augmented(spec: InputSpec, how: Augmentation, seed: int, teacher: Teacher | None = None) -> Callable:
+    """Transform for :class:`Batches`: every image of every epoch is drawn by a generator of its own.
 
-    def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray:
-        images = (
-            augment(image, spec, how, np.random.default_rng([seed, epoch, row, _AUGMENT]))
+    With a teacher the images are drawn at its size, and come with its answers.
+    """
+
+    def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        drawn = teacher.spec if teacher else spec
+        images = [
+            augment(image, drawn, how, np.random.default_rng([seed, epoch, row, _AUGMENT]))
             for image, row in zip(pixels, rows.tolist(), strict=True)
-        )
-        return to_input(np.stack(list(images)), spec)
+        ]
+        inputs = to_input(np.stack([resize(Radiograph(image), spec) for image in images] if teacher else images), spec)
+        return (inputs, teacher.targets(np.stack(images))) if teacher else inputs
 
     return transform

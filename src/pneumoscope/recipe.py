@@ -44,6 +44,9 @@ class Recipe:
         label_smoothing: share of the target spread over all classes (Szegedy et al., 2016).
         mixup: alpha of mixup (Zhang et al., 2018); 0 is none.
         keep: ``"best"`` epoch by validation accuracy, as published, or ``"last"``, which looks at no held-out image.
+        teacher: recipe whose run on the same split answers for each training image (see
+            :mod:`pneumoscope.teacher`); none by default.
+        teacher_share: share of the target that the teacher's answer has, the label has the rest.
         mirror: average each prediction with that of the mirror image, in the file's own forward pass.
         augment: how training images are changed; none by default.
     """
@@ -73,6 +76,8 @@ class Recipe:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     keep: str = "best"
+    teacher: str = ""
+    teacher_share: float = 0.0
     mirror: bool = False
     augment: Augmentation = field(default_factory=Augmentation)
 
@@ -101,6 +106,11 @@ class Recipe:
         for name in ("weight_decay", "warmup_epochs", "mixup"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"expected the recipe's {name} zero or above, received {getattr(self, name)}")
+        if bool(self.teacher) != (self.teacher_share > 0) or not 0 <= self.teacher_share <= 1:
+            raise UsageError(
+                "expected the recipe's teacher with a teacher_share above 0 and at most 1, or neither, received "
+                f"{self.teacher!r} and {self.teacher_share}"
+            )
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"expected the recipe's {name} from 0 to below 1, received {getattr(self, name)}")
@@ -123,7 +133,7 @@ class Recipe:
     @property
     def augments(self) -> bool:
         """Whether training images are changed, so that each epoch sees others."""
-        return self.augment != Augmentation() or self.mixup > 0
+        return self.augment != Augmentation() or self.mixup > 0 or bool(self.teacher)
 
     def to_dict(self) -> dict:
         """Plain values, for the run folder and the model file."""

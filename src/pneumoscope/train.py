@@ -20,6 +20,7 @@ from pneumoscope.preprocess import to_input
 from pneumoscope.recipe import Recipe
 from pneumoscope.runs import MONITOR, Run, add_timing, locked, open_run, run_id, write_history
 from pneumoscope.splits import class_weights, make_split
+from pneumoscope.teacher import Teacher, find_teacher
 
 keras = models.keras
 
@@ -61,14 +62,16 @@ def train(
     split = make_split(manifest, recipe.split, seed=recipe.split_seed, fraction=recipe.validation_fraction)
     run = Run(Path(runs) / run_id(recipe), recipe, split)
     with locked(run.folder):
-        open_run(run, manifest, resume, _contents(run, manifest))
-        _train(run, manifest, cache, tensorboard, show, on_batch, started)
+        teacher = find_teacher(recipe, runs)
+        open_run(run, manifest, resume, _contents(run, manifest, teacher))
+        _train(run, manifest, teacher, cache, tensorboard, show, on_batch, started)
     return run
 
 
 def _train(
     run: Run,
     manifest: Manifest,
+    teacher: Teacher | None,
     cache: bool,
     tensorboard: bool,
     show: Callable,
@@ -104,7 +107,7 @@ def _train(
         inputs = {"train": features[: len(records["train"])], "val": features[len(records["train"]) :]}
         transforms = dict.fromkeys(("train", "val"), lambda batch, rows, epoch: np.asarray(batch))
     elif recipe.augments:
-        transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed)
+        transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed, teacher)
     featured = time.perf_counter()
 
     classes = FINDINGS if recipe.subtypes else LABELS
@@ -112,7 +115,14 @@ def _train(
     weights = np.array(list(class_weights(found["train"], recipe.class_weights, classes).values()))
     targets = {side: np.eye(len(classes), dtype=np.float32)[[classes.index(c) for c in found[side]]] for side in found}
     training = Batches(
-        inputs["train"], targets["train"], transforms["train"], recipe.batch_size, recipe.seed, weights, recipe.mixup
+        inputs["train"],
+        targets["train"],
+        transforms["train"],
+        recipe.batch_size,
+        recipe.seed,
+        weights,
+        recipe.mixup,
+        recipe.teacher_share,
     )
     validation = None
     if records["val"]:
@@ -177,7 +187,7 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-def _contents(run: Run, manifest: Manifest) -> dict[str, str]:
+def _contents(run: Run, manifest: Manifest, teacher: Teacher | None) -> dict[str, str]:
     """Hashes of what the recipe names and a resumed run must find unchanged."""
     records = [*run.split.records(manifest, "train"), *run.split.records(manifest, "val")]
     weights = Path(run.recipe.weights)
@@ -185,6 +195,7 @@ def _contents(run: Run, manifest: Manifest) -> dict[str, str]:
     return {
         "images_sha256": cache_key(*(identity(manifest, record) for record in records)),
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if known else run.recipe.weights,
+        **({"teacher_sha256": teacher.bundle.sha256} if teacher else {}),
     }
 
 

@@ -1,0 +1,72 @@
+"""Distillation: a trained model file answers for each changed training image, and the student learns its answers.
+
+The teacher sees the very image the student sees, before it is made smaller for the student, so that each epoch
+brings new pairs of image and answer: Beyer et al., "Knowledge distillation: a good teacher is patient and
+consistent", 2022, after Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pneumoscope.bundle import PROBABILITIES, SUBTYPES, Bundle, open_bundle, shipped_models
+from pneumoscope.errors import RunError
+from pneumoscope.preprocess import to_input
+from pneumoscope.recipe import Recipe, read_recipe
+from pneumoscope.runs import run_id
+from pneumoscope.splits import ALL
+
+
+class Teacher:
+    """A model file that answers in the student's classes.
+
+    Args:
+        bundle: the file.
+        subtypes: whether the student learns normal, bacterial and viral.
+
+    Raises:
+        RunError: the student learns sub-types and the teacher does not tell them.
+    """
+
+    def __init__(self, bundle: Bundle, subtypes: bool) -> None:
+        if subtypes and SUBTYPES not in bundle.contract["outputs"]:
+            raise RunError(f"expected a teacher that tells bacterial from viral, {bundle.path} does not")
+        self.bundle, self.subtypes, self.spec = bundle, subtypes, bundle.spec
+
+    def targets(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Args:
+            images: (N, height, width) uint8 at the teacher's size.
+
+        Returns:
+            (N, 2) or, with sub-types, (N, 3) float32, each row adding up to 1.
+        """
+        values = self.bundle.run(to_input(images, self.spec))
+        probabilities = values[PROBABILITIES]  # (N, 2)
+        if not self.subtypes:
+            return probabilities
+        return np.concatenate([probabilities[:, :1], probabilities[:, 1:] * values[SUBTYPES]], axis=1)
+
+
+def find_teacher(recipe: Recipe, runs: str | Path) -> Teacher | None:
+    """The teacher of a recipe: the run of the teacher's recipe on the same split, which has seen the same images.
+
+    A student trained on every image may learn from the model that ships under the teacher's name.
+
+    Raises:
+        RunError: no such run.
+    """
+    if not recipe.teacher:
+        return None
+    trained = replace(read_recipe(recipe.teacher), split=recipe.split, split_seed=recipe.split_seed)
+    folder = Path(runs) / run_id(trained)
+    if (folder / "model.onnx").is_file():
+        return Teacher(open_bundle(folder), recipe.subtypes)
+    if recipe.split == ALL and trained.name in shipped_models():
+        return Teacher(open_bundle(trained.name), recipe.subtypes)
+    raise RunError(
+        f"expected the teacher of {recipe.name} at {folder}, found none: train it first with  pneumoscope train "
+        f"--recipe {recipe.teacher} --split {recipe.split}"
+    )
