@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__, metrics
-from pneumoscope.bundle import PROBABILITIES, shipped_models
+from pneumoscope.bundle import PROBABILITIES, SUBTYPES, shipped_models
 from pneumoscope.datasets import Manifest, Record, read_dataset
 from pneumoscope.errors import DatasetError
-from pneumoscope.evaluate import compare, evaluate_model, read_report
+from pneumoscope.evaluate import compare, evaluate_model, read_report, subtype_auc
 from pneumoscope.images import read_radiograph
-from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA, label_index
+from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, PNEUMONIA, VIRAL, label_index
 from pneumoscope.predict import Predictor, load
 from pneumoscope.preprocess import InputSpec
 
@@ -24,14 +24,20 @@ class GivenBundle:
     """Stands for a model file: probabilities given in the order of the radiographs, everything else is real."""
 
     name, sha256, threshold, uncertain = "given", "ab" * 32, 0.5, (0.45, 0.55)
+    operating_points, prevalence = {"default": 0.5}, None
     spec = InputSpec(height=16, width=16)
 
-    def __init__(self, probability):
+    def __init__(self, probability, bacterial=None):
         self.rest = [float(one) for one in probability]
+        self.shares = bacterial  # of bacterial pneumonia, for a model that tells
 
     def run(self, inputs):
         now, self.rest = self.rest[: len(inputs)], self.rest[len(inputs) :]
-        return {PROBABILITIES: np.array([(1 - one, one) for one in now], dtype=np.float32)}
+        outputs = {PROBABILITIES: np.array([(1 - one, one) for one in now], dtype=np.float32)}
+        if self.shares is not None:
+            shares, self.shares = self.shares[: len(inputs)], self.shares[len(inputs) :]
+            outputs[SUBTYPES] = np.array([(one, 1 - one) for one in shares], dtype=np.float32)
+        return outputs
 
 
 def given(probability, threshold=None) -> Predictor:
@@ -181,8 +187,11 @@ def test_what_is_written_is_read_again(manifest, evaluated):
         assert row["probability"] == float(np.float32(probability))  # all digits: a comparison uses them
         assert row["verdict"] == LABELS[int(row["probability"] >= 0.5)]
         assert (row["label"], row["patient"]) == (record.label, record.group)
+        assert (row["sublabel"], row["bacterial"]) == (record.sublabel, None)
     with (evaluated / "predictions.csv").open(newline="") as file:
-        assert next(csv.reader(file)) == ["path", "sha256", "label", "patient", "probability", "verdict", "status"]
+        assert next(csv.reader(file)) == [
+            "path", "sha256", "label", "sublabel", "patient", "probability", "verdict", "status", "bacterial",
+        ]  # fmt: skip
 
 
 def test_the_curves_are_thinned_and_keep_their_ends(manifest):
@@ -216,6 +225,54 @@ def test_a_curve_of_few_corners_is_kept_whole(manifest):
     report = evaluate_model(given(perfect * 0.5 + 0.2), manifest, manifest.records, "all", resamples=20)
     roc = report["curves"]["roc"]
     assert list(zip(roc["false_positive_rate"], roc["sensitivity"], strict=True)) == [(0, 0), (0, 1), (1, 1)]
+
+
+# Bacterial and viral
+
+
+def test_subtypes_are_measured_on_pneumonias_alone(manifest, tmp_path):
+    shares = np.array([0.9 if record.sublabel == BACTERIAL else 0.2 for record in manifest.records])
+    predictor = Predictor(GivenBundle(probabilities(manifest.records), shares))
+    report = evaluate_model(predictor, manifest, manifest.records, "all", out=tmp_path, resamples=20)
+    assert report["subtypes"]["value"] == 1
+    assert report["subtypes"]["n"] == 16  # the normals have no kind
+    rows = read_report(tmp_path)[1]
+    assert [row["bacterial"] for row in rows] == shares.astype(np.float32).astype(float).tolist()
+    assert [row["sublabel"] for row in rows] == [record.sublabel for record in manifest.records]
+    assert subtype_auc(rows) == report["subtypes"]
+    plain = evaluate_model(given(probabilities(manifest.records)), manifest, manifest.records, "all", resamples=20)
+    assert plain["metrics"] == report["metrics"]
+    assert plain["subtypes"] is None
+
+
+def kind(sublabel, bacterial, patient="p", label=PNEUMONIA):
+    return {"label": label, "sublabel": sublabel, "patient": patient, "bacterial": bacterial}
+
+
+def test_the_area_of_bacterial_against_viral_by_hand():
+    """Of 2 x 3 pairs, bacterial is the higher one in four and equal in one."""
+    shares = [(BACTERIAL, 0.9), (BACTERIAL, 0.4), (VIRAL, 0.1), (VIRAL, 0.4), (VIRAL, 0.6)]
+    rows = [kind(*each, patient=f"{each} {copy}") for each in shares for copy in range(10)]  # enough for an interval
+    found = subtype_auc(rows)
+    assert found["value"] == pytest.approx(4.5 / 6)
+    assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+    unknown = [kind("", 0.99, "u"), kind(BACTERIAL, None, "failed"), kind("", 0.5, "n", NORMAL)]
+    assert subtype_auc([*unknown, *rows]) == found
+
+
+def test_without_both_kinds_there_is_no_area():
+    assert subtype_auc([]) is None
+    assert subtype_auc([kind(BACTERIAL, 0.9), kind(BACTERIAL, 0.2)]) is None
+    assert subtype_auc([kind(BACTERIAL, None), kind(VIRAL, None)]) is None
+    assert subtype_auc([kind("", 0.9), kind("", 0.2)]) is None
+
+
+def test_predictions_without_the_share_of_bacterial_are_of_another_version(evaluated):
+    path = evaluated / "predictions.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
+    with pytest.raises(DatasetError, match=r"expected the columns path, .*, bacterial in .*: evaluate again"):
+        read_report(evaluated)
 
 
 # Reading what is not a report
@@ -261,10 +318,15 @@ def test_a_report_without_its_predictions_is_refused(evaluated):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("probability,verdict", "p,verdict", "expected the columns path, sha256, label, patient, probability"),
+        ("probability,verdict", "p,verdict", "expected the columns path, sha256, label, sublabel, patient"),
         (",NORMAL,", ",HEALTHY,", r"predictions\.csv line 2, received"),
-        ("ok\n", "ok,more\n", r"predictions\.csv line \d+, received"),
-        (",ok\n", "\n", r"predictions\.csv line \d+, received"),
+        ("ok,\n", "ok,,more\n", r"predictions\.csv line \d+, received"),
+        (",ok,\n", ",ok\n", r"predictions\.csv line \d+, received"),
+        (",ok,\n", ",\n", r"predictions\.csv line \d+, received"),
+        (",ok,\n", "\n", r"predictions\.csv line \d+, received"),
+        (",ok,\n", ",ok,1.01\n", r"predictions\.csv line \d+, received"),
+        (",ok,\n", ",ok,nan\n", r"predictions\.csv line \d+, received"),
+        (",ok,\n", ",ok,yes\n", r"predictions\.csv line \d+, received"),
         (",0.", ",zero.", r"predictions\.csv line \d+, received"),
         (",0.", ",7.", r"predictions\.csv line \d+, received"),
         (",0.", ",nan", r"predictions\.csv line \d+, received"),

@@ -1,14 +1,17 @@
 """Predictions: in order, the same whatever stands beside an image, and never stopped by a bad file."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from pneumoscope import LABELS, load
+from pneumoscope.bundle import PROBABILITIES, SUBTYPES
 from pneumoscope.errors import BundleError, UsageError
 from pneumoscope.images import read_radiograph
-from pneumoscope.predict import NothingFound, expand
+from pneumoscope.predict import NothingFound, Predictor, expand
+from pneumoscope.preprocess import InputSpec
 from pneumoscope.samples import SAMPLES
 
 
@@ -25,7 +28,17 @@ def test_a_prediction_is_complete(predictor, samples):
     assert prediction.model == "reference-mobilenet"
     assert prediction.gradcam.shape[0] == 2
     assert (prediction.gradcam >= 0).all()
-    assert list(prediction.to_dict()) == ["path", "label", "probability", "threshold", "model", "status", "reason"]
+    assert prediction.bacterial is None  # this model does not tell
+    assert list(prediction.to_dict()) == [
+        "path",
+        "label",
+        "probability",
+        "threshold",
+        "model",
+        "status",
+        "reason",
+        "bacterial",
+    ]
 
 
 @pytest.mark.parametrize("model", ["reference-mobilenet", "reference-lstm"])
@@ -162,3 +175,32 @@ def test_a_closed_folder_is_named(tmp_path, monkeypatch):
     assert image == tmp_path / "a.png"
     assert closed.path == f"{tmp_path}/closed"
     assert "Permission denied" in str(closed)
+
+
+class GivenBundle:
+    """Stands for a model file that tells sub-types: outputs given in the order of the radiographs."""
+
+    name, threshold, uncertain, spec = "given", 0.5, (0.5, 0.5), InputSpec(height=16, width=16)
+    operating_points, prevalence = {"default": 0.5}, None
+
+    def __init__(self, probability, bacterial):
+        self.rest = list(zip(probability, bacterial, strict=True))
+
+    def run(self, inputs):
+        now, self.rest = self.rest[: len(inputs)], self.rest[len(inputs) :]
+        outputs = {PROBABILITIES: [(1 - p, p) for p, _ in now], SUBTYPES: [(b, 1 - b) for _, b in now]}
+        return {name: np.array(value, np.float32) for name, value in outputs.items()}
+
+
+def test_the_share_of_bacterial_stays_with_its_radiograph(samples, tmp_path):
+    """Across batches and past a file that cannot be read; given for normals too, as a condition."""
+    (tmp_path / "text.jpeg").write_text("not an image")
+    shares = [number / 32 for number in range(20)]
+    sources = [*samples[:3], tmp_path / "text.jpeg", *samples[3:20]]
+    found = list(Predictor(GivenBundle([0.2, 0.9] * 10, shares)).predict_many(sources))
+    assert found[3].bacterial is None
+    assert [one.bacterial for one in found if one.judged] == shares
+    assert [one.label for one in found if one.judged] == ["NORMAL", "PNEUMONIA"] * 10
+    assert all(one.gradcam is None for one in found)
+    assert found[0].to_dict()["bacterial"] == 0.0
+    assert json.loads(json.dumps(found[5].to_dict()))["bacterial"] == shares[4]

@@ -309,9 +309,10 @@ def _prediction(row: dict, path: Path, line: int) -> dict:
         judged = probability is not None
         valid = row["label"] in LABELS and (not judged or 0 <= probability <= 1)
         valid = valid and (row["verdict"] in LABELS if judged else not row["verdict"])
+        valid = valid and (bacterial is None or 0 <= bacterial <= 1)
     except (TypeError, ValueError):
         valid = False
-    if not valid or row["status"] is None or None in row:
+    if not valid or None in row or None in row.values():  # a cell too many, or too few
         raise DatasetError(
             f"expected {', '.join(_COLUMNS)} in {path} line {line}, received {list(row.values())}: evaluate again"
         )
