@@ -88,3 +88,42 @@ def test_mixup_is_drawn_anew_each_epoch_and_repeats(pixels):
     first, second = whole(feed, 0)[1], whole(feed, 1)[1]
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(whole(batches(pixels, mixup=0.4), 1)[1], second)
+
+
+class GivenTeacher:
+    """Answers with the mean gray of the image it is shown, at a size of its own."""
+
+    spec = InputSpec(height=96, width=96, channels=1)
+
+    def targets(self, images):
+        assert images.shape[1:] == (96, 96)
+        gray = images.mean(axis=(1, 2), dtype=np.float64) / 255
+        return np.stack([1 - gray, gray], axis=1).astype(np.float32)
+
+
+def test_teacher_and_student_see_the_same_changed_image(pixels):
+    rows = np.arange(10)
+    large = np.repeat(np.repeat(pixels, 2, axis=1), 2, axis=2)
+    inputs, answers = augmented(SPEC, HOW, 3, GivenTeacher())(large, rows, 2)
+    assert (inputs.shape, answers.shape) == ((10, 64, 64, 1), (10, 2))
+    np.testing.assert_allclose(inputs.mean(axis=(1, 2, 3)), answers[:, 1], atol=0.005)  # shrinking keeps the mean
+    assert answers[:, 1].std() > 0.1
+
+
+def test_a_target_is_shared_between_label_and_teacher(pixels):
+    """A quarter of the teacher's answer, three quarters of the label; the weight stays the label's."""
+    answers = np.array([0.8, 0.2], np.float32)
+    feed = Batches(
+        pixels,
+        np.eye(2, dtype=np.float32)[np.arange(10) % 2],
+        lambda batch, rows, epoch: (to_input(batch, SPEC), np.tile(answers, (len(batch), 1))),
+        4,
+        None,
+        np.array([2.0, 0.5]),
+        teacher_share=0.25,
+    )
+    images, targets, weights = whole(feed)
+    assert images.tobytes() == to_input(pixels, SPEC).tobytes()
+    np.testing.assert_allclose(targets[::2], np.tile([0.95, 0.05], (5, 1)), atol=1e-6)
+    np.testing.assert_allclose(targets[1::2], np.tile([0.2, 0.8], (5, 1)), atol=1e-6)
+    np.testing.assert_array_equal(weights, [2.0, 0.5] * 5)

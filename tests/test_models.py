@@ -172,3 +172,21 @@ def test_dropout_is_drawn_in_training_only(backbone_weights):
     assert sum(isinstance(layer, layers.Dropout) for layer in model.layers) == 2
     frozen, head = models.split_at_features(model)
     np.testing.assert_allclose(head(frozen(images)), model(images), atol=1e-6)
+
+
+def test_batch_normalisation_may_keep_its_statistics_under_training(backbone_weights):
+    """What is trained is what is used: the same output in training; all kernels still learn."""
+    recipe = replace(MOBILENET, trainable="all", batch_norm="frozen", size=64)
+    model = models.build(recipe, weights=str(backbone_weights))
+    images = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
+    np.testing.assert_allclose(model(images, training=True), model(images), atol=1e-6)
+    statistics = [np.asarray(w) for w in model.non_trainable_weights]
+    before = [np.asarray(w) for w in model.trainable_weights]
+    assert len(before) == 27 + 4  # convolutions of the backbone, and the head
+    model.compile(optimizer=models.keras.optimizers.Adam(0.01), loss="categorical_crossentropy")
+    model.fit(images, np.eye(2, dtype=np.float32)[[0, 1, 1, 0]], verbose=0)
+    for was, now in zip(statistics, model.non_trainable_weights, strict=True):
+        np.testing.assert_array_equal(was, now)
+    assert np.mean([not np.array_equal(a, b) for a, b in zip(before, model.trainable_weights, strict=True)]) > 0.9
+    plain = models.build(replace(recipe, batch_norm="batch"), weights=str(backbone_weights))
+    assert [w.path for w in plain.weights] == [w.path for w in model.weights]  # a saved run fits either

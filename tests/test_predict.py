@@ -204,3 +204,45 @@ def test_the_share_of_bacterial_stays_with_its_radiograph(samples, tmp_path):
     assert all(one.gradcam is None for one in found)
     assert found[0].to_dict()["bacterial"] == 0.0
     assert json.loads(json.dumps(found[5].to_dict()))["bacterial"] == shares[4]
+
+
+class CalibratedBundle(GivenBundle):
+    operating_points, prevalence, uncertain = {"balanced": 0.5, "screening": 0.1}, 0.5, (0.4, 0.6)
+
+
+def calibrated(probability, *how):
+    return Predictor(CalibratedBundle(probability, probability), *how)
+
+
+def test_a_prevalence_moves_probabilities_by_bayes_and_no_verdict(samples):
+    """From one in two to one in ten the odds are divided by nine."""
+    given = [0.05, 0.3, 0.5, 0.59, 0.9, 0.999]
+    plain, rare = (list(calibrated(given, None, p).predict_many(samples[:6])) for p in (None, 0.1))
+    for one, other in zip(plain, rare, strict=True):
+        odds = one.probability / (1 - one.probability) / 9
+        assert other.probability == pytest.approx(odds / (1 + odds), abs=1e-6)
+        assert (other.label, other.status) == (one.label, one.status)
+    assert rare[0].threshold == pytest.approx(0.1)
+    assert [one.label for one in plain] == ["NORMAL"] * 2 + ["PNEUMONIA"] * 4
+    same = list(calibrated(given, None, 0.5).predict_many(samples[:6]))
+    assert [one.probability for one in same] == [one.probability for one in plain]
+
+
+def test_an_operating_point_is_called_by_its_name(samples):
+    assert calibrated([], "screening").threshold == 0.1
+    assert calibrated([], "screening").uncertain == pytest.approx((0, 0.2))  # the band moves along
+    assert calibrated([], "screening", 0.1).threshold == pytest.approx(1 / 82)  # odds of 1/9 become 1/81
+    assert calibrated([], 0.3, 0.1).threshold == 0.3  # a number is taken as it is
+    with pytest.raises(UsageError, match="from 0 to 1, or balanced or screening, received 'balance'"):
+        calibrated([], "balance")
+
+
+@pytest.mark.parametrize("prevalence", [0, 1, -0.1, 1.1, float("nan"), "0.1"])
+def test_a_prevalence_out_of_range_is_refused(prevalence):
+    with pytest.raises(UsageError, match="expected a prevalence between 0 and 1, received"):
+        calibrated([], None, prevalence)
+
+
+def test_an_uncalibrated_model_takes_no_prevalence(predictor):
+    with pytest.raises(UsageError, match="expected a calibrated model to take a prevalence, reference-mob"):
+        load(prevalence=0.1)

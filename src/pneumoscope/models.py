@@ -92,7 +92,8 @@ def build_mobilenet(
         spec: layout ``"image"``.
         weights: ``"imagenet"`` (downloaded by Keras), a local ``.weights.h5`` file, or None (random).
         frozen: only the head is trained, as published; else every layer.
-        frozen_norm: batch normalisation keeps its ImageNet statistics in training, also of a trainable backbone.
+        frozen_norm: batch normalisation keeps its ImageNet statistics in training, also of a trainable backbone;
+            its scale and offset stay with them.
         dropout: before each dense layer of the head.
         classes: 2, or 3 with sub-types.
 
@@ -110,8 +111,10 @@ def build_mobilenet(
     _load_backbone_weights(backbone, weights)
     if frozen:
         backbone.trainable = False
-    # (N, h, w, 1024); a frozen backbone's batch norm keeps its ImageNet statistics
-    x = backbone(x, training=False) if frozen or frozen_norm else backbone(x)
+    for layer in backbone.layers if frozen_norm else ():
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False  # training=False of a call inside a model is overridden by Keras 3's fit
+    x = backbone(x)  # (N, h, w, 1024); batch norm that is not trainable keeps its ImageNet statistics
     x = layers.GlobalAveragePooling2D(name="features")(x)  # (N, 1024)
     x = _dropped(x, dropout)
     x = layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x)
