@@ -9,16 +9,13 @@ import pytest
 
 from pneumoscope import models
 from pneumoscope.bundle import GRADCAM, PROBABILITIES, SUBTYPES, open_bundle
+from pneumoscope.deploy import GradCam, Verdict, autodiff_gradcam, deployed
 from pneumoscope.errors import BundleError
 from pneumoscope.export import (
     GRADCAM_TOLERANCE,
     ONNX_TOLERANCE,
-    GradCam,
-    Verdict,
-    autodiff_gradcam,
     check_gradcam,
     check_parity,
-    deployed,
     export_run,
     onnx_bytes,
     restore_best,

@@ -1,78 +1,20 @@
-"""Commands that need labels: data fetch, data split, train, export, evaluate, compare."""
+"""Commands that need labels: train, crossval, export, evaluate, compare."""
 
 import json
 import time
-from collections import Counter
 from pathlib import Path
 
 import typer
 
 from pneumoscope.cli import app
-from pneumoscope.cli.options import MODEL, PREVALENCE, THRESHOLD, open_predictor
+from pneumoscope.cli.options import DATA, MODEL, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.cli.output import printable, progress_bar, report_lines, say
 from pneumoscope.errors import DatasetError, UsageError
-
-data_app = typer.Typer(help="Fetch, check and split labelled radiographs.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data")
-
-_DATA = typer.Option(..., "--data", help="Folder [split/]LABEL/image, or a manifest CSV.", metavar="DIR|CSV")
-
-
-@data_app.command()
-def fetch(
-    out: Path = typer.Option(..., help="Where the manifest (and the images of an archive) go.", metavar="DIR"),
-    source: Path = typer.Option(None, "--from", help="A local zip or folder instead of Kaggle.", metavar="ZIP|DIR"),
-    allow_partial: bool = typer.Option(False, help="Exit with 0 also when images are missing or were refused."),
-) -> None:
-    """Get the Kaggle images, check them, write a manifest.
-
-    "Chest X-Ray Images (Pneumonia)" from Kaggle, or a local copy: every file is decoded and counted.
-    """
-    from pneumoscope.fetch import fetch as fetch_data
-
-    with progress_bar() as show:
-        result = fetch_data(out, source, progress=lambda items: show(items, None, "reading images"))
-    for refused in result.refused:
-        say(f"refused {refused.path}: {refused.reason}")
-    for sentence in result.count_errors:
-        say(sentence)
-    _print_counts(f"{len(result.manifest)} images in {result.manifest_path}", result.manifest.records)
-    raise typer.Exit(1 if (result.refused or result.count_errors) and not allow_partial else 0)
-
-
-@data_app.command()
-def split(
-    data: Path = _DATA,
-    out: Path = typer.Option(None, help="Split file; beside the manifest by default.", metavar="FILE"),
-    as_published: bool = typer.Option(False, help="Image by image within train, as the published results were made."),
-    seed: int = typer.Option(0, help="Of the shuffling."),
-    fraction: float = typer.Option(0.1, help="Share of the images to validate on."),
-) -> None:
-    """Split off validation images, whole patients."""
-    from pneumoscope.datasets import read_dataset
-    from pneumoscope.splits import AS_PUBLISHED, CLASS_WEIGHTS, PATIENT_WISE, class_weights, make_split, write_split
-
-    with progress_bar() as show:
-        manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
-    scheme = AS_PUBLISHED if as_published else PATIENT_WISE
-    made = make_split(manifest, scheme, seed=seed, fraction=fraction)
-    path = out or manifest.root / f"split-{scheme}-seed{seed}.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_split(made, path)
-    except OSError as error:
-        raise DatasetError(f"expected to write the split to {path}: {error.strerror}: name a file with --out") from None
-    for side in ("train", "val"):
-        _print_counts(side, made.records(manifest, side))
-    labels = [record.label for record in made.records(manifest, "train")]
-    rules = {rule: class_weights(labels, rule) for rule in CLASS_WEIGHTS}
-    report_lines("class weights", [(r, *(f"{k} {v:.3f}" for k, v in w.items())) for r, w in rules.items()])
-    print(f"fingerprint {made.fingerprint}\nwritten to {path}")
 
 
 @app.command()
 def train(
-    data: Path = _DATA,
+    data: Path = DATA,
     model: str = typer.Option(None, help="mobilenet or lstm: its reference recipe.", metavar="mobilenet|lstm"),
     recipe: str = typer.Option(None, help="A recipe file, or the name of a shipped recipe.", metavar="FILE|NAME"),
     runs: Path = typer.Option(Path("runs"), help="Parent of the run folders.", metavar="DIR"),
@@ -133,7 +75,7 @@ def train(
 @app.command()
 def crossval(
     recipe: str = typer.Option(..., help="A recipe file, or the name of a shipped recipe.", metavar="FILE|NAME"),
-    data: Path = _DATA,
+    data: Path = DATA,
     splits: str = typer.Option(
         "fold0of5,fold1of5,fold2of5,fold3of5,fold4of5",
         help="Splits to run; harder ones: hold-early, hold-IM, hold-NORMAL2.",
@@ -181,7 +123,7 @@ def _numbers(option: str, text: str) -> list[int]:
 @app.command()
 def export(
     run: Path = typer.Argument(help="A finished run folder.", metavar="RUN"),
-    data: Path = _DATA,
+    data: Path = DATA,
 ) -> None:
     """Write a finished run as one ONNX file again.
 
@@ -194,7 +136,7 @@ def export(
 
 @app.command()
 def evaluate(
-    data: Path = _DATA,
+    data: Path = DATA,
     model: str = MODEL,
     split: str = typer.Option(
         "val", help="Held-out images of the training, the official test, or all.", metavar="val|test|all"
@@ -380,14 +322,6 @@ def _print_report(report: dict) -> None:
     report_lines(title, render_table(report))
     for failed in report["failed"]:
         say(f"not judged, in no figure: {printable(failed['path'])}: {failed['reason']}")
-
-
-def _print_counts(title: str, records) -> None:
-    count = Counter((record.split, record.label, record.sublabel or "-") for record in records)
-    patients = len({record.patient for record in records})
-    report_lines(
-        f"{title}: {sum(count.values())} images, {patients} patients", [(*key, n) for key, n in sorted(count.items())]
-    )
 
 
 class _TrainingProgress:

@@ -1,4 +1,4 @@
-"""Options that several commands share: the model, its operating point, the prevalence."""
+"""Options that several commands share: the model, its operating point, the prevalence, labelled data."""
 
 import typer
 
@@ -8,6 +8,7 @@ MODEL = typer.Option(
 THRESHOLD = typer.Option(
     None, metavar="P|NAME", help="Operating point instead of the model's own: a probability, or one of its names."
 )
+DATA = typer.Option(..., "--data", help="Folder [split/]LABEL/image, or a manifest CSV.", metavar="DIR|CSV")
 PREVALENCE = typer.Option(
     None, metavar="SHARE", help="Share of pneumonia among the patients; the probabilities follow, verdicts stay."
 )
