@@ -29,6 +29,8 @@ class Recipe:
         split_seed: of the split; apart from ``seed`` so that a spread over seeds holds the images still.
         validation_fraction: 0.1, as published.
         seed: of the initial weights, the order of the images, the augmentation and the dropout.
+        initial_seed: of the initial weights alone, so that runs of several seeds or folds start from one point and
+            their weights can be averaged; -1 is ``seed``.
         size: height and width of the input in pixels; 0 is the architecture's own.
         source_size: training images are kept squashed at this size, and crops are taken from it; 0 is ``size``.
         resize: ``"area"``, or ``"area-224"``, see :class:`pneumoscope.preprocess.InputSpec`.
@@ -62,6 +64,7 @@ class Recipe:
     split_seed: int = 0
     validation_fraction: float = 0.1
     seed: int = 0
+    initial_seed: int = -1
     size: int = 0
     source_size: int = 0
     resize: str = "area"
@@ -121,8 +124,12 @@ class Recipe:
             )
         if self.split == ALL and self.keep != "last":
             raise UsageError('expected keep = "last" with split = "all": no image is held out to choose an epoch by')
-        if not 0 <= self.seed < 2**32:  # what NumPy and Keras take
-            raise UsageError(f"expected the recipe's seed from 0 to {2**32 - 1}, received {self.seed}")
+        # What NumPy and Keras take.
+        if not 0 <= self.seed < 2**32 or not -1 <= self.initial_seed < 2**32:
+            raise UsageError(
+                f"expected the recipe's seed from 0 and initial_seed from -1 to {2**32 - 1}, received {self.seed} and "
+                f"{self.initial_seed}"
+            )
 
     @property
     def spec(self) -> InputSpec:

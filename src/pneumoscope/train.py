@@ -80,7 +80,7 @@ def _train(
 ) -> None:
     """Prepare the inputs, fit, and note how long each took."""
     recipe, cache_folder = run.recipe, run.folder.parent / "cache"
-    keras.utils.set_random_seed(recipe.seed)
+    keras.utils.set_random_seed(recipe.seed if recipe.initial_seed < 0 else recipe.initial_seed)
     _deterministic()
     model = models.build(recipe, weights=recipe.weights)
     records = {side: run.split.records(manifest, side) for side in ("train", "val")}
