@@ -62,7 +62,7 @@ def test_predict_prints_json_lines(run, samples):
     rows = _objects(out)
     assert code == 0
     assert len(rows) == 8
-    assert set(rows[0]) == {"path", "label", "probability", "threshold", "model", "status", "reason"}
+    assert set(rows[0]) == {"path", "label", "probability", "threshold", "model", "status", "reason", "bacterial"}
     assert rows[0]["status"] in ("ok", "uncertain")
 
 
