@@ -17,6 +17,7 @@ import numpy as np
 
 from pneumoscope import metrics
 from pneumoscope.atomic import write_whole
+from pneumoscope.average import average_runs
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import RunError
 from pneumoscope.evaluate import REPORT_NAME, read_report, subtype_auc
@@ -77,6 +78,21 @@ def cross_validate(
     path = Path(runs) / f"{recipe.name}-folds.json"
     write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
     return result
+
+
+def train_average(recipe: Recipe, data: str | Path | Manifest, *, runs: str | Path = "runs", **watch: Callable) -> Run:
+    """Cross-validate a recipe and average the weights of its folds: the model whose figures are those folds'.
+
+    Args:
+        recipe: with ``average`` folds and the split ``"all"``.
+        data, runs: as for :func:`cross_validate`.
+        watch: ``progress``, ``on_run`` and ``on_batch``.
+    """
+    manifest = read_dataset(data)
+    splits = [f"fold{fold}of{recipe.average}" for fold in range(recipe.average)]
+    cross_validate(recipe, manifest, splits=splits, seeds=(recipe.seed,), runs=runs, **watch)
+    folds = [open_finished(Path(runs) / run_id(replace(recipe, split=split))) for split in splits]
+    return average_runs(recipe, folds, manifest, runs)
 
 
 def measured_runs(runs: str | Path) -> list[Run]:

@@ -46,6 +46,8 @@ class Recipe:
         label_smoothing: share of the target spread over all classes (Szegedy et al., 2016).
         mixup: alpha of mixup (Zhang et al., 2018); 0 is none.
         keep: ``"best"`` epoch by validation accuracy, as published, or ``"last"``, which looks at no held-out image.
+        average: with the split ``"all"``: train this many patient-wise folds and average their weights (see
+            :mod:`pneumoscope.average`) instead of training once on every image; 0 is off.
         teacher: recipe whose run on the same split answers for each training image (see
             :mod:`pneumoscope.teacher`); none by default.
         teacher_share: share of the target that the teacher's answer has, the label has the rest.
@@ -79,6 +81,7 @@ class Recipe:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     keep: str = "best"
+    average: int = 0
     teacher: str = ""
     teacher_share: float = 0.0
     mirror: bool = False
@@ -109,6 +112,8 @@ class Recipe:
         for name in ("weight_decay", "warmup_epochs", "mixup"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"expected the recipe's {name} zero or above, received {getattr(self, name)}")
+        if self.average and not 2 <= self.average <= 100:
+            raise UsageError(f"expected the recipe's average as 2 to 100 folds or 0, received {self.average}")
         if bool(self.teacher) != (self.teacher_share > 0) or not 0 <= self.teacher_share <= 1:
             raise UsageError(
                 "expected the recipe's teacher with a teacher_share above 0 and at most 1, or neither, received "

@@ -51,24 +51,31 @@ def train(
         class_weights=class_weights,
         weights=weights,
     )
+    from pneumoscope.crossval import train_average
     from pneumoscope.datasets import read_dataset
     from pneumoscope.runs import run_id
+    from pneumoscope.splits import ALL
     from pneumoscope.train import train as run_training
 
-    say(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")
+    averages = resolved.average > 0 and resolved.split == ALL
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
         manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
         _check_split_file(split, manifest)
-        run = run_training(
-            resolved,
-            manifest,
-            runs=runs,
-            resume=resume,
-            cache=cache,
-            tensorboard=tensorboard,
-            progress=show,
-            on_batch=watch,
-        )
+        if averages:
+            say(f"training {resolved.average} folds under {runs}, then averaging their weights")
+            run = train_average(resolved, manifest, runs=runs, progress=show, on_run=_tell_row, on_batch=watch)
+        else:
+            say(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")
+            run = run_training(
+                resolved,
+                manifest,
+                runs=runs,
+                resume=resume,
+                cache=cache,
+                tensorboard=tensorboard,
+                progress=show,
+                on_batch=watch,
+            )
     _release_and_print(run, manifest)
 
 
@@ -101,16 +108,18 @@ def crossval(
         check_scheme(name)
     from pneumoscope.crossval import cross_validate
 
-    def told(row: dict) -> None:
-        shifted = [found["balanced_accuracy"] for found in row["shifts"].values()]
-        figures = "  ".join(f"{name} {row['metrics'][name]['value']:.4f}" for name in ("accuracy", "roc_auc"))
-        say(f"{row['run']}: {figures}  balanced accuracy over shifts {sum(shifted) / len(shifted):.4f}")
-
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
-        result = cross_validate(resolved, data, runs=runs, progress=show, on_run=told, on_batch=watch, **chosen)
+        result = cross_validate(resolved, data, runs=runs, progress=show, on_run=_tell_row, on_batch=watch, **chosen)
     if "pooled" in result:
         _print_out_of_fold(resolved.name, result["pooled"])
     print(f"written to {runs / (resolved.name + '-folds.json')}")
+
+
+def _tell_row(row: dict) -> None:
+    """A line for each finished run of a cross-validation."""
+    figures = "  ".join(f"{name} {row['metrics'][name]['value']:.4f}" for name in ("accuracy", "roc_auc"))
+    areas = [found["roc_auc"] for found in row["shifts"].values()]
+    say(f"{row['run']}: {figures}  AUC over shifts {sum(areas) / len(areas):.4f}")
 
 
 def _numbers(option: str, text: str) -> list[int]:
