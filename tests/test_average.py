@@ -1,0 +1,83 @@
+"""The mean of fold models: exact arithmetic, one whole model with its folds' figures, and refusals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pneumoscope.average import average_runs
+from pneumoscope.bundle import open_bundle
+from pneumoscope.crossval import fold_results, train_average
+from pneumoscope.datasets import read_dataset
+from pneumoscope.errors import RunError
+from pneumoscope.predict import load
+from pneumoscope.release import release
+from pneumoscope.runs import open_finished
+
+
+@pytest.fixture(scope="module")
+def averaged(fine_tuned_recipe, samples_folder, tmp_path_factory):
+    """A run averaged over two folds, and the runs folder."""
+    runs = tmp_path_factory.mktemp("runs")
+    recipe = fine_tuned_recipe(name="averaged", split="all", average=2, mirror=True, batch_norm="frozen")
+    return train_average(recipe, samples_folder, runs=runs), runs
+
+
+def _weights(folder):
+    with np.load(folder / "best.npz", allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays}
+
+
+def test_each_weight_is_the_mean_of_the_folds(averaged):
+    run, runs = averaged
+    folds = [_weights(runs / f"averaged-fold{fold}of2-seed0") for fold in (0, 1)]
+    mean = _weights(run.folder)
+    assert mean.keys() == folds[0].keys()
+    differing = [name for name in mean if not np.array_equal(folds[0][name], folds[1][name])]
+    assert differing, "the folds are one network: their mean proves nothing"
+    for name, value in mean.items():
+        expected = (folds[0][name].astype(np.float64) + folds[1][name]) / 2
+        np.testing.assert_array_equal(value, expected.astype(value.dtype), err_msg=name)
+
+
+def test_the_average_trains_on_every_image_and_holds_none_out(averaged, samples_folder):
+    run, _ = averaged
+    assert (len(run.split.train), len(run.split.val)) == (len(read_dataset(samples_folder)), 0)
+    assert open_finished(run.folder).recipe == run.recipe
+
+
+def test_its_file_carries_the_figures_and_calibration_of_the_folds(averaged, samples_folder, samples):
+    run, runs = averaged
+    pooled = fold_results(run.recipe, runs)["pooled"]
+    assert release(run, samples_folder, pooled=pooled) is None
+    contract = open_bundle(run.folder).contract
+    assert contract["metrics"] == pooled["calibrated"]
+    assert contract["held_out"]["images"] == len(samples)
+    assert contract["calibration"]["slope"] == pooled["calibration"]["slope"] != 1
+    assert contract["operating_points"]["screening"] == pooled["operating_points"]["screening"]
+    predictor = load(run.folder, "screening")
+    assert predictor.threshold == pooled["operating_points"]["screening"]
+    assert all(prediction.judged for prediction in predictor.predict_many(samples))
+
+
+def test_the_same_folds_average_again_and_others_do_not(averaged, samples_folder):
+    run, runs = averaged
+    manifest = read_dataset(samples_folder)
+    folds = [open_finished(runs / f"averaged-fold{fold}of2-seed0") for fold in (0, 1)]
+    before = _weights(run.folder)
+    again = _weights(average_runs(run.recipe, folds, manifest, runs).folder)
+    assert all(np.array_equal(before[name], again[name]) for name in before)
+    with pytest.raises(RunError, match="with the averaged_sha256 it began with"):
+        average_runs(run.recipe, folds[:1], manifest, runs)
+
+
+def test_nothing_or_other_networks_cannot_be_averaged(averaged, fine_tuned, samples_folder, tmp_path):
+    run, runs = averaged
+    manifest = read_dataset(samples_folder)
+    with pytest.raises(RunError, match="received none: cross-validate it first"):
+        average_runs(run.recipe, [], manifest, tmp_path)
+    other = replace(fine_tuned, folder=tmp_path / "other")
+    other.folder.mkdir()
+    np.savez(other.folder / "best.npz", weight0=np.zeros(3, np.float32))
+    with pytest.raises(RunError, match="expected networks of one shape to average"):
+        average_runs(run.recipe, [open_finished(runs / "averaged-fold0of2-seed0"), other], manifest, tmp_path)
