@@ -65,7 +65,7 @@ ROWS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder [split/]LABEL/image")
-    parser.add_argument("--recipe", default=str(HERE.parent / "experiments" / "look-160.toml"), help="file or name")
+    parser.add_argument("--recipe", default="mobilenet", help="file or name")
     parser.add_argument("--weights", help="of the backbone; default: the recipe's")
     parser.add_argument("--torch-python", help="interpreter of an environment with torch")
     parser.add_argument("--steps", type=int, default=12, help="timed batches a repeat")
@@ -166,6 +166,7 @@ def _torch_settings(arguments: argparse.Namespace, recipe: Recipe) -> dict:
         "batch_size": recipe.batch_size,
         "classes": _classes(recipe),
         "dropout": recipe.dropout,
+        "frozen_norm": recipe.batch_norm == "frozen",
         "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
         "label_smoothing": recipe.label_smoothing,
@@ -199,7 +200,7 @@ def _answer(arguments: argparse.Namespace, recipe: Recipe) -> None:
             manifest = _some_images(arguments, recipe)
             about |= _reading(manifest, recipe)
             published = keras.applications.MobileNet(include_top=False, weights=None, input_shape=recipe.spec.shape)
-            about |= {"backbone_parameters": _parameters(published), "network_parameters": _parameters(model)}
+            about |= {"backbone_parameters": published.count_params(), "network_parameters": _parameters(model)}
             fit = _own_fit(arguments, recipe, manifest, Path(folder))
         else:
             fit = _folder_fit(arguments, recipe, model)

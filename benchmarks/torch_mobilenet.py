@@ -57,18 +57,29 @@ def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int = 1, gro
 
 def parameters(module: nn.Module) -> dict[str, int]:
     """Parameters as Keras counts them: all, with the statistics of batch normalisation, and the trainable ones."""
-    trainable = sum(parameter.numel() for parameter in module.parameters())
     statistics = sum(buffer.numel() for name, buffer in module.named_buffers() if "running" in name)
-    return {"all": trainable + statistics, "trainable": trainable}
+    return {
+        "all": sum(parameter.numel() for parameter in module.parameters()) + statistics,
+        "trainable": sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
+    }
+
+
+def build(settings: dict) -> MobileNet:
+    """The network of the recipe, ready to train; frozen batch normalisation keeps its statistics, scale and offset."""
+    network = MobileNet(settings["classes"], settings["dropout"]).to(memory_format=torch.channels_last).train()
+    if settings["frozen_norm"]:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval().requires_grad_(False)
+    return network
 
 
 def trainer(settings: dict, autocast: bool) -> Callable[[], float]:
     """A network with its own optimizer; each call is one repeat and returns its seconds."""
     torch.manual_seed(0)
-    network = MobileNet(settings["classes"], settings["dropout"]).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
-    )
+    network = build(settings)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings["learning_rate"], weight_decay=settings["weight_decay"])
     loss = nn.CrossEntropyLoss(label_smoothing=settings["label_smoothing"])
     images = torch.rand(settings["batch_size"], 3, settings["size"], settings["size"]) * 2 - 1
     images = images.to(memory_format=torch.channels_last)
@@ -98,10 +109,10 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
     repeats = {"float32": trainer(settings, autocast=False), "bfloat16": trainer(settings, autocast=True)}
-    network = MobileNet(settings["classes"], settings["dropout"])
+    network = build(settings)
     about = {
         "versions": {"torch": torch.__version__, "python of torch": platform.python_version()},
-        "backbone_parameters": parameters(network.backbone),
+        "backbone_parameters": parameters(network.backbone)["all"],
         "network_parameters": parameters(network),
     }
     print(json.dumps(about), flush=True)
