@@ -3,6 +3,7 @@
 import statistics
 from itertools import groupby
 
+from pneumoscope.bundle import shipped_models
 from pneumoscope.recipe import Recipe
 
 FIGURES = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
@@ -163,6 +164,13 @@ def _shift_table(rows: list[dict]) -> list[str]:
 def _markdown(head: list, rows: list[list]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(map(str, cells)) + " |" for cells in lines]
+
+
+def readme_tables(runs: list[dict], harness: list[dict]) -> str:
+    """The shipped recipes on their folds, then the reference recipes as published."""
+    shipped = [row for row in harness if row["recipe"]["name"] in shipped_models()]
+    folds = [line for line in _fold_tables(shipped) if line.startswith("|")]
+    return "\n".join([*folds, "", summary_table(runs)] if folds else [summary_table(runs)])
 
 
 def summary_table(runs: list[dict]) -> str:

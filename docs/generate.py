@@ -44,7 +44,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "help.md": help_page(),
         ROOT / "docs" / "models.md": cards.models_page(elsewhere, full_size),
         ROOT / "docs" / "EXPERIMENTS.md": experiments.experiments_page(runs, harness),
-        ROOT / "README.md": f"{before}{BEGIN}\n{experiments.summary_table(runs)}\n{END}{after}",
+        ROOT / "README.md": f"{before}{BEGIN}\n{experiments.readme_tables(runs, harness)}\n{END}{after}",
     }
 
 

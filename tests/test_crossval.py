@@ -119,10 +119,11 @@ def test_the_pooled_figures_are_those_of_all_predictions_together(crossed, recip
     pooled = result["pooled"]
     assert pooled == pool([run.folder for run in measured_runs(runs)])
     assert pooled["metrics"]["roc_auc"]["value"] == pytest.approx(metrics.roc_auc(labels, probability))
-    calibrated = calibrate(probability, pooled["calibration"]["slope"])
+    calibrated = calibrate(probability, **pooled["calibration"])
     assert pooled["calibrated"]["brier"]["value"] == pytest.approx(np.mean((calibrated - labels) ** 2))
-    if pooled["calibration"]["slope"] > 0:
-        assert pooled["calibrated"]["accuracy"] == pooled["metrics"]["accuracy"]  # 0.5 stays 0.5
+    point = highest_threshold(labels, probability, 0.94)
+    assert calibrate(point, **pooled["calibration"]) == pytest.approx(0.5)  # the operating point lies at 0.5
+    assert (probability[labels == 1] >= point).mean() >= 0.94
     screening = pooled["operating_points"]["screening"]
     assert screening == highest_threshold(labels, calibrated, 0.99) == calibrated[labels == 1].min()
     assert pooled["prevalence"] == pytest.approx(2 / 3)  # balanced over three classes
@@ -194,7 +195,7 @@ def test_a_temperature_by_hand():
     """At log odds of 1 three of four are pneumonia, at -1 one of four: the odds should have been 3, not e."""
     probability = np.repeat([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))], 4)
     labels = np.array([1, 1, 1, 0, 0, 0, 0, 1])
-    assert fit_temperature(labels, probability, 0.5) == pytest.approx(np.log(3), abs=1e-3)
+    assert fit_temperature(labels, log_odds(probability), 0.5) == pytest.approx(np.log(3), abs=1e-3)
 
 
 @pytest.mark.parametrize("slope", [0.4, 1.0, 2.0])
@@ -202,7 +203,7 @@ def test_a_known_slope_is_found(slope):
     rng = np.random.default_rng(0)
     odds = rng.normal(0.3, 2, 100_000)
     labels = (rng.random(len(odds)) < 1 / (1 + np.exp(-slope * odds))).astype(int)
-    found = fit_temperature(labels, 1 / (1 + np.exp(-odds)), labels.mean())
+    found = fit_temperature(labels, odds, labels.mean())
     assert found == pytest.approx(slope, rel=0.02)
 
 
@@ -212,7 +213,7 @@ def test_the_slope_is_where_the_weighted_likelihood_is_flat(prevalence):
     rng = np.random.default_rng(1)
     labels = (rng.random(2000) < 0.75).astype(int)
     probability = 1 / (1 + np.exp(-rng.normal(2.0 * (labels - 0.5), 1.5)))
-    slope = fit_temperature(labels, probability, prevalence)
+    slope = fit_temperature(labels, log_odds(probability), prevalence)
     z = log_odds(probability)
     weights = np.where(labels == 1, prevalence / labels.mean(), (1 - prevalence) / (1 - labels.mean()))
 
@@ -223,7 +224,7 @@ def test_the_slope_is_where_the_weighted_likelihood_is_flat(prevalence):
     assert flatness(slope * 0.95) > 1e-3
     assert flatness(slope * 1.05) < -1e-3
     twice = np.concatenate([np.arange(2000), np.flatnonzero(labels == 0)])
-    assert fit_temperature(labels[twice], probability[twice], prevalence) == pytest.approx(slope, rel=1e-3)
+    assert fit_temperature(labels[twice], log_odds(probability[twice]), prevalence) == pytest.approx(slope, rel=1e-3)
 
 
 def rows_of(normal, bacterial, viral):

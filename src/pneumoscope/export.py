@@ -94,12 +94,12 @@ def export_run(run: Run, out: str | Path | None = None, pooled: dict | None = No
 def _from_folds(pooled: dict) -> dict:
     """What a file takes over from the out-of-fold predictions of its recipe."""
     return {
-        "threshold": pooled["operating_points"]["balanced"],
-        "threshold_rule": pooled["rules"]["balanced"],
+        "threshold": pooled["operating_points"]["default"],
+        "threshold_rule": pooled["rules"]["default"],
         "operating_points": pooled["operating_points"],
         "operating_point_rules": pooled["rules"],
         "prevalence": pooled["prevalence"],
-        "calibration": {"method": "temperature", **pooled["calibration"], "rule": pooled["rules"]["calibration"]},
+        "calibration": {"method": "Platt", **pooled["calibration"], "rule": pooled["rules"]["calibration"]},
         "uncertain": pooled["uncertain"],
         "uncertain_rule": pooled["rules"]["uncertain"],
         "metrics": pooled["calibrated"],
