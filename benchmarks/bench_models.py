@@ -47,10 +47,9 @@ def main() -> None:
         row["network_ratio"] = median(alone[name]) / median(alone[REFERENCE])
         row["whole_ratio"] = median(whole[name]) / median(whole[REFERENCE])
         found["models"][name] = {key: round(value, 3) for key, value in row.items()}
-        print(
-            f"{name:22s} network {row['network_ms']:7.2f} ms ({row['network_ratio']:.2f} times the reference)  ", end=""
-        )
-        print(f"whole {row['whole_ms']:7.2f} ms ({row['whole_ratio']:.2f} times)")
+        for what in ("network", "whole"):
+            times = f"{row[f'{what}_ratio']:.2f} times the reference"
+            print(f"{name:22s} {what:8s} {row[f'{what}_ms']:7.2f} ms, {times}")
     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"written to {RESULT}")
 
