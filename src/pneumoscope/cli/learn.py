@@ -342,7 +342,7 @@ class _TrainingProgress:
         self.console, self.epochs, self.progress = Console(stderr=True), epochs, None
 
     def __enter__(self) -> "_TrainingProgress":
-        self.began, self.first = None, 0
+        self.began, self.first, self.last = None, 0, 0
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -351,9 +351,11 @@ class _TrainingProgress:
 
     def __call__(self, step: int, steps: int, metrics: dict) -> None:
         """After each batch."""
-        if self.began is None:
+        if self.began is None or step <= self.last:  # the first training, or the next one of a cross-validation
             self.began, self.first = time.monotonic(), step - 1
+            self.__exit__()
             self._start_bar(steps)
+        self.last = step
         epoch = -(-step * self.epochs // steps)
         figures = (
             f"epoch {epoch}/{self.epochs}  loss {metrics.get('loss', 0):.4f}  accuracy {metrics.get('accuracy', 0):.4f}"
