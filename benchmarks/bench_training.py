@@ -216,7 +216,7 @@ def _own_fit(arguments: argparse.Namespace, recipe: Recipe, manifest: Manifest, 
 
     def repeat() -> float:
         ends = []
-        done.append(replace(recipe, name=f"bench-{len(done)}", split="all", epochs=1, keep="last"))
+        done.append(replace(recipe, name=f"bench-{len(done)}", split="all", average=0, epochs=1, keep="last"))
         training.train(done[-1], manifest, runs=runs, on_batch=lambda *_: ends.append(time.perf_counter()))
         return _timed(ends, arguments.steps)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope.evaluate import read_report
-from pneumoscope.labels import LABELS, POSITIVE
+from pneumoscope.labels import LABELS
 
 RESULT = Path(__file__).parent / "results" / "suspicious_labels.csv"
 
@@ -28,7 +28,7 @@ def main() -> None:
     rows = [row for row in rows if row["probability"] is not None]
     labels = np.array([LABELS.index(row["label"]) for row in rows])
     pneumonia = np.array([row["probability"] for row in rows])
-    of_class = np.stack([1 - pneumonia, pneumonia])[:: 1 if POSITIVE else -1]  # (2, N)
+    of_class = np.stack([1 - pneumonia, pneumonia])  # (2, N)
     means = [of_class[c][labels == c].mean() for c in range(len(LABELS))]
     doubted = [i for i, label in enumerate(labels) if of_class[1 - label][i] >= means[1 - label]]
     doubted.sort(key=lambda i: of_class[labels[i]][i])

@@ -101,7 +101,8 @@ def _calibration(contract: dict) -> str:
     if found["method"] == "none":
         return "none"
     return (
-        f"{found['method']}: log odds times {found['slope']:.3f}, for a prevalence of {contract['prevalence']:.1%}; "
+        f"{found['method']}: log odds times {found['slope']:.3f}, plus {found['intercept']:.3f}, right on average at "
+        f"{contract['prevalence']:.1%} pneumonias; "
         f"{found['rule']}"
     )
 
@@ -128,4 +129,6 @@ def _kept(training: dict) -> str:
 
 def _held_out(contract: dict) -> str:
     folds = contract["held_out"].get("folds")
-    return f"out of fold, {folds} patient-wise folds of the recipe, calibrated" if folds else "on the held-out images"
+    if not folds:
+        return "on the held-out images"
+    return f"single models of {folds} patient-wise folds, out of fold; calibrated and thresholded on these same images"

@@ -28,7 +28,8 @@ def deployed(model: keras.Model, *, mirror: bool = False, slope: float = 1.0, in
 
     Args:
         model: as trained.
-        mirror: average the logits of the radiograph and of its mirror image.
+        mirror: average the logits of the radiograph and of its mirror image; the maps are the mean of each view's
+            Grad-CAM, turned back.
         slope, intercept: of the calibration, see :class:`Verdict`.
 
     Returns:

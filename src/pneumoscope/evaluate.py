@@ -81,6 +81,7 @@ def evaluate_model(
             "name": predictor.bundle.name,
             "sha256": predictor.bundle.sha256,
             "threshold": float(predictor.threshold),
+            "prevalence": predictor.prevalence,
         },
         "data": _describe(records, manifest, split_name, fingerprint),
         "images": len(records),
@@ -231,7 +232,7 @@ def _measure(rows: list[dict], threshold: float, seed: int, resamples: int) -> d
         "judged": {"images": len(rows), "patients": len(set(groups.tolist()))},
         "metrics": metrics.evaluate(labels, probability, threshold, groups, seed, resamples),
         "confusion_matrix": metrics.confusion_matrix(labels, probability, threshold).tolist(),
-        "subtypes": subtype_auc(rows),
+        "subtypes": subtype_auc(rows, seed, resamples),
         "curves": {
             "roc": _thinned(roc, ("false_positive_rate", "sensitivity", "threshold")),
             "pr": _thinned(pr, ("recall", "precision", "threshold")),
@@ -240,11 +241,12 @@ def _measure(rows: list[dict], threshold: float, seed: int, resamples: int) -> d
     }
 
 
-def subtype_auc(rows: Sequence[dict]) -> dict | None:
+def subtype_auc(rows: Sequence[dict], seed: int = 0, resamples: int = metrics.RESAMPLES) -> dict | None:
     """Area under the ROC curve of bacterial against viral, over the pneumonias whose sub-label is known.
 
     Args:
         rows: with ``label``, ``sublabel``, ``patient`` and ``bacterial`` (float or None).
+        seed, resamples: of the bootstrap.
 
     Returns:
         The estimate with its interval; None for a model that does not tell, or without both kinds.
@@ -254,7 +256,8 @@ def subtype_auc(rows: Sequence[dict]) -> dict | None:
     if len(set(kinds.tolist())) < 2:
         return None
     share = np.array([row["bacterial"] for row in rows], dtype=np.float64).clip(0, 1)
-    return metrics.evaluate(kinds, share, 0.5, np.array([row["patient"] for row in rows], dtype=str))["roc_auc"]
+    groups = np.array([row["patient"] for row in rows], dtype=str)
+    return metrics.evaluate(kinds, share, 0.5, groups, seed, resamples)["roc_auc"]
 
 
 def _columns(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -99,7 +99,11 @@ def _from_folds(pooled: dict) -> dict:
         "operating_points": pooled["operating_points"],
         "operating_point_rules": pooled["rules"],
         "prevalence": pooled["prevalence"],
-        "calibration": {"method": "Platt", **pooled["calibration"], "rule": pooled["rules"]["calibration"]},
+        "calibration": {
+            "method": "temperature and intercept",
+            **pooled["calibration"],
+            "rule": pooled["rules"]["calibration"],
+        },
         "uncertain": pooled["uncertain"],
         "uncertain_rule": pooled["rules"]["uncertain"],
         "metrics": pooled["calibrated"],

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pneumoscope.errors import MissingExtra, RunError
-from pneumoscope.labels import FINDINGS, LABELS
+from pneumoscope.labels import LABELS
 from pneumoscope.preprocess import InputSpec
 from pneumoscope.recipe import Recipe
 
@@ -55,7 +55,7 @@ def build(recipe: Recipe, *, weights: str | None = IMAGENET, inference: bool = F
         inference: without recurrent dropout, which does nothing at inference but keeps an exporter from
             using the native LSTM operator; the weights are the same.
     """
-    classes = len(FINDINGS if recipe.subtypes else LABELS)
+    classes = len(recipe.classes)
     builders: dict[str, Callable[[], keras.Model]] = {
         "mobilenet": lambda: build_mobilenet(
             recipe.spec,

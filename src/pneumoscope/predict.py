@@ -86,6 +86,7 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, threshold: float | str | None = None, prevalence: float | None = None) -> None:
         self.bundle = bundle
+        self.prevalence = bundle.prevalence if prevalence is None else prevalence
         self._offset = _prior_offset(bundle, prevalence)
         self.threshold = self._threshold(threshold)
         own = self._at_prevalence(bundle.threshold)
@@ -101,7 +102,7 @@ class Predictor:
             return self._at_prevalence(points[threshold])
         if isinstance(threshold, (int, float)) and 0 <= threshold <= 1:
             return threshold
-        names = f", or {' or '.join(points)}" if len(points) > 1 else ""
+        names = f", or {' or '.join(points)}" if len(points) > 1 else f" (named ones are not in {self.bundle.name})"
         raise UsageError(f"expected a threshold from 0 to 1{names}, received {threshold!r}")
 
     def _at_prevalence(self, probability: float) -> float:

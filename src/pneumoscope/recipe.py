@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pneumoscope.augment import Augmentation
 from pneumoscope.errors import UsageError
+from pneumoscope.labels import FINDINGS, LABELS
 from pneumoscope.preprocess import INPUT_SPECS, VIA_224, InputSpec
 from pneumoscope.splits import ALL, CLASS_WEIGHTS, PATIENT_WISE, check_scheme
 
@@ -28,9 +29,10 @@ class Recipe:
         split: see :func:`pneumoscope.splits.make_split`; ``"patient"`` holds whole patients out.
         split_seed: of the split; apart from ``seed`` so that a spread over seeds holds the images still.
         validation_fraction: 0.1, as published.
-        seed: of the initial weights, the order of the images, the augmentation and the dropout.
-        initial_seed: of the initial weights alone, so that runs of several seeds or folds start from one point and
-            their weights can be averaged; -1 is ``seed``.
+        seed: of the initial weights and the dropout (unless ``initial_seed``), the order of the images and the
+            augmentation.
+        initial_seed: of the initial weights and the dropout, so that runs of several seeds or folds start from one
+            point and their weights can be averaged; -1 is ``seed``.
         size: height and width of the input in pixels; 0 is the architecture's own.
         source_size: training images are kept squashed at this size, and crops are taken from it; 0 is ``size``.
         resize: ``"area"``, or ``"area-224"``, see :class:`pneumoscope.preprocess.InputSpec`.
@@ -114,6 +116,12 @@ class Recipe:
                 raise UsageError(f"expected the recipe's {name} zero or above, received {getattr(self, name)}")
         if self.average and not 2 <= self.average <= 100:
             raise UsageError(f"expected the recipe's average as 2 to 100 folds or 0, received {self.average}")
+        if self.mirror and self.model != "mobilenet":
+            raise UsageError(f"expected mirror with a mobilenet, whose feature map it averages, received {self.model}")
+        if self.average and self.trainable == "all" and self.batch_norm != "frozen":
+            raise UsageError(
+                "expected batch_norm = 'frozen' with average: running means of different networks have no mean of use"
+            )
         if bool(self.teacher) != (self.teacher_share > 0) or not 0 <= self.teacher_share <= 1:
             raise UsageError(
                 "expected the recipe's teacher with a teacher_share above 0 and at most 1, or neither, received "
@@ -141,6 +149,11 @@ class Recipe:
         """Input contract of the model."""
         spec = replace(INPUT_SPECS[self.model], resize=self.resize)
         return replace(spec, height=self.size, width=self.size) if self.size else spec
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the network tells apart: the labels, or normal, bacterial and viral."""
+        return FINDINGS if self.subtypes else LABELS
 
     @property
     def augments(self) -> bool:

@@ -1,5 +1,6 @@
 """Finished run -> model file that ships: exported, measured on its held-out images, sealed with the figures."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,17 +34,36 @@ def release(
         BundleError: the file does not reach the accuracy that the training saw on the same images.
     """
     path = export_run(run, pooled=pooled)
-    if not run.split.val:
-        return None
     manifest = read_dataset(data)
+    if not run.split.val:
+        _check_whole(run, manifest, path, pooled, progress)
+        return None
     records, out = run.split.records(manifest, "val"), run.folder / "evaluation-val"
     options = {"progress": progress, "fingerprint": run.split.fingerprint}
-    report = evaluate_model(load(path), manifest, records, "val", out, **options)
+    with tempfile.TemporaryDirectory() as unsealed:  # the evaluation that stays is of the sealed file
+        report = evaluate_model(load(path), manifest, records, "val", unsealed, **options)
+        judged = [row for row in read_report(unsealed)[1] if row["probability"] is not None]
     _check_accuracy(run, report, path)
-    judged = [row for row in read_report(out)[1] if row["probability"] is not None]
     labels = np.array([label_index(row["label"]) for row in judged])
     seal(path, report, labels, np.array([row["probability"] for row in judged]))
     return evaluate_model(load(path), manifest, records, "val", out, **options)  # the report is on the sealed file
+
+
+def _check_whole(run: Run, manifest: Manifest, path: Path, pooled: dict | None, progress: Callable | None) -> None:
+    """A model trained on every image must know them at least as well as its folds knew what they had not seen.
+
+    That is no measurement of it, but an average of networks that do not belong together would fail.
+    """
+    if pooled is None:
+        return
+    records = run.split.records(manifest, "train")
+    report = evaluate_model(load(path), manifest, records, "train", progress=progress, resamples=10)
+    found, least = report["metrics"]["roc_auc"]["value"], pooled["calibrated"]["roc_auc"]["low"]
+    if found < least:
+        raise BundleError(
+            f"expected an AUC of at least {least:.4f}, as its folds have, of {path} on its own training images, "
+            f"measured {found:.4f}: do not use this file, and train without average"
+        )
 
 
 def _check_accuracy(run: Run, report: dict, path: Path) -> None:

@@ -133,6 +133,8 @@ def _estimates(report: dict) -> Iterator[tuple[str, dict]]:
     for label in reversed(LABELS):
         yield f"F1 of {label}", found["classes"][label]["f1"]
     yield "ROC AUC", found["roc_auc"]
+    if report.get("subtypes"):
+        yield "ROC AUC of bacterial against viral", report["subtypes"]
     yield "PR AUC (average precision)", found["pr_auc"]
     yield "Brier score (0 is best)", found["brier"]
     yield f"Calibration error (0 is best, {BINS} bins)", found["ece"]

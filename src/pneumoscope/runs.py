@@ -1,8 +1,8 @@
 """runs/<id>/: what a training leaves on disk, so that it can be resumed, exported and repeated.
 
 A run folder holds ``config.json`` (resolved recipe, data, split fingerprint, versions), ``split.json``,
-``history.csv``, ``checkpoint.npz`` (the state after the last whole epoch), ``best.npz`` (the weights with the
-best validation accuracy), ``timing.json``, the model file and its evaluation.
+``history.csv``, ``checkpoint.npz`` (the state after the last whole epoch), ``best.npz`` (the weights
+that are kept: of the best validation accuracy, or the last), ``timing.json``, the model file and its evaluation.
 """
 
 import csv
@@ -10,7 +10,7 @@ import io
 import json
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -133,6 +133,8 @@ def open_run(run: Run, manifest: Manifest, resume: bool, contents: dict[str, str
                 f"expected a new run, {run.folder} exists with other options "
                 f"({_difference(found.get('recipe'), wanted['recipe'])}): give another --runs folder"
             )
+        with suppress(TypeError, UsageError):  # a run of an earlier version has the defaults of later keys
+            found["recipe"] = Recipe(**found["recipe"]).to_dict()
         for name in wanted:
             if found.get(name) != wanted[name]:
                 raise RunError(

@@ -74,7 +74,8 @@ def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0,
     fall on both sides, so its figures flatter. ``"fold0of5"`` to ``"fold4of5"`` (any number of folds): the
     patient-wise folds of a cross-validation. ``"hold-IM"``, ``"hold-NORMAL2"``: every normal patient of one
     Kermany series is held out, with a fold of the others; ``"hold-early"``: the fifth of the normal patients
-    with the lowest numbers of each series, nearest to the official test's. ``"all"``: nothing is held out.
+    whose names, and so whose numbers, come first in each series, nearest to the official test's.
+    ``"all"``: nothing is held out.
 
     Raises:
         DatasetError: no images to split, a class too small, or one key twice.
@@ -145,6 +146,11 @@ def select_records(manifest: Manifest, name: str, training: dict) -> tuple[tuple
     if name != "val":
         raise UsageError(f"expected the split val, test or all, received {name!r}")
     recipe = training["recipe"]
+    if recipe["split"] == ALL:
+        raise DatasetError(
+            "expected a model that held images out, this one trained on all and carries the figures of its folds: use "
+            "--split test, or --split all on other data"
+        )
     split = make_split(manifest, recipe["split"], seed=recipe["split_seed"], fraction=recipe["validation_fraction"])
     if split.fingerprint != training["split_fingerprint"]:
         raise DatasetError(

@@ -15,7 +15,7 @@ from pneumoscope.errors import RunError
 from pneumoscope.preprocess import to_input
 from pneumoscope.recipe import Recipe, read_recipe
 from pneumoscope.runs import run_id
-from pneumoscope.splits import ALL
+from pneumoscope.splits import ALL, Split
 
 
 class Teacher:
@@ -31,7 +31,10 @@ class Teacher:
 
     def __init__(self, bundle: Bundle, subtypes: bool) -> None:
         if subtypes and SUBTYPES not in bundle.contract["outputs"]:
-            raise RunError(f"expected a teacher that tells bacterial from viral, {bundle.path} does not")
+            raise RunError(
+                f"expected a teacher that tells bacterial from viral, {bundle.path} does not: "
+                "name a recipe with subtypes = true as teacher"
+            )
         self.bundle, self.subtypes, self.spec = bundle, subtypes, bundle.spec
 
     def targets(self, images: np.ndarray) -> np.ndarray:
@@ -44,29 +47,49 @@ class Teacher:
             (N, 2) or, with sub-types, (N, 3) float32, each row adding up to 1.
         """
         values = self.bundle.run(to_input(images, self.spec))
-        probabilities = values[PROBABILITIES]  # (N, 2)
+        probabilities = self._as_trained(values[PROBABILITIES])  # (N, 2)
         if not self.subtypes:
             return probabilities
         return np.concatenate([probabilities[:, :1], probabilities[:, 1:] * values[SUBTYPES]], axis=1)
 
+    def _as_trained(self, probabilities: np.ndarray) -> np.ndarray:
+        """Take the calibration back: fold models have none, and a student is calibrated by its own folds."""
+        fitted = self.bundle.contract["calibration"]
+        if "slope" not in fitted:
+            return probabilities
+        p = np.clip(probabilities[:, 1].astype(np.float64), 1e-6, 1 - 1e-6)
+        odds = (np.log(p / (1 - p)) - fitted["intercept"]) / fitted["slope"]
+        pneumonia = 1 / (1 + np.exp(-odds))
+        return np.stack([1 - pneumonia, pneumonia], axis=1).astype(np.float32)
 
-def find_teacher(recipe: Recipe, runs: str | Path) -> Teacher | None:
+
+def find_teacher(recipe: Recipe, runs: str | Path, split: Split) -> Teacher | None:
     """The teacher of a recipe: the run of the teacher's recipe on the same split, which has seen the same images.
 
     A student trained on every image may learn from the model that ships under the teacher's name.
 
+    Args:
+        recipe: of the student.
+        runs: parent of the run folders.
+        split: of the student, which the teacher must have been trained on too.
+
     Raises:
-        RunError: no such run.
+        RunError: no such run, or one of another split.
     """
     if not recipe.teacher:
         return None
     trained = replace(read_recipe(recipe.teacher), split=recipe.split, split_seed=recipe.split_seed)
     folder = Path(runs) / run_id(trained)
-    if (folder / "model.onnx").is_file():
-        return Teacher(open_bundle(folder), recipe.subtypes)
-    if recipe.split == ALL and trained.name in shipped_models():
-        return Teacher(open_bundle(trained.name), recipe.subtypes)
-    raise RunError(
-        f"expected the teacher of {recipe.name} at {folder}, found none: train it first with  pneumoscope train "
-        f"--recipe {recipe.teacher} --split {recipe.split}"
-    )
+    shipped = recipe.split == ALL and trained.name in shipped_models()
+    if not shipped and not (folder / "model.onnx").is_file():
+        raise RunError(
+            f"expected the teacher of {recipe.name} at {folder}, found none: train it first with  pneumoscope train "
+            f"--recipe {recipe.teacher} --split {recipe.split} --data DIR --runs {runs}"
+        )
+    bundle = open_bundle(folder if (folder / "model.onnx").is_file() else trained.name)
+    if bundle.contract["training"]["split_fingerprint"] != split.fingerprint:
+        raise RunError(
+            f"expected a teacher trained on the images of this split, {bundle.path} was trained on others, some of "
+            "them perhaps held out here: train it on these data, or use another --runs"
+        )
+    return Teacher(bundle, recipe.subtypes)

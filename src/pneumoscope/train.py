@@ -13,13 +13,13 @@ from pneumoscope import models
 from pneumoscope.atomic import write_npz
 from pneumoscope.cache import cache_key
 from pneumoscope.datasets import Manifest, Record, read_dataset
-from pneumoscope.errors import DatasetError
+from pneumoscope.errors import DatasetError, UsageError
 from pneumoscope.feed import Batches, augmented, frozen_features, identity, load_pixels
-from pneumoscope.labels import BACTERIAL, FINDINGS, LABELS, NORMAL, VIRAL
+from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL
 from pneumoscope.preprocess import to_input
 from pneumoscope.recipe import Recipe
 from pneumoscope.runs import MONITOR, Run, add_timing, locked, open_run, run_id, write_history
-from pneumoscope.splits import class_weights, make_split
+from pneumoscope.splits import ALL, class_weights, make_split
 from pneumoscope.teacher import Teacher, find_teacher
 
 keras = models.keras
@@ -56,13 +56,15 @@ def train(
         RunError: the run exists already, or differs from the one to resume.
         DatasetError: the data cannot be split as asked.
     """
+    if recipe.average and recipe.split == ALL:
+        raise UsageError(f"expected one training, {recipe.name} averages {recipe.average} folds: use train_average")
     started = time.perf_counter()
     show = progress or (lambda items, total, what: items)
     manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
     split = make_split(manifest, recipe.split, seed=recipe.split_seed, fraction=recipe.validation_fraction)
     run = Run(Path(runs) / run_id(recipe), recipe, split)
     with locked(run.folder):
-        teacher = find_teacher(recipe, runs)
+        teacher = find_teacher(recipe, runs, split)
         open_run(run, manifest, resume, _contents(run, manifest, teacher))
         _train(run, manifest, teacher, cache, tensorboard, show, on_batch, started)
     return run
@@ -110,7 +112,7 @@ def _train(
         transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed, teacher)
     featured = time.perf_counter()
 
-    classes = FINDINGS if recipe.subtypes else LABELS
+    classes = recipe.classes
     found = {side: [class_of(record, recipe.subtypes) for record in records[side]] for side in records}
     weights = np.array(list(class_weights(found["train"], recipe.class_weights, classes).values()))
     targets = {side: np.eye(len(classes), dtype=np.float32)[[classes.index(c) for c in found[side]]] for side in found}

@@ -20,7 +20,9 @@ def train(
     runs: Path = typer.Option(Path("runs"), help="Parent of the run folders.", metavar="DIR"),
     resume: bool = typer.Option(False, help="Go on with the interrupted run of these options."),
     split: str = typer.Option(
-        None, help="Whole patients, as published, or a split file.", metavar="patient|published|FILE"
+        None,
+        help="What to hold out, or a split file; see the reference.",
+        metavar="patient|published|fold0of5|all|FILE",
     ),
     seed: int = typer.Option(None, help="Of weights, order and dropout."),
     epochs: int = typer.Option(None, help="Instead of the recipe's."),
@@ -253,7 +255,7 @@ def _pooled(run) -> dict | None:
     """Figures and calibration of the folds of a recipe that trains on every image."""
     from pneumoscope.crossval import fold_results
 
-    found = fold_results(run.recipe, run.folder.parent)
+    found = fold_results(run.recipe, run.folder.parent, run.split.fingerprint)
     if found:
         return found["pooled"]
     say(
@@ -277,7 +279,9 @@ def _print_out_of_fold(name: str, pooled: dict) -> None:
 
 def _evaluation_folder(predictor, split: str) -> Path:
     """Two models of one name, and two operating points of one model, do not overwrite each other."""
-    point = "" if predictor.threshold == predictor.bundle.threshold else f"-at{predictor.threshold:g}"
+    bundle = predictor.bundle
+    point = "" if predictor.threshold == bundle.threshold else f"-at{predictor.threshold:g}"
+    point += "" if predictor.prevalence == bundle.prevalence else f"-prevalence{predictor.prevalence:g}"
     return Path("evaluations") / f"{predictor.bundle.name}-{predictor.bundle.sha256[:8]}-{split}{point}"
 
 
