@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from pneumoscope import cli
+from pneumoscope.cli.learn import _evaluation_folder, _TrainingProgress
 from pneumoscope.samples import SAMPLES
 
 
@@ -222,7 +224,7 @@ def test_a_hundred_good_and_five_bad(run, samples, tmp_path):
     ("arguments", "code", "sentence"),
     [
         (["predict"], 2, "Missing argument"),
-        (["predict", "x.png", "--threshold", "2"], 2, "expected a threshold from 0 to 1, received 2"),
+        (["predict", "x.png", "--threshold", "2"], 2, "expected a threshold from 0 to 1 (named ones are not in"),
         (["predict", "x.png", "--model", "no-such"], 2, "found no 'no-such'"),
         (["predict", "x.png", "--html", "p.html"], 2, "expected --heatmaps DIR beside --html"),
         (["predict", "-"], 2, "expected file names on standard input"),
@@ -370,6 +372,63 @@ def test_data_fetch_split_and_train_from_a_zip(run, tmp_path, backbone_weights):
     assert code == 0
     assert "(val)" in out
     assert run("predict", SAMPLES / "NORMAL", "--model", folder / "model.onnx")[0] in (0, 1)
+
+
+def test_a_model_that_held_nothing_out_says_where_it_can_be_evaluated(run, tmp_path, backbone_weights):
+    (tmp_path / "whole.toml").write_text(
+        'name = "whole"\nmodel = "mobilenet"\nsize = 64\nepochs = 1\nsplit = "all"\nkeep = "last"\n'
+    )
+    code, _, err = run("train", "--data", SAMPLES, "--recipe", "whole.toml", "--weights", backbone_weights)
+    assert code == 0, err
+    assert "trained on every image, without calibration or figures" in err
+    model = tmp_path / "runs" / "whole-all-seed0"
+    code, _, err = run("evaluate", "--data", SAMPLES, "--model", model)
+    assert code == 1
+    assert "expected a model that held images out" in err
+    assert "Traceback" not in err
+    code, _, err = run("evaluate", "--data", SAMPLES, "--model", model, "--split", "all")
+    assert code == 0, err
+    assert "holds the images this model was trained on, its figures flatter; use --split test" in err
+    (tmp_path / "others").mkdir()
+    for number, path in enumerate([*SAMPLES.glob("NORMAL/*.jpeg")][:3] + [*SAMPLES.glob("PNEUMONIA/*.jpeg")][:3]):
+        (tmp_path / "others" / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "others" / path.parent.name / f"other{number}.jpeg")
+    code, _, err = run("evaluate", "--data", "others", "--model", model, "--split", "all")
+    assert code == 0, err
+    assert "figures flatter" not in err
+
+
+def test_evaluations_at_two_points_or_prevalences_lie_apart():
+    bundle = SimpleNamespace(name="given", sha256="ab" * 32, threshold=0.5, prevalence=0.4)
+
+    def folder(threshold, prevalence):
+        predictor = SimpleNamespace(bundle=bundle, threshold=threshold, prevalence=prevalence)
+        return str(_evaluation_folder(predictor, "val"))
+
+    assert folder(0.5, 0.4) == "evaluations/given-abababab-val"
+    assert folder(0.3, 0.4) == "evaluations/given-abababab-val-at0.3"
+    assert folder(0.5, 0.1) == "evaluations/given-abababab-val-prevalence0.1"
+    assert folder(0.3, 0.1) == "evaluations/given-abababab-val-at0.3-prevalence0.1"
+
+
+def test_the_clock_of_a_training_starts_with_it(monkeypatch, capsys):
+    """Two steps an epoch, ten seconds a step: a run resumed in its third epoch, then one from the beginning.
+
+    By the clock of the first one, step 4 of the second would be step zero.
+    """
+    now = [0.0]
+    monkeypatch.setattr("pneumoscope.cli.learn.time.monotonic", lambda: now[0])
+    with _TrainingProgress(3) as watch:
+        for step in (5, 6, 1, 2, 3, 4, 5, 6):
+            watch(step, 6, {"loss": 0.5, "accuracy": 0.75})
+            now[0] += 10
+    lines = capsys.readouterr().err.splitlines()
+    figures = "loss 0.5000  accuracy 0.7500"
+    assert [line.split("  about ")[0] for line in lines] == [f"epoch {n}/3  {figures}" for n in (3, 1, 2, 3)]
+    # The clock starts behind a training's first step: 10 s for two steps, 30 s for four.
+    assert [line.split("  about ")[1] for line in lines] == [
+        "0 s left", f"{10 / 2 * 4:.0f} s left", f"{30 / 4 * 2:.0f} s left", "0 s left"
+    ]  # fmt: skip
 
 
 def test_ctrl_c_keeps_what_was_written(samples, tmp_path):

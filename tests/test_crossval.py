@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from pneumoscope import metrics
+from pneumoscope.bundle import open_bundle
 from pneumoscope.crossval import (
     SHIFTS_NAME,
+    _below,
+    _complete_folds,
+    assumed_prevalence,
     calibrate,
     cross_validate,
     fit_temperature,
@@ -21,12 +25,14 @@ from pneumoscope.crossval import (
     measured_runs,
     pool,
 )
-from pneumoscope.datasets import read_dataset
+from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import RunError
-from pneumoscope.evaluate import read_report
+from pneumoscope.evaluate import REPORT_NAME, read_report
 from pneumoscope.labels import BACTERIAL, NORMAL, PNEUMONIA, VIRAL, label_index
 from pneumoscope.recipe import Recipe
+from pneumoscope.runs import Run
 from pneumoscope.shifts import SHIFTS
+from pneumoscope.splits import make_split, read_split, write_split
 
 TWO_FOLDS = ("fold0of2", "fold1of2")
 
@@ -122,14 +128,32 @@ def test_the_pooled_figures_are_those_of_all_predictions_together(crossed, recip
     calibrated = calibrate(probability, **pooled["calibration"])
     assert pooled["calibrated"]["brier"]["value"] == pytest.approx(np.mean((calibrated - labels) ** 2))
     point = highest_threshold(labels, probability, 0.94)
-    assert calibrate(point, **pooled["calibration"]) == pytest.approx(0.5)  # the operating point lies at 0.5
     assert (probability[labels == 1] >= point).mean() >= 0.94
+    np.testing.assert_array_equal(calibrated >= 0.5, probability >= point)  # the operating point lies at 0.5
+    assert pooled["calibrated"]["sensitivity"]["value"] == (calibrated[labels == 1] >= 0.5).mean() >= 0.94
+    above, below = calibrated[calibrated >= 0.5].min(), calibrated[calibrated < 0.5].max()
+    assert log_odds(above) == pytest.approx(-log_odds(below))  # half way between two images, and on none
+    assert above - 0.5 > 1e-6
     screening = pooled["operating_points"]["screening"]
     assert screening == highest_threshold(labels, calibrated, 0.99) == calibrated[labels == 1].min()
-    assert pooled["prevalence"] == pytest.approx(2 / 3)  # balanced over three classes
     assert pooled["subtypes"]["n"] == 16
     low, high = pooled["uncertain"]
     assert 0 <= low <= 0.5 <= high <= 1
+
+
+def test_the_pooled_prevalence_is_that_of_the_calibrated_predictions_under_all_shifts(crossed):
+    runs, result, _ = crossed
+    pooled, by_label = result["pooled"], {0: [], 1: []}
+    for run in measured_runs(runs):
+        rows = read_report(run.folder / "evaluation-val")[1]
+        for shift in json.loads((run.folder / SHIFTS_NAME).read_text()).values():
+            for row, probability in zip(rows, shift["probability"], strict=True):
+                by_label[label_index(row["label"])].append(probability)
+    assert sum(map(len, by_label.values())) == 24 * len(SHIFTS)
+    normal, pneumonia = (calibrate(np.array(found), **pooled["calibration"]).mean() for found in by_label.values())
+    share = pooled["prevalence"]
+    assert 0 < share < 1
+    assert share * pneumonia + (1 - share) * normal == pytest.approx(share)
 
 
 def test_what_is_done_is_not_done_again(crossed, recipe, samples_folder, monkeypatch):
@@ -162,6 +186,81 @@ def test_runs_of_another_recipe_are_refused(copied, recipe, samples_folder, monk
     other = replace(recipe, epochs=1)
     with pytest.raises(RunError, match=r"expected the runs of this recipe in .* was made by another: use another"):
         cross_validate(other, samples_folder, splits=TWO_FOLDS, runs=copied)
+
+
+def without_one(samples_folder) -> Manifest:
+    """The samples but for one pneumonia."""
+    whole = read_dataset(samples_folder)
+    return Manifest(whole.root, whole.records[:-1])
+
+
+def test_runs_of_other_data_are_refused(copied, recipe, samples_folder, monkeypatch):
+    no_more_work(monkeypatch)
+    with pytest.raises(RunError, match=r"expected the runs of these data in .*-fold0of2-seed0 was made of others: use"):
+        cross_validate(recipe, without_one(samples_folder), splits=TWO_FOLDS, runs=copied)
+
+
+def test_folds_of_another_number_in_the_same_folder_are_pooled_apart(copied, crossed, recipe, samples_folder):
+    """A stray fold0of3 is measured and listed; the two folds are whole without it."""
+    folder = Path(shutil.copytree(copied / "two-folds-fold0of2-seed0", copied / "two-folds-fold0of3-seed0"))
+    config = json.loads((folder / "config.json").read_text())
+    config["recipe"]["split"] = "fold0of3"
+    (folder / "config.json").write_text(json.dumps(config))
+    write_split(replace(read_split(folder / "split.json"), scheme="fold0of3"), folder / "split.json")
+    result = cross_validate(recipe, samples_folder, splits=TWO_FOLDS, runs=copied)
+    assert [row["recipe"]["split"] for row in result["runs"]] == ["fold0of2", "fold0of3", "fold1of2"]
+    assert result["pooled"] == crossed[1]["pooled"]
+
+
+def test_complete_folds_are_those_of_one_number_and_of_these_data(recipe, samples_folder):
+    manifest, other = read_dataset(samples_folder), without_one(samples_folder)
+
+    def runs_of(data, *splits):
+        return [Run(Path(split), replace(recipe, split=split), make_split(data, split)) for split in splits]
+
+    two, three = runs_of(manifest, *TWO_FOLDS), runs_of(manifest, *(f"fold{fold}of3" for fold in range(3)))
+    whole = make_split(manifest, "all").train
+    assert _complete_folds([*three, *runs_of(manifest, "patient"), *two], whole) == [two, three]  # the most folds last
+    assert _complete_folds([*three[:2], *two], whole) == [two]
+    assert _complete_folds(three[1:], whole) == []
+    assert _complete_folds([*two[:1], *runs_of(other, "fold1of2")], whole) == []
+    assert _complete_folds([*two, *runs_of(other, *(f"fold{fold}of3" for fold in range(3)))], whole) == [two]
+
+
+def test_a_run_interrupted_before_its_file_was_sealed_is_measured_again(
+    copied, crossed, recipe, samples_folder, monkeypatch
+):
+    folder = copied / "two-folds-fold1of2-seed0"
+    shutil.rmtree(folder / "evaluation-val")
+    (folder / "model.onnx").unlink()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pneumoscope.release.seal", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cross_validate(recipe, samples_folder, splits=TWO_FOLDS, runs=copied)
+    assert open_bundle(folder).contract["uncertain_rule"] == "not fitted"
+    assert not (folder / "evaluation-val" / REPORT_NAME).exists()
+    result = cross_validate(recipe, samples_folder, splits=TWO_FOLDS, runs=copied)
+    sealed = open_bundle(folder)
+    assert sealed.contract["uncertain_rule"] != "not fitted"
+    assert read_report(folder / "evaluation-val")[0]["model"]["sha256"] == sealed.sha256
+    assert result["pooled"] == crossed[1]["pooled"]
+
+
+def test_results_are_found_for_their_own_data_only(crossed, copied, recipe, samples_folder):
+    result, whole = crossed[1], make_split(read_dataset(samples_folder), "all").fingerprint
+    assert result["pooled"]["held_out"]["split_fingerprint"] == whole
+    assert fold_results(recipe, copied, whole) == result
+    assert fold_results(recipe, copied, make_split(without_one(samples_folder), "all").fingerprint) is None
+    path = copied / "two-folds-folds.json"
+    old = json.loads(path.read_text())
+    del old["pooled"]["held_out"]["split_fingerprint"]  # as versions before wrote it: of unknown data
+    path.write_text(json.dumps(old))
+    assert fold_results(recipe, copied, whole) is None
+    assert fold_results(recipe, copied) is None
 
 
 def test_results_are_found_for_their_own_recipe_only(crossed, recipe, tmp_path):
@@ -225,6 +324,31 @@ def test_the_slope_is_where_the_weighted_likelihood_is_flat(prevalence):
     assert flatness(slope * 1.05) < -1e-3
     twice = np.concatenate([np.arange(2000), np.flatnonzero(labels == 0)])
     assert fit_temperature(labels[twice], log_odds(probability[twice]), prevalence) == pytest.approx(slope, rel=1e-3)
+
+
+def test_an_assumed_prevalence_by_hand():
+    """Means 0.1 and 0.7: one in four, because 0.25 * 0.7 + 0.75 * 0.1 = 0.25."""
+    labels = np.array([0, 1, 0, 1, 1])
+    assert assumed_prevalence(labels, np.array([0.05, 0.5, 0.15, 0.8, 0.8])) == pytest.approx(0.25)
+    assert assumed_prevalence(labels, np.full(5, 0.3)) == pytest.approx(0.3)  # probabilities that tell nothing
+
+
+def test_the_assumed_prevalence_is_that_of_the_population_that_the_probabilities_are_of():
+    """Also where the sample holds the classes in another share."""
+    rng = np.random.default_rng(0)
+    probability = rng.random(200_000) ** 2
+    labels = (rng.random(len(probability)) < probability).astype(int)
+    assert assumed_prevalence(labels, probability) == pytest.approx(1 / 3, abs=0.005)  # mean of the square
+    fewer = np.concatenate([np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)[::10]])
+    assert labels[fewer].mean() > 0.8
+    assert assumed_prevalence(labels[fewer], probability[fewer]) == pytest.approx(1 / 3, abs=0.005)
+
+
+def test_half_way_below_a_threshold_by_hand():
+    """Odds of 9 and of 1 have the middle 3; ties and order do not matter."""
+    assert _below(np.array([0.2, 0.9, 0.5, 0.9, 0.5]), 0.9) == pytest.approx(np.log(3))
+    assert _below(np.array([0.2, 0.9, 0.5]), 0.5) == pytest.approx(-np.log(4) / 2)
+    assert _below(np.array([0.5, 0.9]), 0.5) == pytest.approx(-np.log(3) / 2)  # the lowest score: towards its half
 
 
 def rows_of(normal, bacterial, viral):

@@ -93,7 +93,8 @@ def test_the_report_says_what_was_measured_with_what(manifest):
     report = evaluate_model(predictor, manifest, manifest.records, "validation", fingerprint="f" * 64, resamples=20)
     assert report["version"] == __version__
     assert report["notice"] == RESEARCH_USE_ONLY
-    assert report["model"] == {"name": "given", "sha256": "ab" * 32, "threshold": 0.7}  # the one that was used
+    model = {"name": "given", "sha256": "ab" * 32, "threshold": 0.7, "prevalence": None}  # what was used
+    assert report["model"] == model
     data = report["data"]
     assert (data["root"], data["split"], data["split_fingerprint"]) == (str(manifest.root), "validation", "f" * 64)
     assert data["labels"] == {NORMAL: 8, PNEUMONIA: 16}
@@ -102,6 +103,22 @@ def test_the_report_says_what_was_measured_with_what(manifest):
     assert (
         data["patients"] == report["judged"]["patients"] == len({record.patient for record in manifest.records}) == 23
     )
+
+
+def test_the_report_says_what_prevalence_its_probabilities_assume(manifest, tmp_path):
+    """From one in two to one in five the odds are divided by four."""
+    reports = []
+    for prevalence, expected in ((None, 0.5), (0.2, 0.2)):
+        bundle = GivenBundle(probabilities(manifest.records))
+        bundle.prevalence = 0.5
+        predictor = Predictor(bundle, prevalence=prevalence)
+        out = tmp_path / str(prevalence)
+        report = evaluate_model(predictor, manifest, manifest.records, "all", out=out, resamples=20)
+        assert report["model"]["prevalence"] == expected
+        assert read_report(out)[0] == report
+        reports.append(report)
+    assert reports[1]["model"]["threshold"] == pytest.approx(0.2)
+    assert reports[0]["confusion_matrix"] == reports[1]["confusion_matrix"]
 
 
 def test_patients_who_share_a_picture_count_as_one(manifest, tmp_path):
@@ -199,7 +216,7 @@ def test_the_curves_are_thinned_and_keep_their_ends(manifest):
     held = Manifest(manifest.root, tuple(records))
 
     class Given:  # decoding a thousand radiographs would test nothing more
-        bundle, threshold = GivenBundle([]), 0.5
+        bundle, threshold, prevalence = GivenBundle([]), 0.5, None
 
         def predict_many(self, sources):
             one = given([0.5]).predict(manifest.path(manifest.records[0]))
@@ -239,7 +256,9 @@ def test_subtypes_are_measured_on_pneumonias_alone(manifest, tmp_path):
     rows = read_report(tmp_path)[1]
     assert [row["bacterial"] for row in rows] == shares.astype(np.float32).astype(float).tolist()
     assert [row["sublabel"] for row in rows] == [record.sublabel for record in manifest.records]
-    assert subtype_auc(rows) == report["subtypes"]
+    assert subtype_auc(rows, 0, 20) == report["subtypes"]  # the evaluation's own resamples
+    assert "20 resamples" in report["subtypes"]["method"]
+    assert subtype_auc(rows)["value"] == 1
     plain = evaluate_model(given(probabilities(manifest.records)), manifest, manifest.records, "all", resamples=20)
     assert plain["metrics"] == report["metrics"]
     assert plain["subtypes"] is None
@@ -258,6 +277,10 @@ def test_the_area_of_bacterial_against_viral_by_hand():
     assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
     unknown = [kind("", 0.99, "u"), kind(BACTERIAL, None, "failed"), kind("", 0.5, "n", NORMAL)]
     assert subtype_auc([*unknown, *rows]) == found
+    other = subtype_auc(rows, seed=1, resamples=50)
+    assert other["value"] == found["value"]
+    assert (other["low"], other["high"]) != (found["low"], found["high"])
+    assert "50 resamples, seed 1" in other["method"]
 
 
 def test_without_both_kinds_there_is_no_area():

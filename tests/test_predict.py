@@ -93,10 +93,12 @@ def test_the_threshold_moves_the_verdict_not_the_probability(samples):
     low, high = load(threshold=0.0).predict(samples[0]), load(threshold=1.0).predict(samples[0])
     assert low.probability == high.probability
     assert (low.label, high.label) == ("PNEUMONIA", "NORMAL")
-    with pytest.raises(UsageError, match=r"from 0 to 1, received 1\.5"):
+    unnamed = r"from 0 to 1 \(named ones are not in reference-mobilenet\), received"
+    with pytest.raises(UsageError, match=rf"{unnamed} 1\.5"):
         load(threshold=1.5)
-    with pytest.raises(UsageError, match=r"from 0 to 1, received '0\.5'"):
-        load(threshold="0.5")
+    for name in ("0.5", "screening"):
+        with pytest.raises(UsageError, match=rf"{unnamed} '{name}'"):
+            load(threshold=name)
 
 
 def test_one_path_is_not_taken_for_many(predictor, samples):
@@ -226,6 +228,12 @@ def test_a_prevalence_moves_probabilities_by_bayes_and_no_verdict(samples):
     assert [one.label for one in plain] == ["NORMAL"] * 2 + ["PNEUMONIA"] * 4
     same = list(calibrated(given, None, 0.5).predict_many(samples[:6]))
     assert [one.probability for one in same] == [one.probability for one in plain]
+
+
+def test_a_predictor_says_what_prevalence_it_assumes(predictor):
+    assert calibrated([]).prevalence == 0.5
+    assert calibrated([], None, 0.1).prevalence == 0.1
+    assert predictor.prevalence is None  # a model that was not calibrated
 
 
 def test_an_operating_point_is_called_by_its_name(samples):

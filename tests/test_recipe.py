@@ -8,6 +8,7 @@ import pytest
 
 from pneumoscope.augment import Augmentation
 from pneumoscope.errors import UsageError
+from pneumoscope.labels import BACTERIAL, FINDINGS, LABELS, NORMAL, VIRAL
 from pneumoscope.recipe import RECIPES, Recipe, read_recipe
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))
@@ -108,8 +109,10 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"learning_rate": 0.0}, "above zero"),
         ({"learning_rate": float("nan")}, "above zero, received 10, 32 and nan"),
         ({"learning_rate": float("inf")}, "above zero, received 10, 32 and inf"),
-        ({"seed": -1}, "seed from 0 to 4294967295, received -1"),
-        ({"seed": 2**32}, "seed from 0 to 4294967295"),
+        ({"seed": -1}, "seed from 0 and initial_seed from -1 to 4294967295, received -1 and -1"),
+        ({"seed": 2**32}, "initial_seed from -1 to 4294967295, received 4294967296 and -1"),
+        ({"initial_seed": -2}, "initial_seed from -1 to 4294967295, received 0 and -2"),
+        ({"initial_seed": 2**32}, "initial_seed from -1 to 4294967295, received 0 and 4294967296"),
         ({"name": ""}, "name of letters, digits"),
         ({"name": ".."}, "name of letters, digits"),
         ({"name": "a/b"}, "name of letters, digits"),
@@ -131,6 +134,11 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"keep": "first"}, "keep one of best, last, received 'first'"),
         ({"subtypes": 1}, "subtypes as bool, received 1"),
         ({"mirror": "yes"}, "mirror as bool, received 'yes'"),
+        ({"mirror": True}, "expected mirror with a mobilenet, whose feature map it averages, received lstm"),
+        ({"model": "bilstm", "mirror": True}, "expected mirror with a mobilenet, .*, received bilstm"),
+        ({"average": 1}, "average as 2 to 100 folds or 0, received 1"),
+        ({"average": 101}, "average as 2 to 100 folds or 0, received 101"),
+        ({"model": "mobilenet", "average": 5, "trainable": "all"}, "expected batch_norm = 'frozen' with average"),
         ({"dropout": 1.0}, r"dropout from 0 to below 1, received 1\.0"),
         ({"dropout": -0.1}, "dropout from 0 to below 1"),
         ({"label_smoothing": 1}, "label_smoothing from 0 to below 1"),
@@ -168,6 +176,20 @@ def test_a_recipe_says_whether_its_images_change():
     assert read_recipe("reference-mobilenet", mixup=0.2).augments
     assert read_recipe("reference-mobilenet", augment={"flip": 0.5}).augments
     assert not read_recipe("reference-mobilenet", augment={"flip": 0}).augments
+
+
+def test_a_recipe_names_what_its_network_tells_apart():
+    assert read_recipe("reference-mobilenet").classes == LABELS == ("NORMAL", "PNEUMONIA")
+    assert read_recipe("reference-lstm", subtypes=True).classes == FINDINGS
+    assert FINDINGS[0] == NORMAL
+    assert set(FINDINGS[1:]) == {BACTERIAL, VIRAL}
+
+
+def test_networks_without_running_means_of_their_own_can_be_averaged():
+    frozen = read_recipe("reference-mobilenet", average=5, trainable="all", batch_norm="frozen", mirror=True)
+    assert (frozen.average, frozen.mirror) == (5, True)
+    assert read_recipe("reference-mobilenet", average=5).trainable == "head"  # its backbone keeps ImageNet's
+    assert read_recipe("reference-mobilenet", trainable="all").batch_norm == "batch"  # alone it needs none
 
 
 def test_the_size_is_the_architectures_unless_the_recipe_gives_one():

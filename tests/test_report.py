@@ -36,7 +36,7 @@ class GivenBundle:
 class Given:
     """Stands for a predictor: probabilities given in order, None for a file that cannot be read."""
 
-    threshold = 0.5
+    threshold, prevalence = 0.5, None
 
     def __init__(self, probability, name=GivenBundle.name):
         self.probability, self.bundle = probability, GivenBundle(name)
@@ -288,6 +288,18 @@ def test_the_table_has_every_estimate_with_its_interval(usual):
         "Brier score (0 is best)": f"{found['brier']['value']:.3f}",
         "Calibration error (0 is best, 15 bins)": f"{found['ece']['value']:.3f}",
     }
+
+
+def test_a_model_that_tells_subtypes_has_a_row_of_its_own(usual, tmp_path):
+    area = {"value": 0.8125, "low": 0.7, "high": 0.9, "n": 16, "method": "percentile bootstrap over patients, by hand"}
+    found = {**usual[0], "subtypes": area}
+    rows = report.render_table(found)
+    assert rows[8] == ("ROC AUC of bacterial against viral", "0.812", "0.700 to 0.900")
+    assert [row for row in rows if row[0] != rows[8][0]] == report.render_table(usual[0])
+    assert usual[0]["subtypes"] is None  # and the table of this model has no such row
+    page = report.report_html(found, [], tmp_path / "report.html").read_text("utf-8")
+    assert "ROC AUC of bacterial against viral" in page
+    assert "over patients, by hand" in page
 
 
 def test_undefined_is_said(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 
 from pneumoscope import metrics
 from pneumoscope.datasets import Manifest, read_dataset
-from pneumoscope.images import read_radiograph
+from pneumoscope.images import Radiograph, read_radiograph
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA, label_index
 from pneumoscope.predict import Predictor, load
+from pneumoscope.preprocess import InputSpec, resize
 from pneumoscope.shifts import SHIFTS, measure_shifts, summarise
 
 RANDOM = {"tilted", "other scanner", "noise", "marks"}
@@ -56,6 +57,16 @@ def test_only_the_turned_ratio_looks_at_the_label(name, samples):
     assert (normal.shape != pneumonia.shape) == (name == "ratio turned round")
     if name != "ratio turned round":
         np.testing.assert_array_equal(normal, pneumonia)
+
+
+@pytest.mark.parametrize("name", ["tilted", "other scanner", "noise", "marks"])
+def test_what_is_drawn_is_drawn_on_a_small_picture(name, samples):
+    """At one size a drawn change means the same on every radiograph, and takes a share of the time."""
+    pixels = read_radiograph(samples[3]).pixels
+    small = resize(Radiograph(pixels), InputSpec(height=224, width=224, channels=1))
+    assert min(pixels.shape) > 224
+    assert shifted(name, pixels, seed=5).shape == (224, 224)
+    np.testing.assert_array_equal(shifted(name, pixels, seed=5), shifted(name, small, seed=5))
 
 
 def test_the_ratio_is_turned_round():

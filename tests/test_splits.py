@@ -548,6 +548,18 @@ def test_a_model_is_evaluated_on_its_own_held_out_images():
     assert select_records(manifest, "all", {}) == (manifest.records, None)
 
 
+def test_a_model_that_held_nothing_out_has_no_images_of_its_own_to_be_evaluated_on():
+    """The sentence is the same on other data: neither has a held-out side."""
+    training = training_of(make_split(synthetic(0), "all"))
+    for manifest in (synthetic(0), synthetic(1)):
+        with pytest.raises(DatasetError, match=r"expected a model that held images out, .* its folds: use --split"):
+            select_records(manifest, "val", training)
+        assert select_records(manifest, "all", training) == (manifest.records, None)
+    test = record("IM-9000-0001.jpeg", "test")
+    with_test = Manifest(Path("/data"), (*synthetic(0).records, test))
+    assert select_records(with_test, "test", training) == ((test,), None)
+
+
 def test_other_data_are_not_taken_for_the_held_out_images():
     split = make_split(synthetic(0))
     with pytest.raises(DatasetError, match="expected the data this model was trained on"):

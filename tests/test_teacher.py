@@ -2,15 +2,19 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pneumoscope.bundle import PROBABILITIES, SUBTYPES, open_bundle
+from pneumoscope.datasets import read_dataset
 from pneumoscope.errors import RunError
-from pneumoscope.export import export_run
+from pneumoscope.export import export_run, write_contract
 from pneumoscope.images import read_radiograph
 from pneumoscope.preprocess import preprocess, resize
+from pneumoscope.runs import open_finished
+from pneumoscope.splits import make_split
 from pneumoscope.teacher import Teacher, find_teacher
 from pneumoscope.train import train
 
@@ -30,9 +34,16 @@ def taught(tiny_recipe, samples_folder, tmp_path_factory):
     return runs, student
 
 
-def test_a_teacher_answers_in_the_classes_of_its_student(taught, samples):
+@pytest.fixture
+def split(taught, samples_folder):
+    """Of the student, and so of its teacher."""
+    _, student = taught
+    return make_split(read_dataset(samples_folder), student.split, fraction=student.validation_fraction)
+
+
+def test_a_teacher_answers_in_the_classes_of_its_student(taught, split, samples):
     runs, student = taught
-    teacher = find_teacher(student, runs)
+    teacher = find_teacher(student, runs, split)
     assert teacher.bundle.path.parent.name == "teacher-patient-seed0"
     images = np.stack([resize(read_radiograph(path), teacher.spec) for path in samples[:5]])
     answers = teacher.targets(images)
@@ -45,18 +56,65 @@ def test_a_teacher_answers_in_the_classes_of_its_student(taught, samples):
     np.testing.assert_array_equal(two, values[PROBABILITIES])
 
 
-def test_a_student_of_another_split_does_not_get_this_teacher(taught, tmp_path):
+def test_a_student_of_another_split_does_not_get_this_teacher(taught, split, tmp_path):
     """Its teacher would have seen the images that the student is measured on."""
     runs, student = taught
     with pytest.raises(RunError, match=r"expected the teacher of student at .*teacher-fold1of5-seed0, found none"):
-        find_teacher(replace(student, split="fold1of5"), runs)
-    with pytest.raises(RunError, match="found none: train it first with  pneumoscope train --recipe"):
-        find_teacher(student, tmp_path)
-    assert find_teacher(replace(student, teacher="", teacher_share=0.0), tmp_path) is None
+        find_teacher(replace(student, split="fold1of5"), runs, split)
+    with pytest.raises(
+        RunError,
+        match=r"found none: train it first with  pneumoscope train --recipe .* --split patient --data DIR --runs /",
+    ):
+        find_teacher(student, tmp_path, split)
+    assert find_teacher(replace(student, teacher="", teacher_share=0.0), tmp_path, split) is None
+
+
+def test_a_teacher_of_other_images_under_the_same_name_is_refused(taught, samples_folder):
+    """One image less, another share held out: in either case the teacher saw what the student does not."""
+    runs, student = taught
+    manifest = read_dataset(samples_folder)
+    options = {"scheme": student.split, "fraction": student.validation_fraction}
+    fewer = make_split(replace(manifest, records=manifest.records[:-1]), **options)
+    for other in (fewer, make_split(manifest, student.split, fraction=0.4)):
+        with pytest.raises(RunError, match=r"expected a teacher trained on the images of this split, .*model\.onnx"):
+            find_teacher(student, runs, other)
+
+
+def test_a_shipped_teacher_teaches_only_those_who_may_see_its_images(taught, samples_folder, tmp_path):
+    _, student = taught
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "reference-lstm"\nmodel = "lstm"\nkeep = "last"\n')
+    whole = replace(student, split="all", keep="last", subtypes=False, teacher=str(file))
+    split = make_split(read_dataset(samples_folder), "all")
+    with pytest.raises(RunError, match=r"expected a teacher .*reference-lstm\.onnx was trained on others, .* --runs"):
+        find_teacher(whole, tmp_path, split)
+    shipped = open_bundle("reference-lstm").contract["training"]["split_fingerprint"]
+    assert find_teacher(whole, tmp_path, SimpleNamespace(fingerprint=shipped)).bundle.name == "reference-lstm"
+
+
+@pytest.mark.parametrize(("slope", "intercept", "atol"), [(0.4, 1.3, 2e-6), (1.6, -0.7, 2e-5), (2.5, -0.7, 1e-3)])
+def test_a_calibrated_teacher_answers_as_it_was_trained(taught, samples, tmp_path, slope, intercept, atol):
+    """But for the float32 of the file, which a steep slope brings close to 0 and 1."""
+    runs, _ = taught
+    plain = open_bundle(runs / "teacher-patient-seed0")
+    pooled = {
+        "calibration": {"slope": slope, "intercept": intercept}, "operating_points": {"default": 0.5},
+        "rules": dict.fromkeys(("default", "calibration", "uncertain"), "by hand"), "prevalence": 0.5,
+        "uncertain": [0.4, 0.6], "calibrated": {}, "subtypes": None, "held_out": {},
+    }  # fmt: skip
+    moved = open_bundle(export_run(open_finished(plain.path.parent), tmp_path / "moved.onnx", pooled))
+    inputs = np.concatenate([preprocess(path, plain.spec) for path in samples])
+    assert np.abs(moved.run(inputs)[PROBABILITIES] - plain.run(inputs)[PROBABILITIES]).max() > 0.05
+    images = np.stack([resize(read_radiograph(path), plain.spec) for path in samples])
+    for subtypes in (False, True):
+        answers = Teacher(moved, subtypes).targets(images)
+        assert answers.dtype == np.float32
+        np.testing.assert_allclose(answers, Teacher(plain, subtypes).targets(images), atol=atol)
+        np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
 
 
 def test_a_teacher_without_subtypes_cannot_teach_them():
-    with pytest.raises(RunError, match="expected a teacher that tells bacterial from viral"):
+    with pytest.raises(RunError, match=r"expected a teacher that tells bacterial from viral, .*subtypes = true as"):
         Teacher(open_bundle("reference-mobilenet"), subtypes=True)
     assert Teacher(open_bundle("reference-mobilenet"), subtypes=False).spec.height == 150
 
@@ -68,8 +126,13 @@ def test_a_student_trains_and_remembers_its_teacher(taught, samples_folder):
     assert run.history[0]["loss"] != alone.history[0]["loss"]
     other = runs / "teacher-patient-seed0" / "model.onnx"
     kept = other.read_bytes()
-    shutil.copy(open_bundle("reference-mobilenet").path, other)
+    two_classes = open_bundle("reference-mobilenet")
+    shutil.copy(two_classes.path, other)
     try:
+        with pytest.raises(RunError, match="expected a teacher trained on the images of this split"):
+            train(student, samples_folder, runs=runs, resume=True)
+        training = {**two_classes.contract["training"], "split_fingerprint": run.split.fingerprint}
+        write_contract(other, {**two_classes.contract, "training": training})
         with pytest.raises(RunError, match="expected a teacher that tells bacterial from viral"):
             train(student, samples_folder, runs=runs, resume=True)
         export_run(replace(run, recipe=replace(run.recipe, name="teacher")), other)

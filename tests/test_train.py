@@ -1,11 +1,13 @@
 """Training is recorded, seeded and resumable: an interrupted run ends as an uninterrupted one."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +130,25 @@ def test_resuming_with_other_options_is_refused(trained, tiny_recipe, samples_fo
     recipe = tiny_recipe(trained.recipe.model, epochs=5)
     with pytest.raises(RunError, match="epochs was 3 and is 5"):
         train(recipe, samples_folder, runs=trained.folder.parent, resume=True)
+
+
+def test_a_run_begun_before_a_recipe_had_all_its_keys_resumes(trained, tiny_recipe, samples_folder, tmp_path):
+    """Its version knew neither teacher nor mirror: what it did is what their defaults do."""
+    folder = Path(shutil.copytree(trained.folder, tmp_path / trained.folder.name))
+    config = json.loads((folder / "config.json").read_text())
+    for key in ("mirror", "teacher", "teacher_share"):
+        del config["recipe"][key]
+    (folder / "config.json").write_text(json.dumps(config))
+    recipe = tiny_recipe(trained.recipe.model)
+    with pytest.raises(RunError, match=r"exists: add  --resume  to go on"):
+        train(recipe, samples_folder, runs=tmp_path)
+    assert _figures(train(recipe, samples_folder, runs=tmp_path, resume=True)) == _figures(trained)
+    with pytest.raises(RunError, match=r"with the recipe it began with, epochs was 3 and is 5: give"):
+        train(replace(recipe, epochs=5), samples_folder, runs=tmp_path, resume=True)
+    del config["recipe"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="with the recipe it began with"):
+        train(recipe, samples_folder, runs=tmp_path, resume=True)
 
 
 def test_resuming_on_other_weights_is_refused(tiny_recipe, backbone_weights, samples_folder, tmp_path):

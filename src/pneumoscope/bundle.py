@@ -27,7 +27,7 @@ SUBTYPES = "subtypes"
 
 #: Folder of the models that ship, and the one that screens when none is named.
 ZOO = Path(__file__).parent / "zoo"
-DEFAULT_MODEL = "reference-mobilenet"
+DEFAULT_MODEL = "mobilenet"
 
 _REQUIRED = {
     "name": str, "architecture": str, "input": dict, "labels": list, "outputs": list, "threshold": float,

@@ -32,6 +32,8 @@ from pneumoscope.splits import ALL, Split, class_weights, make_split
 #: Splits of a five-fold cross-validation.
 FIVE_FOLDS = tuple(f"fold{fold}of5" for fold in range(5))
 SHIFTS_NAME = "shifts.json"
+ALIGNMENT_NAME = "alignment.json"
+_ALIGNED = 4
 #: Out-of-fold sensitivity of the operating point; experiments/README.md says where it comes from.
 SENSITIVITY = 0.94
 #: Sensitivity that the screening operating point must reach on the pooled out-of-fold predictions.
@@ -74,7 +76,8 @@ def cross_validate(
                 on_run(row_of(run.folder))
     measured = [run for run in measured_runs(runs) if _same(run.recipe, recipe)]
     result = {"recipe": recipe.to_dict(), "runs": [row_of(run.folder) for run in measured]}
-    for folds in _complete_folds([run for run in measured if run.recipe.seed == seeds[0]]):
+    every = make_split(manifest, ALL).train
+    for folds in _complete_folds([run for run in measured if run.recipe.seed == seeds[0]], every):
         result["pooled"] = pool([run.folder for run in folds])
     path = Path(runs) / f"{recipe.name}-folds.json"
     write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
@@ -93,7 +96,65 @@ def train_average(recipe: Recipe, data: str | Path | Manifest, *, runs: str | Pa
     splits = [f"fold{fold}of{recipe.average}" for fold in range(recipe.average)]
     cross_validate(recipe, manifest, splits=splits, seeds=(recipe.seed,), runs=runs, **watch)
     folds = [open_finished(Path(runs) / run_id(replace(recipe, split=split))) for split in splits]
-    return average_runs(recipe, folds, manifest, runs)
+    run = average_runs(recipe, folds, manifest, runs)
+    _align(run, folds, manifest, watch.get("progress"))
+    return run
+
+
+def _align(run: Run, folds: Sequence[Run], manifest: Manifest, progress: Callable | None) -> None:
+    """Write how the averaged network's log odds map onto the mean of its folds': ``alignment.json``.
+
+    An average of weights is less sure than the networks it averages, so their calibration does not fit it. The slope
+    gives its log odds the standard deviation of the mean of the folds', and the intercept makes it call as many
+    images PNEUMONIA as that mean does at the folds' operating point, on every ``_ALIGNED``-th training image. No
+    label is used.
+    """
+    from pneumoscope.export import export_run
+
+    paths = [manifest.path(record) for record in run.split.records(manifest, "train")[::_ALIGNED]]
+    files = [export_run(run), *(fold.folder for fold in folds)]
+    odds = []
+    for file in files:
+        judged = load(file).predict_many(paths)
+        judged = progress(judged, len(paths), "aligning the average") if progress else judged
+        odds.append(log_odds(np.array([one.probability for one in judged], dtype=np.float64)))
+    own, mean = odds[0], np.mean(odds[1:], axis=0)
+    fitted = fold_results(run.recipe, run.folder.parent, run.split.fingerprint)["pooled"]["calibration"]
+    point = -fitted["intercept"] / fitted["slope"]  # log odds of the folds' operating point
+    own_point = np.quantile(own, np.mean(mean < point))
+    slope = float(mean.std() / own.std())
+    content = {
+        "slope": slope,
+        "intercept": float(point - slope * own_point),
+        "correlation": float(np.corrcoef(own, mean)[0, 1]),
+        "images": len(paths),
+    }
+    write_whole(run.folder / ALIGNMENT_NAME, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def pooled_for(run: Run) -> dict | None:
+    """What the folds of a run's recipe say of a model that holds nothing out; for an average, mapped onto it.
+
+    Returns:
+        As from :func:`pool`; None where the recipe was not cross-validated on these data.
+    """
+    found = fold_results(run.recipe, run.folder.parent, run.split.fingerprint)
+    path = run.folder / ALIGNMENT_NAME
+    if found is None or not path.is_file():
+        return found and found["pooled"]
+    pooled, alignment = found["pooled"], json.loads(path.read_text(encoding="utf-8"))
+    slope, intercept = (pooled["calibration"][name] for name in ("slope", "intercept"))
+    calibration = {
+        "slope": slope * alignment["slope"],
+        "intercept": slope * alignment["intercept"] + intercept,
+    }
+    mapped = f"times {alignment['slope']:.3f}, plus {alignment['intercept']:.3f}"
+    rule = (
+        f"{pooled['rules']['calibration']}; before that the log odds of the averaged network are mapped onto the mean of "
+        f"its folds' ({mapped}), so that on {alignment['images']} training images their deviation and the share called "
+        f"PNEUMONIA are the same; without labels; correlation {alignment['correlation']:.3f}"
+    )
+    return {**pooled, "calibration": calibration, "rules": {**pooled["rules"], "calibration": rule}}
 
 
 def measured_runs(runs: str | Path) -> list[Run]:
@@ -107,14 +168,14 @@ def _same(one: Recipe, other: Recipe) -> bool:
     return replace(one, **apart) == other
 
 
-def _complete_folds(runs: Sequence[Run]) -> list[list[Run]]:
+def _complete_folds(runs: Sequence[Run], every: Sequence[str]) -> list[list[Run]]:
     """The folds of each number of folds whose held-out images are every image, once; the most folds last."""
     by_number: dict[int, list[Run]] = {}
     for run in runs:
-        if run.recipe.split.startswith("fold"):
+        if run.recipe.split.startswith("fold") and _every_key(run) == list(every):  # not of other data
             by_number.setdefault(int(run.recipe.split.split("of")[1]), []).append(run)
     groups = [by_number[number] for number in sorted(by_number)]
-    return [group for group in groups if sorted(k for run in group for k in run.split.val) == _every_key(group[0])]
+    return [group for group in groups if sorted(k for run in group for k in run.split.val) == list(every)]
 
 
 def _every_key(run: Run) -> list[str]:
@@ -303,9 +364,9 @@ def highest_threshold(labels: np.ndarray, probability: np.ndarray, sensitivity: 
 
 
 def _below(scores: np.ndarray, threshold: float) -> float:
-    """Log odds half way from a threshold, itself a score, to the next lower score: no image sits on it."""
+    """Log odds half way from a threshold, itself a score, to the next lower score, or its half: no image sits on it."""
     lower = scores[scores < threshold]
-    odds = log_odds(np.array([threshold, lower.max() if len(lower) else threshold]))
+    odds = log_odds(np.array([threshold, lower.max() if len(lower) else threshold / 2]))
     return float(odds.mean())
 
 

@@ -126,6 +126,8 @@ def open_run(run: Run, manifest: Manifest, resume: bool, contents: dict[str, str
     wanted = {"recipe": run.recipe.to_dict(), "split_fingerprint": run.split.fingerprint, **contents}
     if config.is_file() and (begun or resume):  # without an epoch done there is nothing to lose
         found = json.loads(config.read_text(encoding="utf-8"))
+        with suppress(KeyError, TypeError, UsageError):  # a run of an earlier version has the defaults of later keys
+            found["recipe"] = Recipe(**found["recipe"]).to_dict()
         if not resume and found.get("recipe") == wanted["recipe"]:
             raise RunError(f"expected a new run, {run.folder} exists: add  --resume  to go on, or another --seed")
         if not resume:
@@ -133,8 +135,6 @@ def open_run(run: Run, manifest: Manifest, resume: bool, contents: dict[str, str
                 f"expected a new run, {run.folder} exists with other options "
                 f"({_difference(found.get('recipe'), wanted['recipe'])}): give another --runs folder"
             )
-        with suppress(TypeError, UsageError):  # a run of an earlier version has the defaults of later keys
-            found["recipe"] = Recipe(**found["recipe"]).to_dict()
         for name in wanted:
             if found.get(name) != wanted[name]:
                 raise RunError(

@@ -57,8 +57,8 @@ class Teacher:
         fitted = self.bundle.contract["calibration"]
         if "slope" not in fitted:
             return probabilities
-        p = np.clip(probabilities[:, 1].astype(np.float64), 1e-6, 1 - 1e-6)
-        odds = (np.log(p / (1 - p)) - fitted["intercept"]) / fitted["slope"]
+        p = np.clip(probabilities.astype(np.float64), 1e-8, 1)  # near 1 the other column is the finer one
+        odds = (np.log(p[:, 1] / p[:, 0]) - fitted["intercept"]) / fitted["slope"]
         pneumonia = 1 / (1 + np.exp(-odds))
         return np.stack([1 - pneumonia, pneumonia], axis=1).astype(np.float32)
 

@@ -253,11 +253,11 @@ def _release_and_print(run, data) -> None:
 
 def _pooled(run) -> dict | None:
     """Figures and calibration of the folds of a recipe that trains on every image."""
-    from pneumoscope.crossval import fold_results
+    from pneumoscope.crossval import pooled_for
 
-    found = fold_results(run.recipe, run.folder.parent, run.split.fingerprint)
+    found = pooled_for(run)
     if found:
-        return found["pooled"]
+        return found
     say(
         f"note: trained on every image, without calibration or figures: run  pneumoscope crossval --recipe "
         f"{run.recipe.name}  first and  pneumoscope export  again"
@@ -288,7 +288,7 @@ def _evaluation_folder(predictor, split: str) -> Path:
 def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
     from pneumoscope.datasets import read_dataset
     from pneumoscope.evaluate import evaluate_model, read_report
-    from pneumoscope.runs import read_history
+    from pneumoscope.runs import MONITOR, read_history
     from pneumoscope.splits import select_records
 
     with progress_bar() as show:
@@ -297,20 +297,27 @@ def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
         _warn_of_training_images(predictor, manifest, split)
         report = evaluate_model(predictor, manifest, records, split, out=folder, progress=show, fingerprint=fingerprint)
     history = read_history(predictor.bundle.path.parent)  # a model in its run folder
+    if history and MONITOR not in history[0]:  # it held nothing out: no curves to draw
+        history = None
     _draw(report, read_report(folder)[1], folder, history)
     return report
 
 
 def _warn_of_training_images(predictor, manifest, split: str) -> None:
-    from pneumoscope.splits import select_records
+    from pneumoscope.splits import ALL, make_split
 
-    if split != "all" or not manifest.select("train"):
+    if split != "all":
         return
+    training = predictor.bundle.contract["training"]
+    recipe = training["recipe"]
     try:
-        select_records(manifest, "val", predictor.bundle.contract["training"])
+        made = make_split(manifest, recipe["split"], seed=recipe["split_seed"], fraction=recipe["validation_fraction"])
     except DatasetError:  # other data than it was trained on
         return
-    say("note: --split all holds the images this model was trained on, its figures flatter; use --split val or test")
+    if made.fingerprint != training["split_fingerprint"]:
+        return
+    others = "test" if recipe["split"] == ALL else "val or test"
+    say(f"note: --split all holds the images this model was trained on, its figures flatter; use --split {others}")
 
 
 def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | None) -> None:

@@ -3,7 +3,7 @@
 import typer
 
 MODEL = typer.Option(
-    "reference-mobilenet", "--model", "-m", metavar="NAME|FILE", help="A shipped model, a file, or a run folder."
+    "mobilenet", "--model", "-m", metavar="NAME|FILE", help="A shipped model, a file, or a run folder."
 )
 THRESHOLD = typer.Option(
     None, metavar="P|NAME", help="Operating point instead of the model's own: a probability, or one of its names."
