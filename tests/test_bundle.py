@@ -6,16 +6,17 @@ import numpy as np
 import onnx
 import pytest
 
-from pneumoscope.bundle import METADATA_KEY, ZOO, open_bundle, shipped_models
+from pneumoscope.bundle import DEFAULT_MODEL, METADATA_KEY, ZOO, open_bundle, shipped_models
 from pneumoscope.errors import BundleError
 from pneumoscope.export import write_contract
 from pneumoscope.labels import LABELS
 
-NAMES = ("reference-lstm", "reference-mobilenet")
+NAMES = ("mobilenet", "reference-lstm", "reference-mobilenet")
 
 
-def test_both_reference_models_ship():
+def test_the_default_and_both_reference_models_ship():
     assert tuple(shipped_models()) == NAMES
+    assert DEFAULT_MODEL in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -23,10 +24,10 @@ def test_a_shipped_model_carries_its_contract(name):
     bundle = open_bundle(name)
     contract = bundle.contract
     assert tuple(contract["labels"]) == LABELS
-    assert contract["training"]["recipe"]["split"] == "patient"
+    assert contract["training"]["recipe"]["split"] == ("all" if name == "mobilenet" else "patient")
     assert contract["training"]["recipe"]["seed"] == 0
     assert len(contract["training"]["split_fingerprint"]) == 64
-    assert bundle.has_gradcam == (name == "reference-mobilenet")
+    assert bundle.has_gradcam == (name != "reference-lstm")
     for key in ("accuracy", "roc_auc", "sensitivity", "specificity"):
         estimate = contract["metrics"][key]
         assert estimate["low"] <= estimate["value"] <= estimate["high"]

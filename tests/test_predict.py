@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pneumoscope import LABELS, load
-from pneumoscope.bundle import PROBABILITIES, SUBTYPES
+from pneumoscope.bundle import DEFAULT_MODEL, PROBABILITIES, SUBTYPES
 from pneumoscope.errors import BundleError, UsageError
 from pneumoscope.images import read_radiograph
 from pneumoscope.predict import NothingFound, Predictor, expand
@@ -25,10 +25,10 @@ def test_a_prediction_is_complete(predictor, samples):
     assert prediction.path == str(samples[0])
     assert prediction.label in LABELS
     assert 0 <= prediction.probability <= 1
-    assert prediction.model == "reference-mobilenet"
+    assert prediction.model == DEFAULT_MODEL == "mobilenet"
     assert prediction.gradcam.shape[0] == 2
     assert (prediction.gradcam >= 0).all()
-    assert prediction.bacterial is None  # this model does not tell
+    assert 0 <= prediction.bacterial <= 1
     assert list(prediction.to_dict()) == [
         "path",
         "label",
@@ -41,7 +41,7 @@ def test_a_prediction_is_complete(predictor, samples):
     ]
 
 
-@pytest.mark.parametrize("model", ["reference-mobilenet", "reference-lstm"])
+@pytest.mark.parametrize("model", ["mobilenet", "reference-mobilenet", "reference-lstm"])
 def test_most_bundled_radiographs_get_their_label(model, samples):
     """Not a measurement (most were trained on): a swapped class order or a wrong input scale would fail it."""
     predictions = list(load(model).predict_many(samples))
@@ -95,10 +95,12 @@ def test_the_threshold_moves_the_verdict_not_the_probability(samples):
     assert (low.label, high.label) == ("PNEUMONIA", "NORMAL")
     unnamed = r"from 0 to 1 \(named ones are not in reference-mobilenet\), received"
     with pytest.raises(UsageError, match=rf"{unnamed} 1\.5"):
-        load(threshold=1.5)
+        load("reference-mobilenet", threshold=1.5)
     for name in ("0.5", "screening"):
         with pytest.raises(UsageError, match=rf"{unnamed} '{name}'"):
-            load(threshold=name)
+            load("reference-mobilenet", threshold=name)
+    with pytest.raises(UsageError, match="from 0 to 1, or default or screening, received 'none'"):
+        load(threshold="none")
 
 
 def test_one_path_is_not_taken_for_many(predictor, samples):
@@ -145,7 +147,7 @@ def test_expand_says_what_matched_nothing(kind, sentence, tmp_path):
 
 
 def test_an_unknown_model_names_the_known_ones():
-    with pytest.raises(BundleError, match=r"one of reference-lstm, reference-mobilenet, found no 'resnet'"):
+    with pytest.raises(BundleError, match=r"one of mobilenet, reference-lstm, reference-mobilenet, found no 'resnet'"):
         load("resnet")
 
 
@@ -233,7 +235,8 @@ def test_a_prevalence_moves_probabilities_by_bayes_and_no_verdict(samples):
 def test_a_predictor_says_what_prevalence_it_assumes(predictor):
     assert calibrated([]).prevalence == 0.5
     assert calibrated([], None, 0.1).prevalence == 0.1
-    assert predictor.prevalence is None  # a model that was not calibrated
+    assert load("reference-mobilenet").prevalence is None  # a model that was not calibrated
+    assert 0 < predictor.prevalence < 1
 
 
 def test_an_operating_point_is_called_by_its_name(samples):
@@ -253,4 +256,4 @@ def test_a_prevalence_out_of_range_is_refused(prevalence):
 
 def test_an_uncalibrated_model_takes_no_prevalence(predictor):
     with pytest.raises(UsageError, match="expected a calibrated model to take a prevalence, reference-mob"):
-        load(prevalence=0.1)
+        load("reference-mobilenet", prevalence=0.1)

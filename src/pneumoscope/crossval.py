@@ -150,9 +150,9 @@ def pooled_for(run: Run) -> dict | None:
     }
     mapped = f"times {alignment['slope']:.3f}, plus {alignment['intercept']:.3f}"
     rule = (
-        f"{pooled['rules']['calibration']}; before that the log odds of the averaged network are mapped onto the mean of "
-        f"its folds' ({mapped}), so that on {alignment['images']} training images their deviation and the share called "
-        f"PNEUMONIA are the same; without labels; correlation {alignment['correlation']:.3f}"
+        f"{pooled['rules']['calibration']}; before that the log odds of the averaged network are mapped onto the mean "
+        f"of its folds' ({mapped}), so that on {alignment['images']} training images their deviation and the share "
+        f"called PNEUMONIA are the same; without labels; correlation {alignment['correlation']:.3f}"
     )
     return {**pooled, "calibration": calibration, "rules": {**pooled["rules"], "calibration": rule}}
 
