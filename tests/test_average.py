@@ -1,5 +1,6 @@
 """The mean of fold models: exact arithmetic, one whole model with its folds' figures, and refusals."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 
 from pneumoscope.average import average_runs
 from pneumoscope.bundle import open_bundle
-from pneumoscope.crossval import fold_results, train_average
+from pneumoscope.crossval import ALIGNMENT_NAME, fold_results, log_odds, pooled_for, train_average
 from pneumoscope.datasets import read_dataset
 from pneumoscope.errors import BundleError, RunError, UsageError
+from pneumoscope.export import export_run
 from pneumoscope.predict import load
 from pneumoscope.release import release
 from pneumoscope.runs import open_finished
@@ -104,3 +106,24 @@ def test_nothing_or_other_networks_cannot_be_averaged(averaged, fine_tuned, samp
     np.savez(other.folder / "best.npz", weight0=np.zeros(3, np.float32))
     with pytest.raises(RunError, match="expected networks of one shape to average"):
         average_runs(run.recipe, [open_finished(runs / "averaged-fold0of2-seed0"), other], manifest, tmp_path)
+
+
+def test_the_average_calls_as_many_images_as_its_folds_do(averaged, samples_folder):
+    """The mapping by what it promises: the folds' deviation, and their share of PNEUMONIA at the operating point."""
+    run, runs = averaged
+    alignment = json.loads((run.folder / ALIGNMENT_NAME).read_text())
+    pooled, mapped = fold_results(run.recipe, runs)["pooled"], pooled_for(run)
+    slope, intercept = pooled["calibration"]["slope"], pooled["calibration"]["intercept"]
+    assert mapped["calibration"]["slope"] == pytest.approx(slope * alignment["slope"])
+    assert mapped["calibration"]["intercept"] == pytest.approx(slope * alignment["intercept"] + intercept)
+    assert {name: mapped[name] for name in ("calibrated", "operating_points")} == {
+        name: pooled[name] for name in ("calibrated", "operating_points")
+    }
+    manifest = read_dataset(samples_folder)
+    paths = [manifest.path(record) for record in run.split.records(manifest, "train")[::4]]
+    files = [export_run(run, run.folder / "raw.onnx"), *(runs / f"averaged-fold{fold}of2-seed0" for fold in (0, 1))]
+    own, *folds = (log_odds([one.probability for one in load(file).predict_many(paths)]) for file in files)
+    moved, mean = alignment["slope"] * own + alignment["intercept"], np.mean(folds, axis=0)
+    assert moved.std() == pytest.approx(mean.std(), rel=1e-3)
+    point = -intercept / slope
+    assert abs(int((moved >= point).sum()) - int((mean >= point).sum())) <= 1

@@ -122,6 +122,11 @@ def _align(run: Run, folds: Sequence[Run], manifest: Manifest, progress: Callabl
     fitted = fold_results(run.recipe, run.folder.parent, run.split.fingerprint)["pooled"]["calibration"]
     point = -fitted["intercept"] / fitted["slope"]  # log odds of the folds' operating point
     own_point = np.quantile(own, np.mean(mean < point))
+    if not own.std() > 0:
+        raise RunError(
+            f"expected the average of {run.recipe.name} to tell images apart, it gives one answer to all: train "
+            "without average"
+        )
     slope = float(mean.std() / own.std())
     content = {
         "slope": slope,

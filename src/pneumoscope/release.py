@@ -8,7 +8,7 @@ import numpy as np
 
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import BundleError
-from pneumoscope.evaluate import evaluate_model, read_report
+from pneumoscope.evaluate import REPORT_NAME, evaluate_model, read_report
 from pneumoscope.export import export_run, seal
 from pneumoscope.labels import label_index
 from pneumoscope.predict import load
@@ -33,14 +33,16 @@ def release(
     Raises:
         BundleError: the file does not reach the accuracy that the training saw on the same images.
     """
+    out = run.folder / "evaluation-val"
+    (out / REPORT_NAME).unlink(missing_ok=True)  # an earlier file's; what follows may be interrupted
     path = export_run(run, pooled=pooled)
     manifest = read_dataset(data)
     if not run.split.val:
         _check_whole(run, manifest, path, pooled, progress)
         return None
-    records, out = run.split.records(manifest, "val"), run.folder / "evaluation-val"
+    records = run.split.records(manifest, "val")
     options = {"progress": progress, "fingerprint": run.split.fingerprint}
-    with tempfile.TemporaryDirectory() as unsealed:  # the evaluation that stays is of the sealed file
+    with tempfile.TemporaryDirectory(dir=run.folder) as unsealed:  # the evaluation that stays is of the sealed file
         report = evaluate_model(load(path), manifest, records, "val", unsealed, **options)
         judged = [row for row in read_report(unsealed)[1] if row["probability"] is not None]
     _check_accuracy(run, report, path)
