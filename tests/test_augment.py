@@ -15,7 +15,7 @@ SPEC = InputSpec(height=64, width=64)
 STRONG = {
     "side": 0.5, "both": 0.5, "rotation": 20.0, "scale": 1.3, "shift": 0.2, "flip": 1.0, "gamma": 2.0,
     "contrast": 2.0, "brightness": 0.3, "tone": 0.9, "blur": 0.7, "noise": 0.2, "markers": 1.0, "border": 1.0,
-    "erase": 1.0,
+    "erase": 1.0, "sharpen": 2.0, "jpeg": 1.0,
 }  # fmt: skip
 
 
