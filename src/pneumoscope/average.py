@@ -42,13 +42,13 @@ def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs:
     contents = {"averaged_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}
     with locked(run.folder):
         open_run(run, manifest, (run.folder / "config.json").is_file(), contents)
-        write_npz(run.folder / "best.npz", _mean(files))
+        write_npz(run.folder / "best.npz", mean_weights(files))
         write_history(run, [_mean_row(rows) for rows in zip(*(fold.history for fold in folds), strict=True)])
         add_timing(run, {"averaged": len(folds)})
     return run
 
 
-def _mean(files: Sequence[Path]) -> dict[str, np.ndarray]:
+def mean_weights(files: Sequence[Path]) -> dict[str, np.ndarray]:
     """Mean of each array over the files, in float64, kept in the arrays' own type."""
     total: dict[str, np.ndarray] = {}
     for file in files:
