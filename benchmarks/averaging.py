@@ -2,9 +2,9 @@
 
     python benchmarks/averaging.py RUN RUN... --data DIR
 
-RUN are finished runs of one recipe on one split, from one ``initial_seed``, with different seeds. Prints, on the held-out
-images as they are and over some shifts, the AUC of each network, of the mean of their log odds, and of the network
-with the mean of their weights, each file as its recipe says (with the mirror image, for ``mobilenet``).
+RUN are finished runs of one recipe on one split, from one ``initial_seed``, with different seeds. Prints, on the
+held-out images as they are and over some shifts, the AUC of each network, of the mean of their log odds, and of the
+network with the mean of their weights, each file as its recipe says (with the mirror image, for ``mobilenet``).
 """
 
 import argparse

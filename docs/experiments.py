@@ -188,5 +188,6 @@ def summary_table(runs: list[dict]) -> str:
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.3f}{spread}")
         held_out = f"{group[0]['images']['val']} images, {group[0]['patients']} patients"
-        lines.append(f"| reference-{model} | {split} | {held_out} | {len(group)} | {' | '.join(cells)} | {PUBLISHED[model]} |")
+        row = [f"reference-{model}", split, held_out, str(len(group)), *cells, PUBLISHED[model]]
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
