@@ -75,7 +75,8 @@ def cross_validate(
             if on_run:
                 on_run(row_of(run.folder))
     measured = [run for run in measured_runs(runs) if _same(run.recipe, recipe)]
-    result = {"recipe": recipe.to_dict(), "runs": [row_of(run.folder) for run in measured]}
+    plain = {**recipe.to_dict(), "weights": Path(recipe.weights).name}  # no path of this machine
+    result = {"recipe": plain, "runs": [row_of(run.folder) for run in measured]}
     every = make_split(manifest, ALL).train
     for folds in _complete_folds([run for run in measured if run.recipe.seed == seeds[0]], every):
         result["pooled"] = pool([run.folder for run in folds])
