@@ -18,7 +18,7 @@ import numpy as np
 from pneumoscope import load
 from pneumoscope.atomic import write_npz
 from pneumoscope.average import mean_weights
-from pneumoscope.crossval import log_odds
+from pneumoscope.calibration import log_odds, sigmoid
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.export import export_run
 from pneumoscope.images import Radiograph, read_radiograph
@@ -63,7 +63,7 @@ def _areas(files: list[Path], run: Run, manifest: Manifest, shift: str) -> dict[
     odds = [log_odds([one.probability for one in load(file).predict_many(changed)]) for file in files]
     rows = {file.parent.name: each for file, each in zip(files[:-1], odds, strict=False)}
     rows |= {"mean of the log odds": np.mean(odds[:-1], axis=0), "mean of the weights": odds[-1]}
-    return {name: roc_auc(labels, 1 / (1 + np.exp(-each))) for name, each in rows.items()}
+    return {name: roc_auc(labels, sigmoid(each)) for name, each in rows.items()}
 
 
 def _rng(key: str) -> np.random.Generator:

@@ -8,7 +8,8 @@ import pytest
 
 from pneumoscope.average import average_runs
 from pneumoscope.bundle import open_bundle
-from pneumoscope.crossval import ALIGNMENT_NAME, fold_results, log_odds, pooled_for, train_average
+from pneumoscope.calibration import log_odds
+from pneumoscope.crossval import ALIGNMENT_NAME, fold_results, pooled_for, train_average
 from pneumoscope.datasets import read_dataset
 from pneumoscope.errors import BundleError, RunError, UsageError
 from pneumoscope.export import export_run

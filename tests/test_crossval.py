@@ -10,18 +10,20 @@ import pytest
 
 from pneumoscope import metrics
 from pneumoscope.bundle import open_bundle
-from pneumoscope.crossval import (
-    SHIFTS_NAME,
-    _below,
-    _complete_folds,
+from pneumoscope.calibration import (
     assumed_prevalence,
     calibrate,
+    half_way_below,
+    highest_threshold,
+    log_odds,
+)
+from pneumoscope.crossval import (
+    SHIFTS_NAME,
+    _complete_folds,
     cross_validate,
     fit_temperature,
     fold_results,
-    highest_threshold,
     implied_prevalence,
-    log_odds,
     measured_runs,
     pool,
 )
@@ -347,9 +349,9 @@ def test_the_assumed_prevalence_is_that_of_the_population_that_the_probabilities
 
 def test_half_way_below_a_threshold_by_hand():
     """Odds of 9 and of 1 have the middle 3; ties and order do not matter."""
-    assert _below(np.array([0.2, 0.9, 0.5, 0.9, 0.5]), 0.9) == pytest.approx(np.log(3))
-    assert _below(np.array([0.2, 0.9, 0.5]), 0.5) == pytest.approx(-np.log(4) / 2)
-    assert _below(np.array([0.5, 0.9]), 0.5) == pytest.approx(-np.log(3) / 2)  # the lowest score: towards its half
+    assert half_way_below(np.array([0.2, 0.9, 0.5, 0.9, 0.5]), 0.9) == pytest.approx(np.log(3))
+    assert half_way_below(np.array([0.2, 0.9, 0.5]), 0.5) == pytest.approx(-np.log(4) / 2)
+    assert half_way_below(np.array([0.5, 0.9]), 0.5) == pytest.approx(-np.log(3) / 2)  # the lowest: towards its half
 
 
 def rows_of(normal, bacterial, viral):

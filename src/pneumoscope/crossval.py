@@ -19,6 +19,14 @@ import numpy as np
 from pneumoscope import metrics
 from pneumoscope.atomic import write_whole
 from pneumoscope.average import average_runs
+from pneumoscope.calibration import (
+    assumed_prevalence,
+    calibrate,
+    half_way_below,
+    highest_threshold,
+    log_odds,
+    sigmoid,
+)
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import RunError
 from pneumoscope.evaluate import REPORT_NAME, read_report, subtype_auc
@@ -268,7 +276,7 @@ def pool(folders: Sequence[Path]) -> dict:
     probability = np.array([row["probability"] for row in rows])
     groups = np.array([row["patient"] for row in rows])
     first, shifted_labels = open_finished(folders[0]), np.concatenate(shifted_labels)
-    point = _below(probability, highest_threshold(labels, probability, SENSITIVITY))
+    point = half_way_below(probability, highest_threshold(labels, probability, SENSITIVITY))
     moved = log_odds(np.concatenate(shifted)) - point
     slope = fit_temperature(shifted_labels, moved, implied_prevalence(rows, first.recipe))
     intercept = -slope * point
@@ -281,7 +289,7 @@ def pool(folders: Sequence[Path]) -> dict:
         "calibrated": metrics.evaluate(labels, calibrated, 0.5, groups),
         "subtypes": subtype_auc(rows),
         "calibration": {"slope": slope, "intercept": intercept},
-        "prevalence": assumed_prevalence(shifted_labels, 1 / (1 + np.exp(-slope * moved))),
+        "prevalence": assumed_prevalence(shifted_labels, sigmoid(slope * moved)),
         "operating_points": points,
         "uncertain": list(band),
         "rules": {
@@ -302,19 +310,6 @@ def pool(folders: Sequence[Path]) -> dict:
             "folds": len(folders),
         },
     }
-
-
-def assumed_prevalence(labels: np.ndarray, probability: np.ndarray) -> float:
-    """The share of pneumonia at which probabilities are right on average.
-
-    With mean probability m0 over the normal and m1 over the pneumonia images, the share s for which
-    ``s = s m1 + (1 - s) m0``.
-
-    >>> assumed_prevalence(np.array([0, 1]), np.array([0.25, 0.75]))
-    0.5
-    """
-    normal, pneumonia = (float(probability[labels == label].mean()) for label in (0, 1))
-    return normal / (normal + 1 - pneumonia)
 
 
 def implied_prevalence(rows: Sequence[dict], recipe: Recipe) -> float:
@@ -342,38 +337,6 @@ def fit_temperature(labels: np.ndarray, odds: np.ndarray, prevalence: float) -> 
     weights = {0: (1 - prevalence) / (1 - share), 1: prevalence / share}
     model = LogisticRegression(C=np.inf, class_weight=weights, fit_intercept=False)
     return float(model.fit(odds[:, None], labels).coef_[0, 0])
-
-
-def calibrate(probability: np.ndarray, slope: float, intercept: float = 0.0) -> np.ndarray:
-    """Calibrated probabilities, as :class:`pneumoscope.deploy.Verdict` computes them.
-
-    >>> calibrate(np.array([0.5]), 2.0)
-    array([0.5])
-    """
-    return 1 / (1 + np.exp(-(slope * log_odds(probability) + intercept)))
-
-
-def log_odds(probability: np.ndarray) -> np.ndarray:
-    """``log(p / (1 - p))``, with p kept a millionth away from 0 and 1."""
-    p = np.clip(np.asarray(probability, np.float64), 1e-6, 1 - 1e-6)
-    return np.log(p / (1 - p))
-
-
-def highest_threshold(labels: np.ndarray, probability: np.ndarray, sensitivity: float) -> float:
-    """The highest threshold whose sensitivity is at least this; the best specificity among those.
-
-    >>> highest_threshold(np.array([0, 1, 1]), np.array([0.2, 0.6, 0.9]), 1.0)
-    0.6
-    """
-    positive = np.sort(probability[labels == 1])[::-1]
-    return float(positive[int(np.ceil(sensitivity * len(positive) - 1e-9)) - 1])
-
-
-def _below(scores: np.ndarray, threshold: float) -> float:
-    """Log odds half way from a threshold, itself a score, to the next lower score, or its half: no image sits on it."""
-    lower = scores[scores < threshold]
-    odds = log_odds(np.array([threshold, lower.max() if len(lower) else threshold / 2]))
-    return float(odds.mean())
 
 
 def fold_results(recipe: Recipe, runs: str | Path, fingerprint: str | None = None) -> dict | None:

@@ -12,6 +12,7 @@ import numpy as np
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.atomic import write_whole
 from pneumoscope.bundle import PROBABILITIES
+from pneumoscope.calibration import log_odds
 from pneumoscope.errors import PneumoscopeError, UsageError
 from pneumoscope.images import Radiograph, read_radiograph
 from pneumoscope.labels import LABELS, POSITIVE, label_index
@@ -173,9 +174,7 @@ def _log_odds(predictor: Predictor, pixels: np.ndarray, spec: InputSpec, label: 
         predictor.bundle.run(to_input(pixels[start : start + 16], spec))[PROBABILITIES]
         for start in range(0, len(pixels), 16)
     ]
-    probability = np.concatenate(parts)[:, label_index(label)].astype(np.float64)
-    probability = np.clip(probability, 1e-7, 1 - 1e-7)  # float32 softmax rounds to 0 and 1
-    return np.log(probability / (1 - probability))
+    return log_odds(np.concatenate(parts)[:, label_index(label)], margin=1e-7)  # float32 softmax rounds to 0 and 1
 
 
 def _mean_fall(falls: np.ndarray, corners: list[tuple[int, int]], spec: InputSpec) -> np.ndarray:

@@ -134,9 +134,12 @@ class Batches(keras.utils.PyDataset):
         rng = np.random.default_rng([self.seed, self.epoch, index, _MIXUP])
         count = len(batch[0])
         share, partner = rng.beta(self.mixup, self.mixup, count).astype(np.float32), rng.permutation(count)
-        return tuple(
-            part * (one := share.reshape(-1, *[1] * (part.ndim - 1))) + part[partner] * (1 - one) for part in batch
-        )
+
+        def mix(part: np.ndarray) -> np.ndarray:
+            weight = share.reshape(-1, *[1] * (part.ndim - 1))
+            return part * weight + part[partner] * (1 - weight)
+
+        return tuple(mix(part) for part in batch)
 
 
 def augmented(spec: InputSpec, how: Augmentation, seed: int, teacher: Teacher | None = None) -> Callable:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope.bundle import PROBABILITIES, SUBTYPES, Bundle, open_bundle, shipped_models
+from pneumoscope.calibration import sigmoid
 from pneumoscope.errors import RunError
 from pneumoscope.preprocess import to_input
 from pneumoscope.recipe import Recipe, read_recipe
@@ -59,7 +60,7 @@ class Teacher:
             return probabilities
         p = np.clip(probabilities.astype(np.float64), 1e-8, 1)  # near 1 the other column is the finer one
         odds = (np.log(p[:, 1] / p[:, 0]) - fitted["intercept"]) / fitted["slope"]
-        pneumonia = 1 / (1 + np.exp(-odds))
+        pneumonia = sigmoid(odds)
         return np.stack([1 - pneumonia, pneumonia], axis=1).astype(np.float32)
 
 
