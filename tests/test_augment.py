@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pneumoscope.augment import Augmentation, augment
+from pneumoscope.augment import Augmentation, augment, widenings
 from pneumoscope.errors import UsageError
 from pneumoscope.images import Radiograph, read_radiograph
 from pneumoscope.preprocess import InputSpec, preprocess, resize, to_input
@@ -13,14 +13,14 @@ from pneumoscope.preprocess import InputSpec, preprocess, resize, to_input
 SPEC = InputSpec(height=64, width=64)
 #: A value of each field that changes something.
 STRONG = {
-    "side": 0.5, "both": 0.5, "rotation": 20.0, "scale": 1.3, "shift": 0.2, "flip": 1.0, "gamma": 2.0,
+    "even": 1.0, "side": 0.5, "both": 0.5, "rotation": 20.0, "scale": 1.3, "shift": 0.2, "flip": 1.0, "gamma": 2.0,
     "contrast": 2.0, "brightness": 0.3, "tone": 0.9, "blur": 0.7, "noise": 0.2, "markers": 1.0, "border": 1.0,
     "erase": 1.0, "sharpen": 2.0, "jpeg": 1.0,
 }  # fmt: skip
 
 
-def drawn(pixels, seed=0, spec=SPEC, **ranges):
-    return augment(pixels, spec, Augmentation(**ranges), np.random.default_rng(seed))
+def drawn(pixels, seed=0, spec=SPEC, widening=1.0, **ranges):
+    return augment(pixels, spec, Augmentation(**ranges), np.random.default_rng(seed), widening)
 
 
 def plain(pixels, spec=SPEC):
@@ -47,7 +47,8 @@ def test_every_field_is_tried_here():
 def test_each_field_alone_changes_the_picture_and_nothing_else(gray, name):
     spec = InputSpec(height=48, width=72)
     before = gray.copy()
-    pictures = [drawn(gray, seed, spec, **{name: STRONG[name]}) for seed in range(10)]
+    wide = 1.3 if name == "even" else 1.0  # what training derives from the field, for a wide radiograph
+    pictures = [drawn(gray, seed, spec, wide, **{name: STRONG[name]}) for seed in range(10)]
     for picture in pictures:
         assert (picture.shape, picture.dtype) == ((48, 72), np.uint8)
     assert sum(not np.array_equal(picture, plain(gray, spec)) for picture in pictures) >= 8
@@ -59,7 +60,7 @@ def test_a_generator_decides_the_picture(gray, name):
     ranges = STRONG if name == "all" else {name: STRONG[name]}
     for seed in range(5):
         np.testing.assert_array_equal(drawn(gray, seed, **ranges), drawn(gray, seed, **ranges))
-    if name != "flip":  # the only field that leaves no choice at full strength
+    if name not in ("flip", "even"):  # the fields that leave no choice at full strength
         assert len({drawn(gray, seed, **ranges).tobytes() for seed in range(10)}) >= 8
 
 
@@ -101,6 +102,49 @@ def test_cropping_both_sides_keeps_the_ratio_and_moves_about():
     edges = [drawn(ramp, seed, both=0.5).min() for seed in range(30)]
     assert min(edges) < 20
     assert max(edges) > 60
+
+
+def _extent(picture):
+    """Rows and columns of the bright part of a picture."""
+    return [int(np.ptp(places)) + 1 for places in np.nonzero(picture > 127)]
+
+
+def test_a_wide_radiograph_is_drawn_wider_and_lower_around_its_middle():
+    square = np.zeros((64, 64), np.uint8)
+    square[20:44, 20:44] = 255
+    assert _extent(drawn(square, widening=4.0)) == [12, 48]
+    assert _extent(drawn(square, widening=0.25)) == [48, 12]
+    picture = drawn(square, widening=4.0)
+    np.testing.assert_array_equal(picture, picture[::-1])
+    np.testing.assert_array_equal(picture, picture[:, ::-1])
+    np.testing.assert_array_equal(drawn(square, widening=4.0, flip=1.0), picture)
+
+
+def test_once_evened_a_chest_looks_alike_from_films_of_any_ratio():
+    """One square chest on films of three ratios, squashed to a square: only the widened ones look alike."""
+    looks, squashed = [], []
+    ratios = [1.0, 1.5, 2.0]
+    factors = widenings(ratios, ["NORMAL", "NORMAL", "NORMAL"], 1.0)
+    for ratio, widening in zip(ratios, factors, strict=True):
+        film = np.zeros((600, round(600 * ratio)), np.uint8)
+        middle = film.shape[1] // 2
+        film[200:400, middle - 100 : middle + 100] = 255
+        small = plain(film, InputSpec(height=224, width=224))
+        looks.append(np.divide(*_extent(drawn(small, widening=widening))))
+        squashed.append(np.divide(*_extent(plain(small))))
+    assert max(looks) / min(looks) < 1.12  # whole pixels
+    assert max(squashed) / min(squashed) > 1.8
+
+
+def test_widenings_by_hand():
+    labels = ["NORMAL"] * 3 + ["PNEUMONIA"] * 2
+    found = widenings([1.0, 1.2, 0, 2.7, 0], labels, 1.0)  # medians 1.1 and 2.7
+    np.testing.assert_allclose(found, np.array([1.0, 1.2, 1.1, 2.7, 2.7]) / np.sqrt(1.1 * 2.7))
+    np.testing.assert_allclose(widenings([1.0, 1.2, 0, 2.7, 0], labels, 0.5), np.sqrt(found))
+    np.testing.assert_array_equal(widenings([1.0, 1.2, 0, 2.7, 0], labels, 0.0), 1)
+    np.testing.assert_array_equal(widenings([0, 0, 0, 0, 0], labels, 1.0), 1)
+    np.testing.assert_allclose(widenings([1.5, 1.5, 0, 0, 0], labels, 1.0), 1)  # nothing known of the other label
+    np.testing.assert_allclose(widenings([1.0] * 5, labels, 1.0), 1)  # squashed copies that say nothing
 
 
 def test_flip_is_the_mirror_image_with_its_probability(gray):

@@ -282,6 +282,23 @@ def test_a_short_csv_is_completed_from_the_names(tmp_path):
     assert read_dataset(path).root == tmp_path
 
 
+def test_a_ratio_is_that_of_the_size_unless_a_column_says_otherwise(tmp_path):
+    sizes = "path,label,width,height\na.png,NORMAL,300,200\nb.png,NORMAL,,\n"
+    assert [record.ratio for record in read_dataset(csv_file(tmp_path, sizes)).records] == [1.5, 0.0]
+    told = "path,label,width,height,ratio\na.png,NORMAL,224,224,1.37\nb.png,NORMAL,224,224,\n"
+    assert [record.ratio for record in read_dataset(csv_file(tmp_path, told)).records] == [1.37, 0.0]
+
+
+def test_a_ratio_that_is_not_known_survives_the_file(data_folder, tmp_path):
+    folder = data_folder(*NORMALS, *PNEUMONIAS)
+    manifest = read_dataset(folder)
+    assert {record.ratio for record in manifest.records} == {r.width / r.height for r in manifest.records}
+    told = replace(manifest, records=tuple(replace(r, ratio=i / 3) for i, r in enumerate(manifest.records)))
+    write_manifest(told, folder / MANIFEST_NAME)
+    assert read_dataset(folder) == told
+    assert told.records[0].ratio == 0
+
+
 def test_a_csv_has_the_last_word_over_the_names(tmp_path):
     text = "path,label,patient,group,sublabel,split,age\nperson3_virus_4.png,NORMAL,ann,,,test,7\n"
     (record,) = read_dataset(csv_file(tmp_path, text)).records
@@ -315,6 +332,10 @@ def test_csv_files_of_spreadsheets_are_read(tmp_path, encoding, newline):
         ("path,label,bytes\na.png,NORMAL,many\n", "expected a whole number of bytes in .* line 2, received 'many'"),
         ("path,label,width\na.png,NORMAL,-5\n", "whole number of width"),
         ("path,label,height\na.png,NORMAL,1.5\n", "whole number of height"),
+        ("path,label,ratio\na.png,NORMAL,4:3\n", "expected width over height as ratio in .* line 2, received '4:3'"),
+        ("path,label,ratio\na.png,NORMAL,-1\n", "received '-1': give a number, or leave it empty"),
+        ("path,label,ratio\na.png,NORMAL,nan\n", "received 'nan'"),
+        ("path,label,ratio\na.png,NORMAL,inf\n", "received 'inf'"),
         ("path,label,note\na.png,NORMAL,\n\nb.png,PNEUMONIA,\nc.png,none,\n", "line 5, received 'none'"),
     ],
 )

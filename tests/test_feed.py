@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pneumoscope.augment import Augmentation
+from pneumoscope.augment import Augmentation, augment
 from pneumoscope.feed import Batches, augmented
 from pneumoscope.preprocess import InputSpec, to_input
 
@@ -59,6 +59,16 @@ def test_an_image_is_changed_by_seed_epoch_and_number_not_by_its_company(pixels)
     assert not np.array_equal(augmented(SPEC, HOW, seed=4)(pixels, rows, 2), together)
     same = transform(np.repeat(pixels[:1], 10, axis=0), rows, 2)  # one picture, ten draws
     assert len({image.tobytes() for image in same}) == 10
+
+
+def test_each_image_is_widened_by_its_own_factor(pixels):
+    factors = np.linspace(0.7, 1.4, 10)
+    how = Augmentation(even=1.0)
+    rows = np.array([7, 2])
+    drawn = augmented(SPEC, how, 0, widening=factors)(pixels[rows], rows, 0)
+    for image, row in zip(drawn, rows, strict=True):
+        alone = augment(pixels[row], SPEC, how, np.random.default_rng(0), factors[row])
+        np.testing.assert_array_equal(image, to_input(alone[None], SPEC)[0])
 
 
 def test_no_change_asked_for_is_none(pixels):

@@ -4,10 +4,12 @@ Each image of each epoch has a random generator of its own, so that a resumed ru
 one draws. The radiograph is cropped, brought to the model's size and moved, then exposed
 and spoilt; without any change drawn, what remains is the prediction's own path.
 
-The crop is what matters most on these data: width over height alone separates the Kermany training images
-(AUC 0.86), and squashing writes it into the picture. A crop that keeps a random share of one side makes the
-ratio random and so worthless to the network.
+The aspect ratio is what matters most on these data: width over height alone separates the Kermany training images
+(AUC 0.86), and squashing writes it into the picture. A crop that keeps a random share of one side makes the ratio
+random, yet around each class's own mean; ``even`` brings every image to one ratio before that.
 """
+
+from collections.abc import Sequence
 
 from dataclasses import dataclass, fields
 
@@ -23,6 +25,8 @@ class Augmentation:
     """How far a training radiograph may be changed; every default changes nothing.
 
     Attributes:
+        even: share of its own aspect ratio that each image loses (1: all images show one ratio before the crop), see
+            :func:`widenings`.
         side: smallest share kept of one side, width or height at random: the aspect ratio becomes random.
         both: smallest share kept of both sides.
         rotation: degrees, either way.
@@ -44,6 +48,7 @@ class Augmentation:
             augmentation", 2020).
     """
 
+    even: float = 0.0
     side: float = 1.0
     both: float = 1.0
     rotation: float = 0.0
@@ -73,7 +78,9 @@ class Augmentation:
             object.__setattr__(self, name, float(value))
 
 
-def augment(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def augment(
+    pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator, widening: float = 1.0
+) -> np.ndarray:
     """Draw one changed radiograph at the model's size.
 
     Args:
@@ -81,11 +88,12 @@ def augment(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.rand
         spec: gives the size.
         how: the ranges to draw from.
         rng: the image's own generator.
+        widening: of the image, from :func:`widenings`.
 
     Returns:
         (height, width) uint8.
     """
-    image = _moved(pixels, spec, how, rng)
+    image = _moved(pixels, spec, how, rng, widening)
     if how.border and rng.random() < how.border:
         image = _framed(image, rng)
     if how.markers:
@@ -97,7 +105,38 @@ def augment(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.rand
     return image
 
 
-def _moved(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def widenings(ratios: Sequence[float], labels: Sequence[str], share: float) -> np.ndarray:
+    """How much wider each squashed image has to be drawn for all to show one aspect ratio.
+
+    A chest squashed from a radiograph of ratio r looks narrower by r. Drawn wider by r over a common ratio (half of
+    it by widening, half by shortening) it looks as if every radiograph had the common one: the geometric mean of
+    the labels' medians.
+
+    Args:
+        ratios: (N,) width over height of the full-size radiographs; 0 where not known, which counts as the label's
+            median.
+        labels: (N,) of each.
+        share: 0 to 1, :attr:`Augmentation.even`.
+
+    Returns:
+        (N,) float64 factors; all 1 where no ratio is known.
+
+    >>> widenings([1.2, 1.8, 0], ["NORMAL", "PNEUMONIA", "PNEUMONIA"], 1).round(3).tolist()
+    [0.816, 1.225, 1.225]
+    """
+    ratio, label = np.asarray(ratios, dtype=np.float64), np.asarray(labels)
+    known = ratio > 0
+    medians = {name: np.median(ratio[known & (label == name)]) for name in sorted(set(label[known].tolist()))}
+    if not medians:
+        return np.ones(len(ratio))
+    common = np.exp(np.mean(np.log(list(medians.values()))))
+    ratio = np.where(known, ratio, [medians.get(name, common) for name in label.tolist()])
+    return (ratio / common) ** share
+
+
+def _moved(
+    pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator, widening: float
+) -> np.ndarray:
     """Crop, squash, mirror, turn, enlarge and shift in one interpolation; what comes in from outside is black.
 
     A second interpolation would leave training images softer than those of prediction, and teach the network that
@@ -108,7 +147,7 @@ def _moved(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.rando
     rows, columns = _window(pixels.shape, how, rng)
     flip, angle = rng.random() < how.flip, rng.uniform(-how.rotation, how.rotation)
     factor, shift = how.scale ** rng.uniform(-1, 1), rng.uniform(-how.shift, how.shift, 2)
-    if angle == 0 and factor == 1 and not shift.any():
+    if angle == 0 and factor == 1 and widening == 1 and not shift.any():
         image = resize(Radiograph(np.ascontiguousarray(pixels[rows, columns])), spec)
         return np.ascontiguousarray(image[:, ::-1]) if flip else image
     height, width = spec.height, spec.width
@@ -117,6 +156,9 @@ def _moved(pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.rando
     squash = np.array([[across, 0, (0.5 - columns.start) * across - 0.5], [0, down, (0.5 - rows.start) * down - 0.5]])
     if flip:
         squash[0] = [-across, 0, width - 1 - squash[0, 2]]
+    for axis, (middle, stretch) in enumerate((((width - 1) / 2, widening**0.5), ((height - 1) / 2, widening**-0.5))):
+        squash[axis] *= stretch
+        squash[axis, 2] += middle * (1 - stretch)
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
     turn[:, 2] += shift * (width, height)
     matrix = turn @ np.vstack([squash, [0, 0, 1]])

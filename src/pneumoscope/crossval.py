@@ -34,12 +34,13 @@ from pneumoscope.labels import NORMAL, PNEUMONIA, label_index
 from pneumoscope.predict import load
 from pneumoscope.recipe import RECIPES, Recipe
 from pneumoscope.runs import Run, open_finished, run_id
-from pneumoscope.shifts import measure_shifts
+from pneumoscope.shifts import against_ratio, measure_shifts
 from pneumoscope.splits import ALL, Split, class_weights, make_split
 
 #: Splits of a five-fold cross-validation.
 FIVE_FOLDS = tuple(f"fold{fold}of5" for fold in range(5))
 SHIFTS_NAME = "shifts.json"
+RATIOS_NAME = "ratios.json"
 ALIGNMENT_NAME = "alignment.json"
 _ALIGNED = 4
 #: Out-of-fold sensitivity of the operating point; experiments/README.md says where it comes from.
@@ -217,7 +218,15 @@ def _finished_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress
     if not (folder / SHIFTS_NAME).is_file():
         found = measure_shifts(load(folder), manifest, run.split.records(manifest, "val"), progress)
         write_whole(folder / SHIFTS_NAME, (json.dumps(found) + "\n").encode())
+    ratios = {record.path: record.ratio for record in run.split.records(manifest, "val") if record.ratio}
+    write_whole(folder / RATIOS_NAME, (json.dumps(ratios) + "\n").encode())
     return run
+
+
+def _ratios(folder: Path) -> dict[str, float]:
+    """Original aspect ratios of a run's held-out images, by path, where they are known."""
+    path = folder / RATIOS_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def row_of(folder: str | Path) -> dict:
@@ -225,10 +234,10 @@ def row_of(folder: str | Path) -> dict:
 
     Returns:
         ``run``, ``recipe``, ``split_fingerprint``, ``images``, ``patients``, ``metrics`` and ``subtypes`` with
-        intervals, ``shifts`` (point estimates by name), ``kept_epoch``, ``history``, ``timing``, ``versions``.
+        intervals, ``against_ratio`` (see :func:`pneumoscope.shifts.against_ratio`), ``shifts`` (point estimates by name), ``kept_epoch``, ``history``, ``timing``, ``versions``.
     """
     folder = Path(folder)
-    report = read_report(folder / "evaluation-val")[0]
+    report, predictions = read_report(folder / "evaluation-val")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     shifts = json.loads((folder / SHIFTS_NAME).read_text()) if (folder / SHIFTS_NAME).is_file() else {}
     run = open_finished(folder)
@@ -241,6 +250,7 @@ def row_of(folder: str | Path) -> dict:
         "patients": report["data"]["patients"],
         "metrics": {name: report["metrics"][name] for name in kept},
         "subtypes": report.get("subtypes"),
+        "against_ratio": against_ratio(predictions, _ratios(folder)),
         "shifts": {
             name: {key: value for key, value in found.items() if key != "probability"} for name, found in shifts.items()
         },
@@ -258,17 +268,19 @@ def pool(folders: Sequence[Path]) -> dict:
         folders: of the runs of disjoint folds.
 
     Returns:
-        ``metrics`` before and ``calibrated`` after calibration, with intervals; ``subtypes``; ``calibration``
+        ``metrics`` before and ``calibrated`` after calibration, with intervals; ``subtypes``; ``against_ratio``
+        (before calibration); ``calibration``
         (``slope`` and ``intercept`` of the log odds, see :class:`pneumoscope.deploy.Verdict`); ``prevalence``
         that the probabilities assume; ``operating_points`` by name; ``uncertain``; the ``rules`` in words;
         ``held_out``.
     """
-    rows, sizes, shifted, shifted_labels = [], set(), [], []
+    rows, sizes, ratios, shifted, shifted_labels = [], set(), {}, [], []
     for folder in folders:
         report, found = read_report(folder / "evaluation-val")
         found = [row for row in found if row["probability"] is not None]
         rows += found
         sizes.add(report["data"]["median_size"])
+        ratios |= _ratios(folder)
         shifts = json.loads((folder / SHIFTS_NAME).read_text())
         shifted.append(np.array([shift["probability"] for shift in shifts.values()]).ravel())  # (shifts * N,)
         shifted_labels.append(np.tile([label_index(row["label"]) for row in found], len(shifts)))
@@ -288,6 +300,7 @@ def pool(folders: Sequence[Path]) -> dict:
         "metrics": metrics.evaluate(labels, probability, 0.5, groups),
         "calibrated": metrics.evaluate(labels, calibrated, 0.5, groups),
         "subtypes": subtype_auc(rows),
+        "against_ratio": against_ratio(rows, ratios),
         "calibration": {"slope": slope, "intercept": intercept},
         "prevalence": assumed_prevalence(shifted_labels, sigmoid(slope * moved)),
         "operating_points": points,

@@ -54,6 +54,7 @@ class Record:
         split: official split, or ``"all"``.
         sha256: of the file's bytes.
         bytes, width, height: of the file and of the full-size image.
+        ratio: width over height of the radiograph, which a squashed copy no longer shows; 0 where not known.
     """
 
     path: str
@@ -66,6 +67,7 @@ class Record:
     bytes: int = 0
     width: int = 0
     height: int = 0
+    ratio: float = 0.0
 
     @property
     def key(self) -> str:
@@ -175,12 +177,14 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     names = [field.name for field in fields(Record)]
     writer.writerow(names)
-    writer.writerows([getattr(record, name) for name in names] for record in manifest.records)
+    writer.writerows([getattr(record, name) or "" for name in names] for record in manifest.records)
     write_whole(Path(path), text.getvalue().encode("utf-8", _NAMES))
 
 
 def read_manifest(path: str | Path) -> Manifest:
     """Read a CSV with at least the columns ``path`` and ``label``; paths are relative to its folder.
+
+    Without a column ``ratio`` it is ``width`` over ``height``; with one, an empty field says that it is not known.
 
     Raises:
         DatasetError: no such file, missing columns, an unknown label or split, no number where one belongs, or no row.
@@ -196,6 +200,7 @@ def read_manifest(path: str | Path) -> Manifest:
                     f"expected the columns path and label in {path}, missing {' and '.join(sorted(missing))}: "
                     "add a header line"
                 )
+            with_ratio = "ratio" in reader.fieldnames
             rows = [
                 (reader.line_num, {name: value for name, value in row.items() if name in names and value})
                 for row in reader
@@ -204,7 +209,7 @@ def read_manifest(path: str | Path) -> Manifest:
         raise DatasetError(f"expected a folder or a CSV of labelled radiographs at {path}: {error}") from None
     if not rows:
         raise DatasetError(f"expected at least one row in {path}, found none")
-    return Manifest(path.parent.absolute(), tuple(_record(row, path, line) for line, row in rows))
+    return Manifest(path.parent.absolute(), tuple(_record(row, path, line, with_ratio) for line, row in rows))
 
 
 def patient_of(name: str) -> str:
@@ -257,6 +262,7 @@ def _describe(path: Path, label: str, split: str, root: Path) -> "tuple[Record, 
         bytes=len(data),
         width=radiograph.width,
         height=radiograph.height,
+        ratio=radiograph.width / radiograph.height,
     )
     return record, resize(radiograph, _THUMBNAIL)
 
@@ -298,7 +304,7 @@ def same_pictures(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     return pairs
 
 
-def _record(row: dict[str, str], path: Path, line: int) -> Record:
+def _record(row: dict[str, str], path: Path, line: int, with_ratio: bool) -> Record:
     if "path" not in row:
         raise DatasetError(f"expected a path in {path} line {line}, received none: name the image or remove the line")
     for column, values in (("label", LABELS), ("split", (*OFFICIAL_SPLITS, NO_SPLIT))):
@@ -312,7 +318,23 @@ def _record(row: dict[str, str], path: Path, line: int) -> Record:
         if not text.isdecimal():
             raise DatasetError(f"expected a whole number of {column} in {path} line {line}, received {text!r}")
         numbers[column] = int(text)
+    numbers["ratio"] = numbers["width"] / numbers["height"] if numbers["height"] and not with_ratio else 0.0
+    if "ratio" in row:
+        numbers["ratio"] = _positive(row["ratio"], path, line)
     name = Path(row["path"]).name
     patient = row.get("patient") or patient_of(name)
     defaults = {"patient": patient, "group": patient, "sublabel": sublabel_of(name)}
     return Record(**{**defaults, **row, **numbers})
+
+
+def _positive(text: str, path: Path, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise DatasetError(
+            f"expected width over height as ratio in {path} line {line}, received {text!r}: give a number, or leave "
+            "it empty where it is not known"
+        )
+    return value

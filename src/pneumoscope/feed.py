@@ -142,16 +142,25 @@ class Batches(keras.utils.PyDataset):
         return tuple(mix(part) for part in batch)
 
 
-def augmented(spec: InputSpec, how: Augmentation, seed: int, teacher: Teacher | None = None) -> Callable:
+def augmented(
+    spec: InputSpec, how: Augmentation, seed: int, teacher: Teacher | None = None, widening: np.ndarray | None = None
+) -> Callable:
     """Transform for :class:`Batches`: every image of every epoch is drawn by a generator of its own.
 
-    With a teacher the images are drawn at its size, and come with its answers.
+    With a teacher the images are drawn at its size, and come with its answers. ``widening`` (N,) has a factor for
+    each image, see :func:`pneumoscope.augment.widenings`.
     """
 
     def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         drawn = teacher.spec if teacher else spec
         images = [
-            augment(image, drawn, how, np.random.default_rng([seed, epoch, row, _AUGMENT]))
+            augment(
+                image,
+                drawn,
+                how,
+                np.random.default_rng([seed, epoch, row, _AUGMENT]),
+                1.0 if widening is None else float(widening[row]),
+            )
             for image, row in zip(pixels, rows.tolist(), strict=True)
         ]
         inputs = to_input(np.stack([resize(Radiograph(image), spec) for image in images] if teacher else images), spec)

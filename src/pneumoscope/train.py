@@ -11,6 +11,7 @@ import numpy as np
 
 from pneumoscope import models
 from pneumoscope.atomic import write_npz
+from pneumoscope.augment import widenings
 from pneumoscope.cache import cache_key
 from pneumoscope.datasets import Manifest, Record, read_dataset
 from pneumoscope.errors import DatasetError, UsageError
@@ -109,7 +110,8 @@ def _train(
         inputs = {"train": features[: len(records["train"])], "val": features[len(records["train"]) :]}
         transforms = dict.fromkeys(("train", "val"), lambda batch, rows, epoch: np.asarray(batch))
     elif recipe.augments:
-        transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed, teacher)
+        widening = _widening(run, manifest) if recipe.augment.even else None
+        transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed, teacher, widening)
     featured = time.perf_counter()
 
     classes = recipe.classes
@@ -147,6 +149,12 @@ def _train(
             "fit_seconds": finished - featured,
         },
     )
+
+
+def _widening(run: Run, manifest: Manifest) -> np.ndarray:
+    """(N,) how much wider each training image is drawn, see :func:`pneumoscope.augment.widenings`."""
+    records = run.split.records(manifest, "train")
+    return widenings([r.ratio for r in records], [r.label for r in records], run.recipe.augment.even)
 
 
 def class_of(record: Record, subtypes: bool) -> str:
@@ -198,6 +206,7 @@ def _contents(run: Run, manifest: Manifest, teacher: Teacher | None) -> dict[str
         "images_sha256": cache_key(*(identity(manifest, record) for record in records)),
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if known else run.recipe.weights,
         **({"teacher_sha256": teacher.bundle.sha256} if teacher else {}),
+        **({"ratios_sha256": cache_key(*_widening(run, manifest))} if run.recipe.augment.even else {}),
     }
 
 
