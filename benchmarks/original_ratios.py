@@ -2,9 +2,9 @@
 
     python benchmarks/original_ratios.py COPIES SIZES OUT
 
-COPIES holds ``[split/]LABEL/image``, SIZES is a CSV with the columns split, class, file, width and height of the original
-radiographs. OUT becomes a folder to give as ``--data``: links to COPIES, and a manifest whose column ``ratio`` is
-empty where SIZES has no row. Full-size files need none of this: their ratio is their own.
+COPIES holds ``[split/]LABEL/image``, SIZES is a CSV with the columns split, class, file, width and height of the
+original radiographs. OUT becomes a folder to give as ``--data``: links to COPIES, and a manifest whose column
+``ratio`` is empty where SIZES has no row. Full-size files need none of this: their ratio is their own.
 """
 
 import argparse

@@ -18,6 +18,7 @@ from pneumoscope.calibration import (
     log_odds,
 )
 from pneumoscope.crossval import (
+    RATIOS_NAME,
     SHIFTS_NAME,
     _complete_folds,
     cross_validate,
@@ -110,6 +111,16 @@ def test_a_row_holds_the_figures_of_its_run(crossed, recipe):
         assert row["split_fingerprint"] == run.split.fingerprint
         assert row["recipe"]["weights"] == Path(recipe.weights).name  # no path of this machine
         assert [epoch["epoch"] for epoch in row["history"]] == [1, 2]
+
+
+def test_known_ratios_are_kept_with_their_images(crossed, samples_folder):
+    known = {}
+    for run in measured_runs(crossed[0]):
+        rows = read_report(run.folder / "evaluation-val")[1]
+        ratios = json.loads((run.folder / RATIOS_NAME).read_text())
+        assert list(ratios) == [row["path"] for row in rows]
+        known |= ratios
+    assert known == {record.path: record.width / record.height for record in read_dataset(samples_folder).records}
 
 
 def test_the_shift_without_a_change_is_the_evaluation(crossed):

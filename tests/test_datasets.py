@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import random
+from dataclasses import replace
 
 import cv2
 import numpy as np

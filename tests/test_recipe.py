@@ -167,7 +167,7 @@ def test_augment_is_a_table_of_the_file(tmp_path):
     saved = json.loads(json.dumps(recipe.to_dict()))  # as a run folder and a model file hold it
     assert saved["augment"]["side"] == 0.6
     assert Recipe(**saved) == recipe
-    with pytest.raises(UsageError, match=r"expected augment keys among even, side, both, .*, erase, received shear, zoom$"):
+    with pytest.raises(UsageError, match=r"expected augment keys among even, side, .*, erase, received shear, zoom$"):
         read_recipe(recipe_file(tmp_path, text + "zoom = 2\nshear = 1\n"))
 
 

@@ -10,7 +10,6 @@ random, yet around each class's own mean; ``even`` brings every image to one rat
 """
 
 from collections.abc import Sequence
-
 from dataclasses import dataclass, fields
 
 import numpy as np

@@ -234,7 +234,8 @@ def row_of(folder: str | Path) -> dict:
 
     Returns:
         ``run``, ``recipe``, ``split_fingerprint``, ``images``, ``patients``, ``metrics`` and ``subtypes`` with
-        intervals, ``against_ratio`` (see :func:`pneumoscope.shifts.against_ratio`), ``shifts`` (point estimates by name), ``kept_epoch``, ``history``, ``timing``, ``versions``.
+        intervals, ``against_ratio`` (see :func:`pneumoscope.shifts.against_ratio`), ``shifts`` (point estimates by
+        name), ``kept_epoch``, ``history``, ``timing``, ``versions``.
     """
     folder = Path(folder)
     report, predictions = read_report(folder / "evaluation-val")
