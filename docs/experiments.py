@@ -50,10 +50,7 @@ def experiments_page(runs: list[dict], harness: list[dict]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
-        cells = [
-            f"{m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})"
-            for m in (run["metrics"][name] for name in (*FIGURES, "ece"))
-        ]
+        cells = [_interval(run["metrics"][name]) for name in (*FIGURES, "ece")]
         parts.append(
             f"| {run['run']} | {run['images']['val']} ({run['patients']}) | {run['best_epoch']} | {' | '.join(cells)} |"
         )
@@ -83,6 +80,7 @@ def experiments_page(runs: list[dict], harness: list[dict]) -> str:
 def _fold_tables(rows: list[dict]) -> list[str]:
     """Mean and spread over the five folds, and over seeds on one fold, a row for each recipe that has them."""
     head = ["recipe", "runs", *FIGURES.values(), "calibration error", "bacterial or viral AUC", "over shifts"]
+    head += ["against the ratio"]
     parts = []
     for title, wanted, count in (
         ("## Five patient-wise folds", lambda row: row["recipe"]["seed"] == 0, 5),
@@ -103,6 +101,7 @@ def _spread(group: list[dict]) -> list[str]:
     columns = [[row["metrics"][name]["value"] for row in group] for name in (*FIGURES, "ece")]
     columns.append([row["subtypes"]["value"] for row in group if row["subtypes"]])
     columns.append([_over_shifts(row, "roc_auc") for row in group])
+    columns.append([row["against_ratio"]["roc_auc"]["value"] for row in group if row["against_ratio"]])
     return [f"{statistics.mean(c):.3f} ± {statistics.stdev(c):.3f}" if len(c) > 1 else "" for c in columns]
 
 
@@ -112,13 +111,17 @@ def _over_shifts(row: dict, figure: str = "balanced_accuracy") -> float:
 
 def _run_table(rows: list[dict]) -> list[str]:
     head = ["run", "n (patients)", *FIGURES.values(), "calibration error", "bacterial or viral AUC"]
-    head += ["balanced accuracy over shifts", "AUC over shifts", "minutes"]
+    head += ["balanced accuracy over shifts", "AUC over shifts", "against the ratio", "minutes"]
     table = []
     for row in rows:
         metrics = [row["metrics"][name] for name in (*FIGURES, "ece")]
-        cells = [f"{m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})" for m in metrics]
+        cells = [_interval(m) for m in metrics]
         subtypes = f"{row['subtypes']['value']:.3f}" if row["subtypes"] else ""
         shifts = [f"{_over_shifts(row, figure):.3f}" for figure in ("balanced_accuracy", "roc_auc")]
+        against = row["against_ratio"]
+        shifts.append(
+            _interval(against["roc_auc"]) + f", n {against['normal']} + {against['pneumonia']}" if against else ""
+        )
         minutes = sum(part["fit_seconds"] for part in row["timing"]) / 60
         held_out = f"{row['images']['val']} ({row['patients']})"
         table.append([row["run"], held_out, *cells, subtypes, *shifts, f"{minutes:.1f}"])
@@ -142,23 +145,43 @@ def _recipe_table(rows: list[dict]) -> list[str]:
 
 
 def _shift_table(rows: list[dict]) -> list[str]:
-    """Each shift, each recipe: mean over its runs."""
+    """Each recipe, each shift: AUC of a single run with its interval, of several the mean and its spread."""
     found: dict[str, list[dict]] = {}
     for row in rows:
         split = row["recipe"]["split"]
         kind = "folds" if split.startswith("fold") else split
         found.setdefault(f"{row['recipe']['name']}, {kind}", []).append(row)
     shifts = list(rows[0]["shifts"])
-    table = []
-    for shift in shifts:
-        cells = []
-        for group in found.values():
-            balanced = statistics.mean(row["shifts"][shift]["balanced_accuracy"] for row in group)
-            area = statistics.mean(row["shifts"][shift]["roc_auc"] for row in group)
-            cells.append(f"{balanced:.3f} / {area:.3f}")
-        table.append([shift, *cells])
-    text = "Balanced accuracy at 0.5 / AUC on the held-out images under each shift, mean over the runs of a recipe."
-    return ["## Shifts", "", text, "", *_markdown(["shift", *found], table), ""]
+    areas, balanced = [], []
+    for title, group in found.items():
+        areas.append([title, len(group), *(_area([row["shifts"][shift] for row in group]) for shift in shifts)])
+        means = [statistics.mean(row["shifts"][shift]["balanced_accuracy"] for row in group) for shift in shifts]
+        balanced.append([title, len(group), *(f"{mean:.3f}" for mean in means)])
+    head = ["recipe", "runs", *shifts]
+    return [
+        "## Shifts",
+        "",
+        "AUC on the held-out images under each shift. One run: with its 95 % interval, by bootstrap over patients;",
+        "several: mean ± standard deviation.",
+        "",
+        *_markdown(head, areas),
+        "",
+        "Balanced accuracy at 0.5, before calibration, mean over the runs.",
+        "",
+        *_markdown(head, balanced),
+        "",
+    ]
+
+
+def _area(found: list[dict]) -> str:
+    values = [shift["roc_auc"] for shift in found]
+    if len(values) > 1:
+        return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+    return f"{values[0]:.3f} ({found[0]['roc_auc_low']:.3f} to {found[0]['roc_auc_high']:.3f})"
+
+
+def _interval(figure: dict) -> str:
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 def _markdown(head: list, rows: list[list]) -> list[str]:

@@ -108,6 +108,10 @@ def test_a_row_holds_the_figures_of_its_run(crossed, recipe):
         assert row["subtypes"] == report["subtypes"]
         assert row["shifts"]["marks"]["roc_auc"] == shifts["marks"]["roc_auc"]
         assert "probability" not in row["shifts"]["marks"]
+        plain = row["shifts"]["none"]
+        assert (plain["roc_auc_low"], plain["roc_auc_high"]) == tuple(
+            pytest.approx(report["metrics"]["roc_auc"][end], abs=1e-6) for end in ("low", "high")
+        )
         assert row["split_fingerprint"] == run.split.fingerprint
         assert row["recipe"]["weights"] == Path(recipe.weights).name  # no path of this machine
         assert [epoch["epoch"] for epoch in row["history"]] == [1, 2]

@@ -11,7 +11,7 @@ from pneumoscope.images import Radiograph, read_radiograph
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA, label_index
 from pneumoscope.predict import Predictor, load
 from pneumoscope.preprocess import InputSpec, resize
-from pneumoscope.shifts import SHIFTS, against_ratio, measure_shifts, summarise
+from pneumoscope.shifts import SHIFTS, against_ratio, measure_shifts, summarise, with_intervals
 
 RANDOM = {"tilted", "other scanner", "noise", "marks"}
 
@@ -188,6 +188,22 @@ def test_one_class_alone_has_no_balanced_accuracy():
     assert (found["sensitivity"], found["specificity"], found["balanced_accuracy"]) == (0.5, None, None)
     assert found["roc_auc"] is None
     assert found["probability"] == [0.4, 1.0]
+
+
+def test_intervals_are_those_of_an_evaluation_and_hold_their_estimates():
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    probability = np.clip(0.3 * labels + rng.random(200) * 0.7, 0, 1)
+    rows = [{"label": LABELS[label], "patient": f"{label} {n // 2}"} for n, label in enumerate(labels)]
+    found = {"none": summarise(labels, probability, 0.5), "noise": summarise(labels, probability[::-1], 0.5)}
+    table = with_intervals(found, rows)
+    assert list(table) == ["none", "noise"]
+    for name, shift in table.items():
+        assert shift["roc_auc_low"] < shift["roc_auc"] < shift["roc_auc_high"]
+        assert shift["roc_auc"] == found[name]["roc_auc"]
+        assert "probability" not in shift
+    whole = metrics.evaluate(labels, probability, 0.5, np.array([row["patient"] for row in rows]))["roc_auc"]
+    assert table["none"]["roc_auc_low"] == pytest.approx(whole["low"], abs=1e-6)
 
 
 def _row(path, label, probability):

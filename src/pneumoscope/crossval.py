@@ -34,7 +34,7 @@ from pneumoscope.labels import NORMAL, PNEUMONIA, label_index
 from pneumoscope.predict import load
 from pneumoscope.recipe import RECIPES, Recipe
 from pneumoscope.runs import Run, open_finished, run_id
-from pneumoscope.shifts import against_ratio, measure_shifts
+from pneumoscope.shifts import against_ratio, measure_shifts, with_intervals
 from pneumoscope.splits import ALL, Split, class_weights, make_split
 
 #: Splits of a five-fold cross-validation.
@@ -234,8 +234,8 @@ def row_of(folder: str | Path) -> dict:
 
     Returns:
         ``run``, ``recipe``, ``split_fingerprint``, ``images``, ``patients``, ``metrics`` and ``subtypes`` with
-        intervals, ``against_ratio`` (see :func:`pneumoscope.shifts.against_ratio`), ``shifts`` (point estimates by
-        name), ``kept_epoch``, ``history``, ``timing``, ``versions``.
+        intervals, ``against_ratio`` (see :func:`pneumoscope.shifts.against_ratio`), ``shifts`` (see
+        :func:`pneumoscope.shifts.with_intervals`), ``kept_epoch``, ``history``, ``timing``, ``versions``.
     """
     folder = Path(folder)
     report, predictions = read_report(folder / "evaluation-val")
@@ -252,9 +252,7 @@ def row_of(folder: str | Path) -> dict:
         "metrics": {name: report["metrics"][name] for name in kept},
         "subtypes": report.get("subtypes"),
         "against_ratio": against_ratio(predictions, _ratios(folder)),
-        "shifts": {
-            name: {key: value for key, value in found.items() if key != "probability"} for name, found in shifts.items()
-        },
+        "shifts": with_intervals(shifts, [row for row in predictions if row["probability"] is not None]),
         "kept_epoch": int(run.kept["epoch"]),
         "history": [{name: round(value, 5) for name, value in row.items()} for row in run.history],
         "timing": json.loads((folder / "timing.json").read_text(encoding="utf-8")),

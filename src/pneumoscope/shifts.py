@@ -134,6 +134,26 @@ def summarise(labels: np.ndarray, probability: np.ndarray, threshold: float) -> 
     }
 
 
+def with_intervals(found: dict[str, dict], rows: Sequence[dict]) -> dict[str, dict]:
+    """The estimates of :func:`measure_shifts` with a 95 % interval of each AUC, by bootstrap over patients.
+
+    Args:
+        found: as measured; runs of some folds may be joined shift by shift.
+        rows: the evaluation of the same radiographs in the same order, with label and patient.
+
+    Returns:
+        By shift: the estimates without ``probability``, and ``roc_auc_low`` and ``roc_auc_high``.
+    """
+    labels = np.array([label_index(row["label"]) for row in rows])
+    groups = np.array([row["patient"] for row in rows])
+    table = {}
+    for name, shift in found.items():
+        area = metrics.evaluate(labels, np.array(shift["probability"]), 0.5, groups)["roc_auc"]
+        kept = {key: value for key, value in shift.items() if key != "probability"}
+        table[name] = {**kept, "roc_auc_low": area["low"], "roc_auc_high": area["high"]}
+    return table
+
+
 def _read(manifest: Manifest, records: Sequence[Record]) -> Iterator[tuple[np.ndarray, str, int]]:
     for record in records:
         pixels = read_radiograph(manifest.path(record)).pixels
