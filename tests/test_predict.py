@@ -119,10 +119,16 @@ def test_the_band_around_the_threshold_is_uncertain(predictor, samples, monkeypa
 
 
 def test_the_band_moves_with_the_threshold(predictor):
-    low, high = predictor.bundle.uncertain
-    moved = load(threshold=0.4).uncertain
-    assert moved == pytest.approx((low - 0.1, high - 0.1))
-    assert load(threshold=1.0).uncertain[1] == 1.0
+    """By one step of the log odds, so that it never leaves 0 to 1 and a low threshold has a narrow band."""
+    ends = np.array(predictor.bundle.uncertain)
+    own = predictor.bundle.threshold
+    odds = ends / (1 - ends) * (0.4 / 0.6) / (own / (1 - own))
+    assert load(threshold=0.4).uncertain == pytest.approx(tuple(odds / (1 + odds)))
+    assert load(threshold=own).uncertain == predictor.bundle.uncertain
+    low, high = load(threshold=0.01).uncertain
+    assert 0 < low < 0.01 < high < 0.05
+    assert load(threshold=0.0).uncertain == pytest.approx((0, 0))
+    assert load(threshold=1.0).uncertain == pytest.approx((1, 1))
 
 
 def test_expand_finds_files_in_order(samples, tmp_path):
@@ -241,7 +247,7 @@ def test_a_predictor_says_what_prevalence_it_assumes(predictor):
 
 def test_an_operating_point_is_called_by_its_name(samples):
     assert calibrated([], "screening").threshold == 0.1
-    assert calibrated([], "screening").uncertain == pytest.approx((0, 0.2))  # the band moves along
+    assert calibrated([], "screening").uncertain == pytest.approx((2 / 29, 1 / 7))  # odds of 2/3 and 3/2 over 9
     assert calibrated([], "screening", 0.1).threshold == pytest.approx(1 / 82)  # odds of 1/9 become 1/81
     assert calibrated([], 0.3, 0.1).threshold == 0.3  # a number is taken as it is
     with pytest.raises(UsageError, match="from 0 to 1, or balanced or screening, received 'balance'"):

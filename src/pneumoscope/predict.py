@@ -89,10 +89,10 @@ class Predictor:
         self.prevalence = bundle.prevalence if prevalence is None else prevalence
         self._offset = _prior_offset(bundle, prevalence)
         self.threshold = self._threshold(threshold)
-        own = self._at_prevalence(bundle.threshold)
-        # The band moves with the operating point.
-        low, high = (self._at_prevalence(end) + self.threshold - own for end in bundle.uncertain)
-        self.uncertain = (max(0.0, low), min(1.0, high))
+        # The band moves with the operating point, by the same step of the log odds.
+        by = _log_odds(self.threshold) - _log_odds(bundle.threshold)
+        low, high = (_moved(end, by) for end in bundle.uncertain)
+        self.uncertain = (low, high)
 
     def _threshold(self, threshold: float | str | None) -> float:
         points = self.bundle.operating_points
@@ -107,10 +107,7 @@ class Predictor:
 
     def _at_prevalence(self, probability: float) -> float:
         """The probability where pneumonia is as common as the user said."""
-        if not self._offset or probability in (0.0, 1.0):
-            return probability
-        odds = probability / (1 - probability) * math.exp(self._offset)
-        return odds / (1 + odds)
+        return _moved(probability, self._offset)
 
     def predict(self, source: object) -> Prediction:
         """Judge one radiograph.
@@ -195,7 +192,20 @@ def _prior_offset(bundle: Bundle, prevalence: float | None) -> float:
         raise UsageError(
             f"expected a calibrated model to take a prevalence, {bundle.name} is not: leave the prevalence out"
         )
-    return math.log(prevalence / (1 - prevalence)) - math.log(bundle.prevalence / (1 - bundle.prevalence))
+    return _log_odds(prevalence) - _log_odds(bundle.prevalence)
+
+
+def _log_odds(probability: float) -> float:
+    if probability in (0, 1):
+        return math.inf if probability else -math.inf
+    return math.log(probability / (1 - probability))
+
+
+def _moved(probability: float, by: float) -> float:
+    """A probability whose log odds are moved; 0 and 1 stay, and a step of nothing changes no digit."""
+    if not by or probability in (0.0, 1.0):
+        return probability
+    return 1 / (1 + math.exp(min(700.0, -_log_odds(probability) - by)))
 
 
 def load(
