@@ -140,8 +140,8 @@ def test_bad_files_are_listed_with_their_reason(data_folder):
     manifest, refused = scan_folder(folder)
     assert len(manifest) == 4
     assert [pathlib.Path(one.path).name for one in refused] == ["bad.png", "empty.jpeg"]
-    assert "expected a JPEG or PNG" in refused[0].reason
-    with pytest.raises(DatasetError, match=r"2 cannot be read \(first: .*bad.png: expected a JPEG or PNG"):
+    assert "expected a JPEG, PNG or DICOM" in refused[0].reason
+    with pytest.raises(DatasetError, match=r"2 cannot be read \(first: .*bad.png: expected a JPEG, PNG or DICOM"):
         read_dataset(folder)
 
 

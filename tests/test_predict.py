@@ -75,7 +75,7 @@ def test_bad_files_keep_their_place(predictor, samples, tmp_path):
     assert predictions[1].path == str(text)
     assert predictions[1].label is None
     assert predictions[1].probability is None
-    assert "expected a JPEG or PNG" in predictions[1].reason
+    assert "expected a JPEG, PNG or DICOM" in predictions[1].reason
     assert "blank" in predictions[2].reason
 
 
@@ -164,7 +164,7 @@ def test_images_are_found_at_any_depth_and_in_any_case(tmp_path):
     notes = []
     found = [path.relative_to(tmp_path).as_posix() for path in expand([str(tmp_path)], note=notes.append)]
     assert found == ["a.JpEg", "b.PNG", "deep/er/c.jpg", "folder.png/f.jpeg"]
-    assert notes == [f"{tmp_path}: left out 2 files that do not end in .jpeg, .jpg, .png"]
+    assert notes == [f"{tmp_path}: left out 2 files that do not end in .jpeg, .jpg, .png, .dcm"]
 
 
 def test_a_folder_to_skip_is_left_out(tmp_path):

@@ -50,7 +50,7 @@ class ImageError(PneumoscopeError):
 
 
 class UnreadableImage(ImageError):
-    """Not a JPEG or PNG file, or a damaged one."""
+    """Not a JPEG, PNG or DICOM file, or a damaged one."""
 
 
 class ImageTooLarge(ImageError):
@@ -60,7 +60,7 @@ class ImageTooLarge(ImageError):
 
 
 class RefusedImage(ImageError):
-    """A readable image that should not be judged: blank, tiny, in colour, a strip."""
+    """Readable, but not to be judged: blank, tiny, in colour, a strip, a lateral view, another body part."""
 
 
 class DatasetError(PneumoscopeError):

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pneumoscope.dicom import is_dicom, read_dicom
 from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 
 #: File endings that a folder or glob is searched for.
-SUFFIXES = (".jpeg", ".jpg", ".png")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm")
 
 #: Pixels in one image; the largest Kermany radiograph has 7.3 million, a full CR plate about 20 million.
 MAX_PIXELS = 50_000_000
@@ -72,12 +73,13 @@ class Radiograph:
 
 
 def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph") -> Radiograph:
-    """Read a JPEG or PNG file, its bytes, or an array, as one gray 8-bit radiograph.
+    """Read a JPEG, PNG or DICOM file, its bytes, or an array, as one gray 8-bit radiograph.
 
     Colour files are turned to luma (ITU-R BT.601), transparency is laid on black, and 16-bit files are
     scaled by the number of bits their brightest pixel needs (a 12-bit image in a 16-bit file keeps its
     brightness). The EXIF orientation of a JPEG is applied. A file that is cut off is refused, and so is any
     changed byte of a PNG; a JPEG has no checksums, so a changed byte among its pixels is read as it stands.
+    DICOM (extra ``dicom``) is shown as its header says, see :func:`pneumoscope.dicom.read_dicom`.
 
     Args:
         source: path, encoded bytes, or an array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
@@ -86,9 +88,9 @@ def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph") -> R
         The radiograph, at its full size.
 
     Raises:
-        UnreadableImage: not a JPEG or PNG, or damaged.
+        UnreadableImage: not a JPEG, PNG or DICOM, or damaged.
         ImageTooLarge: over :data:`MAX_BYTES` or :data:`MAX_PIXELS`.
-        RefusedImage: blank, tiny, a strip, or in colour.
+        RefusedImage: blank, tiny, a strip, in colour, or of what is no frontal chest radiograph by its header.
         UsageError: none of these types.
 
     >>> import numpy as np
@@ -116,20 +118,17 @@ def image_size(data: bytes) -> tuple[int, int]:
     >>> width, height = image_size(sample_paths()[0].read_bytes())
     """
     if not data:
-        raise UnreadableImage("expected a JPEG or PNG image, received an empty file: export it again")
+        raise UnreadableImage("expected a JPEG, PNG or DICOM image, received an empty file: export it again")
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png_size(data)
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg_size(data)
-    if data[128:132] == b"DICM":
-        raise UnreadableImage(
-            "expected a JPEG or PNG image, received a DICOM file, which this version does not read yet: "
-            "export it as PNG"
-        )
+    if is_dicom(data):
+        raise UnreadableImage("expected a JPEG or PNG image, received a DICOM file: export it as PNG")
     start = data[:64]
     flags = re.DOTALL | re.IGNORECASE
     what = next((name for pattern, name in _KNOWN_FOREIGN if re.match(pattern, start, flags)), "something else")
-    raise UnreadableImage(f"expected a JPEG or PNG image, received {what}: convert it to PNG or JPEG")
+    raise UnreadableImage(f"expected a JPEG, PNG or DICOM image, received {what}: convert it to PNG or JPEG")
 
 
 def read_file(path: str | os.PathLike) -> bytes:
@@ -156,6 +155,8 @@ def _decode(data: bytes) -> np.ndarray:
     """Encoded bytes -> (H, W) uint8."""
     if len(data) > MAX_BYTES:
         raise ImageTooLarge(f"expected a file of at most {MAX_BYTES // 10**6} MB, received more: save it smaller")
+    if is_dicom(data):
+        return read_dicom(data, MAX_PIXELS, MAX_BYTES)
     width, height = image_size(data)
     if width * height > MAX_PIXELS:
         raise ImageTooLarge(

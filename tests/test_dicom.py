@@ -1,0 +1,461 @@
+"""DICOM: a truth table of the gray that is shown, the same pixels from every encoding, and what is refused."""
+
+import io
+import struct
+import sys
+import threading
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
+
+from pneumoscope import load
+from pneumoscope.dicom import BODY_PARTS, LATERAL, MODALITIES, is_dicom, read_dicom
+from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, UnreadableImage
+from pneumoscope.images import MAX_BYTES, MAX_PIXELS, read_radiograph
+
+SECRET = "Doe^Jane^1957"
+
+
+def dataset_of(pixels, bits=8, syntax=ExplicitVRLittleEndian, **elements) -> Dataset:
+    """A computed radiograph that holds these stored values."""
+    signed = pixels.dtype.kind == "i"
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = elements.get("SOPClassUID", ComputedRadiographyImageStorage)
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = syntax
+    dataset = Dataset()
+    dataset.file_meta = meta
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    dataset.PatientName, dataset.PatientID = SECRET, SECRET
+    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "CR", "CHEST", "AP"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 * pixels.itemsize, bits, bits - 1
+    dataset.PixelRepresentation = int(signed)
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    dataset["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
+    for keyword, value in elements.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+def written(dataset: Dataset) -> bytes:
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def dicom(pixels, bits=8, syntax=ExplicitVRLittleEndian, **elements) -> bytes:
+    return written(dataset_of(pixels, bits, syntax, **elements))
+
+
+def shown(*arguments, **elements) -> np.ndarray:
+    return read_dicom(dicom(*arguments, **elements), MAX_PIXELS, MAX_BYTES)
+
+
+def lut(entries, first, bits) -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor = [len(entries), first, bits]
+    item["LUTDescriptor"].VR = "US"
+    item.LUTData = [int(entry) for entry in entries]
+    item["LUTData"].VR = "US"
+    item.ModalityLUTType = "US"
+    return item
+
+
+# The truth table: stored values -> gray. Rows of (name, stored values, bits, elements, expected gray). ------
+
+EIGHT = np.array([[0, 1, 100, 254, 255]], np.uint8)
+TWELVE = np.array([[0, 1, 1000, 2047, 2048, 4095]], np.uint16)
+SIGNED = np.array([[-2048, -1, 0, 1, 2047]], np.int16)
+
+
+def window(values, centre, width):
+    """Linear window (PS3.3, C.11.2.1.2.1), as a share."""
+    return np.clip((np.asarray(values, float) - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+
+TRUTH = [
+    ("eight bits", EIGHT, 8, {}, EIGHT / 255),
+    ("eight bits, inverse", EIGHT, 8, {"PhotometricInterpretation": "MONOCHROME1"}, 1 - EIGHT / 255),
+    ("eight bits, rescale of nothing", EIGHT, 8, {"RescaleSlope": 1, "RescaleIntercept": 0}, EIGHT / 255),
+    ("six of eight bits", np.array([[8, 9, 40]], np.uint8), 6, {}, np.array([[0, 1, 32]]) / 32),
+    ("twelve bits without a window", TWELVE, 12, {}, TWELVE / 4095),
+    ("twelve bits in use in part", TWELVE[:, 1:5], 12, {}, (TWELVE[:, 1:5] - 1) / 2047),
+    ("window", TWELVE, 12, {"WindowCenter": 2048, "WindowWidth": 4096}, window(TWELVE, 2048, 4096)),
+    ("narrow window", TWELVE, 12, {"WindowCenter": 1024, "WindowWidth": 200}, window(TWELVE, 1024, 200)),
+    (
+        "window, inverse",
+        TWELVE,
+        12,
+        {"WindowCenter": 1024, "WindowWidth": 2000, "PhotometricInterpretation": "MONOCHROME1"},
+        1 - window(TWELVE, 1024, 2000),
+    ),
+    (
+        "the first of two windows",
+        TWELVE,
+        12,
+        {"WindowCenter": [1000, 3000], "WindowWidth": [2000, 100]},
+        window(TWELVE, 1000, 2000),
+    ),
+    (
+        "exact window",
+        TWELVE,
+        12,
+        {"WindowCenter": 1000, "WindowWidth": 2000, "VOILUTFunction": "LINEAR_EXACT"},
+        np.clip((TWELVE - 1000.0) / 2000 + 0.5, 0, 1),
+    ),
+    (
+        "sigmoid",
+        TWELVE,
+        12,
+        {"WindowCenter": 1000, "WindowWidth": 1000, "VOILUTFunction": "SIGMOID"},
+        1 / (1 + np.exp(-4 * (TWELVE - 1000.0) / 1000)),
+    ),
+    (
+        "window of rescaled values",
+        TWELVE,
+        12,
+        {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 1000, "WindowWidth": 3000},
+        window(TWELVE * 2.0 - 1000, 1000, 3000),
+    ),
+    ("falling rescale", TWELVE, 12, {"RescaleSlope": -1, "RescaleIntercept": 4095}, 1 - TWELVE / 4095),
+    ("signed", SIGNED, 12, {}, (SIGNED + 2048.0) / 4095),
+    ("signed, window", SIGNED, 12, {"WindowCenter": 0, "WindowWidth": 1000}, window(SIGNED, 0, 1000)),
+    ("sixteen bits", np.array([[0, 65535]], np.uint16), 16, {}, np.array([[0, 1]])),
+    ("an overlay in the high bits", TWELVE | 0xF000, 12, {}, TWELVE / 4095),
+    (
+        "padding",
+        np.array([[0, 100, 150, 200]], np.uint16),
+        12,
+        {"PixelPaddingValue": 0},
+        np.array([[0, 0, 0.5, 1]]),
+    ),
+    (
+        "padding, inverse",
+        np.array([[4095, 4094, 100, 150, 200]], np.uint16),
+        12,
+        {"PixelPaddingValue": 4095, "PixelPaddingRangeLimit": 4094, "PhotometricInterpretation": "MONOCHROME1"},
+        np.array([[0, 0, 1, 0.5, 0]]),
+    ),
+    (
+        "a table of gray levels",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut([0, 255, 51, 102], 0, 8)], "WindowCenter": 2048, "WindowWidth": 4096},
+        np.array([[0, 1, 0.2, 0.4]]),
+    ),
+    (
+        "a table of twelve bits",
+        np.array([[0, 10, 11, 12, 4000]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut([0, 4095, 819], 10, 12)]},
+        np.array([[0, 0, 1, 0.2, 0.2]]),
+    ),
+    (
+        "a table of the modality",
+        np.array([[0, 1, 2]], np.uint16),
+        12,
+        {"ModalityLUTSequence": [lut([500, 1000, 0], 0, 16)]},
+        np.array([[0.5, 1, 0]]),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("stored", "bits", "elements", "expected"), [row[1:] for row in TRUTH], ids=[r[0] for r in TRUTH]
+)
+def test_the_gray_that_is_shown(stored, bits, elements, expected):
+    found = shown(stored, bits, **elements)
+    assert (found.dtype, found.shape) == (np.uint8, stored.shape)
+    np.testing.assert_allclose(found, np.asarray(expected) * 255, atol=0.51)
+
+
+# The same picture from every encoding ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def picture(samples) -> np.ndarray:
+    return cv2.resize(read_radiograph(samples[0]).pixels, (160, 120), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_native_encodings(picture, syntax, dtype):
+    window = {"WindowCenter": 128, "WindowWidth": 256} if dtype == np.uint16 else {}
+    np.testing.assert_array_equal(shown(picture.astype(dtype), 8, syntax, **window), picture)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize("bits", [8, 12])
+def test_lossless_compression(picture, syntax, bits):
+    dataset = dataset_of(picture if bits == 8 else picture.astype(np.uint16) << 4, bits)
+    plain = read_dicom(written(dataset), MAX_PIXELS, MAX_BYTES)
+    dataset.compress(syntax)
+    np.testing.assert_array_equal(read_dicom(written(dataset), MAX_PIXELS, MAX_BYTES), plain)
+
+
+def test_jpeg(picture):
+    coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    dataset = dataset_of(picture)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([coded])
+    dataset["PixelData"].is_undefined_length = True
+    found = read_dicom(written(dataset), MAX_PIXELS, MAX_BYTES)
+    np.testing.assert_allclose(found, cv2.imdecode(np.frombuffer(coded, np.uint8), 0), atol=1)
+
+
+def test_real_files_show_one_picture_from_every_encoding():
+    """A chest of 15 bits, and a leg whose header is told to be a chest: WG-04 samples, through pydicom-data."""
+    plain = read_dicom(file_bytes("RG1_UNCR.dcm"), MAX_PIXELS, MAX_BYTES)
+    assert plain.shape == (1955, 1841)
+    spine, lung = plain[500:700, 900:1000], plain[500:700, 500:600]
+    assert spine.mean() > lung.mean() + 50  # bone is white
+    np.testing.assert_array_equal(read_dicom(file_bytes("RG1_J2KR.dcm"), MAX_PIXELS, MAX_BYTES), plain)
+    lossy = [read_dicom(file_bytes(f"RG1_{kind}.dcm"), MAX_PIXELS, MAX_BYTES) for kind in ("UNCI", "J2KI")]
+    np.testing.assert_allclose(lossy[0], lossy[1], atol=1)  # the rounding of two decoders
+    np.testing.assert_allclose(lossy[0], plain, atol=8)
+    legs = [
+        read_dicom(file_bytes(f"RG3_{kind}.dcm", BodyPartExamined="CHEST"), MAX_PIXELS, MAX_BYTES)
+        for kind in ("UNCR", "J2KR")
+    ]
+    np.testing.assert_array_equal(legs[0], legs[1])
+
+
+def file_bytes(name, **elements) -> bytes:
+    path = get_testdata_file(name)
+    assert path, name
+    dataset = pydicom.dcmread(path)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return written(dataset)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("JPEGLSNearLossless_08.dcm", (8, 8)), ("JPEGLSNearLossless_16.dcm", (16, 16)), ("JPEG-LL.dcm", (16, 16)),
+     ("JPGExtended.dcm", (16, 16)), ("JPEG2000.dcm", (16, 16))],
+)  # fmt: skip
+def test_other_compressions_are_decoded(name, sizes):
+    """Pictures of other things in codings that no encoder here writes; told to be chests, they are decoded."""
+    change = {"Modality": "CR", "BodyPartExamined": "CHEST", "NumberOfFrames": 1}
+    dataset = pydicom.dcmread(get_testdata_file(name))
+    assert dataset.BitsAllocated == sizes[0]
+    found = read_dicom(file_bytes(name, **change), MAX_PIXELS, MAX_BYTES)
+    assert found.shape == (dataset.Rows, dataset.Columns)
+    assert found.std() > 5
+
+
+# Through the whole path -----------------------------------------------------------------------------------
+
+
+def test_a_picture_as_png_and_as_dicom_gets_the_same_verdict(samples, tmp_path):
+    for path in samples[::8]:
+        pixels = read_radiograph(path).pixels
+        files = [tmp_path / "a.png", tmp_path / "a.dcm", tmp_path / "inverse.dcm", tmp_path / "twelve.dcm"]
+        cv2.imwrite(str(files[0]), pixels)
+        files[1].write_bytes(dicom(pixels))
+        files[2].write_bytes(dicom(255 - pixels, PhotometricInterpretation="MONOCHROME1"))
+        files[3].write_bytes(
+            dicom(
+                pixels.astype(np.uint16) * 16, 12, WindowCenter=2040.5, WindowWidth=4081, SOPClassUID=DX, Modality="DX"
+            )
+        )
+        found = list(load().predict_many(files))
+        assert len({one.probability for one in found}) == 1
+        assert found[0].status in ("ok", "uncertain")
+
+
+DX = DigitalXRayImageStorageForPresentation
+
+
+def test_a_name_without_ending_and_a_file_in_memory_are_read(picture, tmp_path):
+    (tmp_path / "IM000001").write_bytes(dicom(picture))
+    np.testing.assert_array_equal(read_radiograph(tmp_path / "IM000001").pixels, picture)
+    np.testing.assert_array_equal(read_radiograph(dicom(picture)).pixels, picture)
+
+
+def test_threads_do_not_disturb_each_other(picture):
+    files = [dicom(np.roll(picture, n, axis=1)) for n in range(8)]
+    found: dict[int, np.ndarray] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: found.update({n: read_radiograph(files[n]).pixels})) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n in range(8):
+        np.testing.assert_array_equal(found[n], np.roll(picture, n, axis=1))
+
+
+# What is refused ------------------------------------------------------------------------------------------
+
+
+REFUSED = [
+    ({"Modality": "CT"}, "modality CT: send the radiograph"),
+    ({"Modality": "MR", "SOPClassUID": SecondaryCaptureImageStorage}, "modality MR"),
+    ({"Modality": None}, "modality none"),
+    ({"BodyPartExamined": "HAND"}, "body part HAND"),
+    ({"ViewPosition": "LL"}, "a lateral view"),
+    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "a lateral view"),
+    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "a lateral view"),
+    ({"PresentationIntentType": "FOR PROCESSING"}, "raw"),
+    ({"NumberOfFrames": 2}, "expected one frame, this DICOM file has 2"),
+    ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "this one is RGB"),
+    ({"PhotometricInterpretation": "PALETTE COLOR"}, "this one is PALETTE COLOR"),
+]
+
+
+@pytest.mark.parametrize(("elements", "sentence"), REFUSED)
+def test_what_is_no_frontal_chest_radiograph_is_refused(picture, elements, sentence):
+    with pytest.raises(RefusedImage, match=sentence) as caught:
+        read_radiograph(dicom(picture, **elements))
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        *({"Modality": modality} for modality in MODALITIES),
+        *({"BodyPartExamined": part} for part in BODY_PARTS),
+        {"Modality": "OT", "SOPClassUID": SecondaryCaptureImageStorage},
+        {"Modality": None, "SOPClassUID": SecondaryCaptureImageStorage},
+        {"ViewPosition": "PA", "PatientOrientation": ["L", "F"]},
+        {"ViewPosition": None, "BodyPartExamined": None},
+        {"PresentationIntentType": "FOR PRESENTATION"},
+    ],
+)
+def test_chest_radiographs_are_read(picture, elements):
+    np.testing.assert_array_equal(read_radiograph(dicom(picture, **elements)).pixels, picture)
+
+
+@pytest.mark.parametrize("view", LATERAL)
+def test_lateral_views_are_refused(picture, view):
+    with pytest.raises(RefusedImage, match="a lateral view"):
+        read_radiograph(dicom(picture, ViewPosition=view))
+
+
+def test_a_header_alone_is_no_image(picture):
+    with pytest.raises(UnreadableImage, match="has a header only"):
+        read_radiograph(dicom(picture, PixelData=None))
+
+
+@pytest.mark.parametrize(("allocated", "stored"), [(32, 32), (8, 9), (16, 0), (1, 1)])
+def test_other_depths_are_named(picture, allocated, stored):
+    data = dicom(picture, BitsAllocated=allocated, BitsStored=stored)
+    with pytest.raises(UnreadableImage, match=f"of {allocated} bits, {stored} of them stored"):
+        read_radiograph(data)
+
+
+def test_too_many_pixels_are_refused_from_the_header(picture):
+    with pytest.raises(ImageTooLarge, match="the header announces 60000x60000"):
+        read_radiograph(dicom(picture, Rows=60000, Columns=60000))
+
+
+def test_a_frame_larger_than_its_header_is_refused_before_decoding(picture):
+    dataset = dataset_of(picture)
+    dataset.compress(JPEG2000Lossless)
+    frame = bytearray(next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1)))
+    at = frame.find(b"\xff\x4f\xff\x51")
+    frame[at + 8 : at + 16] = struct.pack(">II", 60000, 60000)
+    dataset.PixelData = encapsulate([bytes(frame)])
+    with pytest.raises(ImageTooLarge, match="the compressed frame announces 60000x60000"):
+        read_radiograph(written(dataset))
+    coded = bytearray(cv2.imencode(".jpg", picture)[1].tobytes())
+    at = coded.find(b"\xff\xc0")
+    coded[at + 5 : at + 9] = struct.pack(">HH", 60000, 60000)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([bytes(coded)])
+    with pytest.raises(ImageTooLarge, match="the compressed frame announces 60000x60000"):
+        read_radiograph(written(dataset))
+
+
+def test_a_deflate_bomb_is_refused(picture):
+    data = dicom(np.zeros((2000, 2000), np.uint8), syntax=DeflatedExplicitVRLittleEndian)
+    assert len(data) < 20_000
+    with pytest.raises(ImageTooLarge, match="a DICOM data set of at most 1 MB"):
+        read_dicom(data, MAX_PIXELS, 1_000_000)
+
+
+def test_pydicom_missing_is_one_sentence(picture, monkeypatch, tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(dicom(picture))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    (found,) = load().predict_many([path])
+    assert found.status == "error"
+    assert found.reason == (
+        "expected pydicom to read a DICOM file, it is not installed: run  pip install 'pneumoscope[dicom]'"
+    )
+
+
+def test_an_unknown_encoding_is_named(picture):
+    dataset = dataset_of(picture)
+    dataset.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")  # MPEG2
+    dataset.PixelData = encapsulate([bytes(100)])
+    with pytest.raises(UnreadableImage, match=r"expected pixels that can be decoded, .* \(MPEG2 "):
+        read_radiograph(written(dataset))
+
+
+def test_damaged_files_never_get_out_as_anything_else(picture):
+    """Flipped bytes, cut ends and inserted ones, over four encodings: a picture, or one of our sentences."""
+    small = cv2.resize(picture, (80, 72))
+    files = [
+        dicom(small),
+        dicom(small, syntax=ImplicitVRLittleEndian),
+        dicom(small, syntax=DeflatedExplicitVRLittleEndian),
+    ]
+    for syntax in (RLELossless, JPEG2000Lossless):
+        dataset = dataset_of(small)
+        dataset.compress(syntax)
+        files.append(written(dataset))
+    rng = np.random.default_rng(0)
+    outcomes, sentences = set(), []
+    for number in range(400):
+        data = bytearray(files[number % len(files)])
+        header = len(data) if number % 3 == 0 else 900
+        for _ in range(int(rng.integers(1, 6))):
+            data[int(rng.integers(132, min(header, len(data))))] = int(rng.integers(256))
+        if number % 4 == 1:
+            del data[int(rng.integers(132, len(data))) :]
+        elif number % 4 == 2:
+            at = int(rng.integers(132, len(data)))
+            data[at:at] = rng.bytes(7)
+        try:
+            outcomes.add(read_radiograph(bytes(data)).pixels.dtype)
+        except ImageError as error:
+            outcomes.add(type(error))
+            sentences.append(str(error))
+    assert not any(SECRET in sentence or "\n" in sentence for sentence in sentences)
+    assert {np.dtype(np.uint8), UnreadableImage, RefusedImage} <= outcomes
+
+
+def test_dicom_is_known_by_its_prefix(picture):
+    assert is_dicom(dicom(picture))
+    assert not is_dicom(b"DICM")
+    assert not is_dicom(bytes(200))
