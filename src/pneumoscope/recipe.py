@@ -42,6 +42,8 @@ class Recipe:
         dropout: before each dense layer of the head (MobileNet), between layers (bilstm).
         subtypes: learn normal, bacterial and viral, and fold the two into PNEUMONIA afterwards.
         optimizer: ``"adam"`` as published, or ``"adamw"`` (Loshchilov and Hutter, 2019).
+        backbone_rate: share of the learning rate for the pretrained layers of a trainable backbone (AdamW), see
+            :class:`pneumoscope.optimizer.DiscriminativeAdamW`.
         weight_decay: of AdamW; not on biases and batch normalisation.
         schedule: ``"constant"`` as published, or ``"cosine"`` down to zero.
         warmup_epochs: of the cosine schedule, rising linearly from zero.
@@ -77,6 +79,7 @@ class Recipe:
     dropout: float = 0.0
     subtypes: bool = False
     optimizer: str = "adam"
+    backbone_rate: float = 1.0
     weight_decay: float = 0.0
     schedule: str = "constant"
     warmup_epochs: float = 0.0
@@ -127,6 +130,10 @@ class Recipe:
                 "expected the recipe's teacher with a teacher_share above 0 and at most 1, or neither, received "
                 f"{self.teacher!r} and {self.teacher_share}"
             )
+        if not 0 < self.backbone_rate <= 1:
+            raise UsageError(f"expected the recipe's backbone_rate above 0 to 1, received {self.backbone_rate}")
+        if self.backbone_rate < 1 and (self.trainable, self.optimizer) != ("all", "adamw"):
+            raise UsageError("expected backbone_rate with trainable = 'all' and optimizer = 'adamw', received another")
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"expected the recipe's {name} from 0 to below 1, received {getattr(self, name)}")

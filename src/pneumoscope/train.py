@@ -17,6 +17,7 @@ from pneumoscope.datasets import Manifest, Record, read_dataset
 from pneumoscope.errors import DatasetError, UsageError
 from pneumoscope.feed import Batches, augmented, frozen_features, identity, load_pixels
 from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL
+from pneumoscope.optimizer import build_optimizer
 from pneumoscope.preprocess import to_input
 from pneumoscope.recipe import Recipe
 from pneumoscope.runs import MONITOR, Run, add_timing, locked, open_run, run_id, write_history
@@ -133,7 +134,7 @@ def _train(
         even = np.ones(len(classes))
         validation = Batches(inputs["val"], targets["val"], transforms["val"], recipe.batch_size, None, even)
     trained.compile(
-        optimizer=_optimizer(recipe, len(training)),
+        optimizer=build_optimizer(recipe, len(training), trained),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         weighted_metrics=[],
         metrics=[keras.metrics.MeanMetricWrapper(_agreement, name="accuracy")],
@@ -179,24 +180,6 @@ def _agreement(targets: object, probabilities: object) -> object:
     return ops.cast(ops.equal(targets[:, 0] < 0.5, probabilities[:, 0] <= 0.5), "float32")
 
 
-def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
-    """Optimizer and learning rate of a recipe; ``steps`` an epoch."""
-    rate: object = recipe.learning_rate
-    if recipe.schedule == "cosine":
-        warmup = round(recipe.warmup_epochs * steps)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else recipe.learning_rate,
-            max(1, recipe.epochs * steps - warmup),
-            warmup_target=recipe.learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    return optimizer
-
-
 def _contents(run: Run, manifest: Manifest, teacher: Teacher | None) -> dict[str, str]:
     """Hashes of what the recipe names and a resumed run must find unchanged."""
     records = [*run.split.records(manifest, "train"), *run.split.records(manifest, "val")]
@@ -228,7 +211,6 @@ def _fit(run, whole, model, training, validation, tensorboard, on_batch) -> int:
 
     ``model`` is fitted; ``whole`` is the model it is the head of, or itself.
     """
-    model.optimizer.build(model.trainable_variables)
     history = _restore_checkpoint(run, model)
     training.start_epoch(len(history))
     callbacks = [_Keeper(run, whole, training, history, on_batch)]
