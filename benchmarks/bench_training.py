@@ -43,6 +43,7 @@ from pneumoscope import train as training
 from pneumoscope.datasets import NO_SPLIT, Manifest, read_dataset
 from pneumoscope.feed import load_pixels
 from pneumoscope.labels import FINDINGS, LABELS
+from pneumoscope.optimizer import build_optimizer
 from pneumoscope.recipe import Recipe, read_recipe
 
 keras = models.keras
@@ -188,7 +189,7 @@ def _answer(arguments: argparse.Namespace, recipe: Recipe) -> None:
             training._deterministic()  # as train() will; it holds for the process, hence one process a side
         model = models.build(recipe, weights=recipe.weights)
         model.compile(
-            optimizer=training._optimizer(recipe, arguments.steps),
+            optimizer=build_optimizer(recipe, arguments.steps, model),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
             metrics=["accuracy"],
         )

@@ -17,7 +17,7 @@ from pneumoscope.errors import DatasetError, RunError
 from pneumoscope.labels import BACTERIAL, NORMAL, PNEUMONIA, VIRAL
 from pneumoscope.runs import locked, open_finished
 from pneumoscope.splits import read_split
-from pneumoscope.train import _agreement, _optimizer, class_of, keras, train
+from pneumoscope.train import _agreement, class_of, train
 
 
 def _figures(run):
@@ -296,29 +296,3 @@ def test_the_accuracy_of_three_classes_is_that_of_the_verdict():
         np.float32,
     )
     assert np.asarray(_agreement(targets, probabilities)).tolist() == [1, 0, 1, 1, 1, 0]
-
-
-def test_the_cosine_schedule_rises_and_falls(fine_tuned_recipe):
-    recipe = fine_tuned_recipe(epochs=10, warmup_epochs=2, learning_rate=0.01)
-    rate = _optimizer(recipe, steps=5)._learning_rate
-    values = [float(rate(step)) for step in range(51)]
-    assert values[0] == 0
-    assert values[5] == pytest.approx(0.005)
-    assert values[10] == pytest.approx(0.01) == max(values)
-    assert values[30] == pytest.approx(0.005)
-    assert values[50] == pytest.approx(0, abs=1e-8)
-    without = _optimizer(fine_tuned_recipe(epochs=10, warmup_epochs=0, learning_rate=0.01), steps=5)._learning_rate
-    assert [float(without(step)) for step in (0, 25, 50)] == pytest.approx([0.01, 0.005, 0], abs=1e-8)
-
-
-def test_weight_decay_leaves_biases_and_batch_normalisation_alone(fine_tuned_recipe):
-    """No gradient: what moves, moves by the decay."""
-    optimizer = _optimizer(fine_tuned_recipe(weight_decay=0.5, schedule="constant", learning_rate=0.1), steps=1)
-    image = keras.Input((4, 4, 1))
-    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3)(image))
-    network = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
-    for weight in network.trainable_weights:
-        weight.assign(np.ones(weight.shape))
-    optimizer.apply([np.zeros(w.shape, np.float32) for w in network.trainable_weights], network.trainable_weights)
-    for weight in network.trainable_weights:
-        np.testing.assert_allclose(weight, 0.95 if weight.name == "kernel" else 1.0, err_msg=weight.path)
