@@ -294,6 +294,13 @@ def test_results_are_found_for_their_own_recipe_only(crossed, recipe, tmp_path):
 # What is fitted
 
 
+def test_runs_of_recipes_that_keep_their_best_epoch_lie_beside_an_average(crossed, recipe):
+    """Such a recipe cannot train on every image; comparing it with one that does must not make one of both."""
+    assert recipe.keep == "best"
+    whole = replace(recipe, keep="last", split="all")
+    assert fold_results(whole, crossed[0]) is None
+
+
 def test_log_odds_by_hand():
     np.testing.assert_allclose(log_odds([0.5, 0.75, 0.1]), [0, np.log(3), -np.log(9)])
     assert np.isfinite(log_odds([0.0, 1.0])).all()
