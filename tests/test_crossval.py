@@ -21,6 +21,7 @@ from pneumoscope.crossval import (
     RATIOS_NAME,
     SHIFTS_NAME,
     _complete_folds,
+    _same,
     cross_validate,
     fit_temperature,
     fold_results,
@@ -294,11 +295,11 @@ def test_results_are_found_for_their_own_recipe_only(crossed, recipe, tmp_path):
 # What is fitted
 
 
-def test_runs_of_recipes_that_keep_their_best_epoch_lie_beside_an_average(crossed, recipe):
-    """Such a recipe cannot train on every image; comparing it with one that does must not make one of both."""
-    assert recipe.keep == "best"
-    whole = replace(recipe, keep="last", split="all")
-    assert fold_results(whole, crossed[0]) is None
+def test_recipes_are_the_same_but_for_split_seed_and_the_place_of_the_weights(recipe):
+    assert _same(replace(recipe, split="fold1of2", seed=3, weights="elsewhere.h5"), recipe)
+    assert not _same(replace(recipe, epochs=3), recipe)
+    assert recipe.keep == "best"  # cannot train on every image: a comparison must not make one recipe of both
+    assert not _same(recipe, replace(recipe, keep="last", split="all"))
 
 
 def test_log_odds_by_hand():

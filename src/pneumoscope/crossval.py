@@ -180,10 +180,8 @@ def measured_runs(runs: str | Path) -> list[Run]:
 def _same(one: Recipe, other: Recipe) -> bool:
     """Whether two recipes differ in split, seed and the place of the starting weights only."""
     apart = ("split", "seed", "weights")
-    one, other = (
-        {key: value for key, value in recipe.to_dict().items() if key not in apart} for recipe in (one, other)
-    )
-    return one == other
+    plain = [{key: value for key, value in recipe.to_dict().items() if key not in apart} for recipe in (one, other)]
+    return plain[0] == plain[1]
 
 
 def _complete_folds(runs: Sequence[Run], every: Sequence[str]) -> list[list[Run]]:
