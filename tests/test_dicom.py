@@ -28,7 +28,7 @@ from pydicom.uid import (
 )
 
 from pneumoscope import load
-from pneumoscope.dicom import BODY_PARTS, LATERAL, MODALITIES, is_dicom, read_dicom
+from pneumoscope.dicom import BODY_PARTS, MODALITIES, OTHER_VIEWS, is_dicom, read_dicom
 from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, UnreadableImage
 from pneumoscope.images import MAX_BYTES, MAX_PIXELS, read_radiograph
 
@@ -322,9 +322,9 @@ REFUSED = [
     ({"Modality": "MR", "SOPClassUID": SecondaryCaptureImageStorage}, "modality MR"),
     ({"Modality": None}, "modality none"),
     ({"BodyPartExamined": "HAND"}, "body part HAND"),
-    ({"ViewPosition": "LL"}, "a lateral view"),
-    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "a lateral view"),
-    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "a lateral view"),
+    ({"ViewPosition": "LL"}, "has view LL"),
+    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "has view lateral"),
+    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "has view lateral"),
     ({"PresentationIntentType": "FOR PROCESSING"}, "raw"),
     ({"NumberOfFrames": 2}, "expected one frame, this DICOM file has 2"),
     ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "this one is RGB"),
@@ -355,9 +355,9 @@ def test_chest_radiographs_are_read(picture, elements):
     np.testing.assert_array_equal(read_radiograph(dicom(picture, **elements)).pixels, picture)
 
 
-@pytest.mark.parametrize("view", LATERAL)
-def test_lateral_views_are_refused(picture, view):
-    with pytest.raises(RefusedImage, match="a lateral view"):
+@pytest.mark.parametrize("view", OTHER_VIEWS)
+def test_other_views_are_refused(picture, view):
+    with pytest.raises(RefusedImage, match=f"has view {view}: send the frontal one"):
         read_radiograph(dicom(picture, ViewPosition=view))
 
 
@@ -371,6 +371,19 @@ def test_other_depths_are_named(picture, allocated, stored):
     data = dicom(picture, BitsAllocated=allocated, BitsStored=stored)
     with pytest.raises(UnreadableImage, match=f"of {allocated} bits, {stored} of them stored"):
         read_radiograph(data)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"WindowCenter": 128, "WindowWidth": 0},
+        {"WindowCenter": 128, "WindowWidth": 256, "VOILUTFunction": "CUBIC"},
+        {"ModalityLUTSequence": [lut([500, 1000, 0], 0, 12)]},  # 8 or 16 bits are allowed
+    ],
+)
+def test_a_window_or_table_of_no_use_is_said(picture, elements):
+    with pytest.raises(UnreadableImage, match="expected a window or table of gray levels that can be applied"):
+        read_radiograph(dicom(picture, **elements))
 
 
 def test_too_many_pixels_are_refused_from_the_header(picture):

@@ -20,12 +20,11 @@ from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage
 MODALITIES = ("CR", "DX", "RG")
 #: Body parts of a chest radiograph (PS3.16, annex L), or nothing said.
 BODY_PARTS = ("", "CHEST", "THORAX", "LUNG", "RIBS", "CHESTABDOMEN", "CHEST_TO_ABDOMEN")
-#: View positions that show a chest from the side (PS3.3, C.8.4.1.1 and C.8.1.1).
-LATERAL = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT")
+#: View positions that are no upright frontal view: lateral, lateral decubitus, oblique (PS3.3, C.8.4.1.1 and C.8.1.1).
+OTHER_VIEWS = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT")
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_TEXT = {"CR": "computed radiograph"}
 
 
 def is_dicom(data: bytes) -> bool:
@@ -68,13 +67,19 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
     try:
         _check_codestream(dataset, header, max_pixels)
         stored = _stored(dataset, header)
-        return _shown(dataset, header, stored)
     except (ImageTooLarge, UnreadableImage):
         raise
     except Exception:  # as above, and what the decoders raise
         raise UnreadableImage(
             f"expected pixels that can be decoded, the ones of this DICOM file ({header.syntax}) cannot: export it "
             "again, or as PNG"
+        ) from None
+    try:
+        return _shown(dataset, header, stored)
+    except Exception:  # as above
+        raise UnreadableImage(
+            "expected a window or table of gray levels that can be applied, the one of this DICOM file cannot: export "
+            "it again, or as PNG"
         ) from None
 
 
@@ -135,9 +140,11 @@ def _check_kind(header: _Header) -> None:
         )
     if header.body_part.replace(" ", "") not in BODY_PARTS:
         raise RefusedImage(f"expected a radiograph of the chest, this DICOM file is of body part {header.body_part}")
-    if header.view in LATERAL or header.orientation[:1] in (["A"], ["P"]):  # the rows run along front and back
+    lateral = header.orientation[:1] in (["A"], ["P"])  # the rows run along front and back
+    if header.view in OTHER_VIEWS or lateral:
         raise RefusedImage(
-            "expected a frontal view (AP or PA), this DICOM file is a lateral view: send the frontal one"
+            f"expected a frontal view (AP or PA), this DICOM file has view {'lateral' if lateral else header.view}: "
+            "send the frontal one"
         )
     if header.intent == "FOR PROCESSING":
         raise RefusedImage(
