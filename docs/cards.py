@@ -1,6 +1,6 @@
 """Model cards, docs/models.md, from the contract inside each shipped file."""
 
-from experiments import FIGURES
+from experiments import FIGURES, interval
 
 from pneumoscope.bundle import Bundle, open_bundle, shipped_models
 
@@ -28,9 +28,7 @@ def models_page(elsewhere: dict, full_size: dict) -> str:
         "| model | " + " | ".join(FIGURES.values()) + " |",
         "|---" * (len(FIGURES) + 1) + "|",
         *(
-            f"| {name} | "
-            + " | ".join(f"{m[key]['value']:.3f} ({m[key]['low']:.3f} to {m[key]['high']:.3f})" for key in FIGURES)
-            + " |"
+            f"| {name} | " + " | ".join(interval(m[key]) for key in FIGURES) + " |"
             for name, m in elsewhere["models"].items()
         ),
         "",

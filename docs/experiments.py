@@ -50,7 +50,7 @@ def experiments_page(runs: list[dict], harness: list[dict]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
-        cells = [_interval(run["metrics"][name]) for name in (*FIGURES, "ece")]
+        cells = [interval(run["metrics"][name]) for name in (*FIGURES, "ece")]
         parts.append(
             f"| {run['run']} | {run['images']['val']} ({run['patients']}) | {run['best_epoch']} | {' | '.join(cells)} |"
         )
@@ -102,7 +102,7 @@ def _spread(group: list[dict]) -> list[str]:
     columns.append([row["subtypes"]["value"] for row in group if row["subtypes"]])
     columns.append([_over_shifts(row, "roc_auc") for row in group])
     columns.append([row["against_ratio"]["roc_auc"]["value"] for row in group if row["against_ratio"]])
-    return [f"{statistics.mean(c):.3f} ± {statistics.stdev(c):.3f}" if len(c) > 1 else "" for c in columns]
+    return [_with_spread(values) if len(values) > 1 else "" for values in columns]
 
 
 def _over_shifts(row: dict, figure: str = "balanced_accuracy") -> float:
@@ -115,12 +115,12 @@ def _run_table(rows: list[dict]) -> list[str]:
     table = []
     for row in rows:
         metrics = [row["metrics"][name] for name in (*FIGURES, "ece")]
-        cells = [_interval(m) for m in metrics]
+        cells = [interval(m) for m in metrics]
         subtypes = f"{row['subtypes']['value']:.3f}" if row["subtypes"] else ""
         shifts = [f"{_over_shifts(row, figure):.3f}" for figure in ("balanced_accuracy", "roc_auc")]
         against = row["against_ratio"]
         shifts.append(
-            _interval(against["roc_auc"]) + f", n {against['normal']} + {against['pneumonia']}" if against else ""
+            interval(against["roc_auc"]) + f", n {against['normal']} + {against['pneumonia']}" if against else ""
         )
         minutes = sum(part["fit_seconds"] for part in row["timing"]) / 60
         held_out = f"{row['images']['val']} ({row['patients']})"
@@ -176,11 +176,16 @@ def _shift_table(rows: list[dict]) -> list[str]:
 def _area(found: list[dict]) -> str:
     values = [shift["roc_auc"] for shift in found]
     if len(values) > 1:
-        return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
-    return f"{values[0]:.3f} ({found[0]['roc_auc_low']:.3f} to {found[0]['roc_auc_high']:.3f})"
+        return _with_spread(values)
+    return interval({"value": values[0], "low": found[0]["roc_auc_low"], "high": found[0]["roc_auc_high"]})
 
 
-def _interval(figure: dict) -> str:
+def _with_spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+def interval(figure: dict) -> str:
+    """An estimate with its 95 % interval."""
     return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
@@ -208,8 +213,7 @@ def summary_table(runs: list[dict]) -> str:
         cells = []
         for name in FIGURES:
             values = [run["metrics"][name]["value"] for run in group]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.3f}{spread}")
+            cells.append(_with_spread(values) if len(values) > 1 else f"{values[0]:.3f}")
         held_out = f"{group[0]['images']['val']} images, {group[0]['patients']} patients"
         row = [f"reference-{model}", split, held_out, str(len(group)), *cells, PUBLISHED[model]]
         lines.append(f"| {' | '.join(row)} |")

@@ -13,7 +13,7 @@ from pneumoscope import RESEARCH_USE_ONLY, __version__, metrics
 from pneumoscope.bundle import PROBABILITIES, SUBTYPES, shipped_models
 from pneumoscope.datasets import Manifest, Record, read_dataset
 from pneumoscope.errors import DatasetError
-from pneumoscope.evaluate import compare, evaluate_model, read_report, subtype_auc
+from pneumoscope.evaluate import against_ratio, compare, evaluate_model, read_report, subtype_auc
 from pneumoscope.images import read_radiograph
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, PNEUMONIA, VIRAL, label_index
 from pneumoscope.predict import Predictor, load
@@ -467,3 +467,31 @@ def test_a_shipped_model_on_the_bundled_radiographs(samples_folder, tmp_path):
         one = predictor.predict(manifest.path(record))
         assert row["verdict"] == one.label
         assert row["probability"] == pytest.approx(one.probability, abs=1e-5)  # alone or in a batch
+
+
+def _row(path, label, probability):
+    return {"path": path, "label": label, "patient": path, "probability": probability}
+
+
+def test_figures_against_the_ratio_are_those_of_wide_normals_and_narrow_pneumonias():
+    """Medians 1.0 and 2.0, so the common ratio is 1.414: half of each label lies on the other label's side."""
+    rows, ratios = [], {}
+    for label, median in ((NORMAL, 1.0), (PNEUMONIA, 2.0)):
+        for number in range(41):
+            path = f"{label}{number}"
+            ratios[path] = median * 1.05 ** (number - 20)
+            against = (ratios[path] > 2**0.5) == (label == NORMAL)
+            rows.append(_row(path, label, float(against if label == NORMAL else not against)))  # always wrong there
+    found = against_ratio(rows, ratios)
+    assert found["common"] == pytest.approx(2**0.5)
+    assert found["normal"] == found["pneumonia"] == sum(1.05**n > 2**0.5 for n in range(-20, 21)) == 13
+    assert found["roc_auc"]["value"] == 0
+    assert found["roc_auc"]["n"] == 2 * found["normal"]
+
+
+def test_figures_against_the_ratio_need_known_ratios_of_both_labels():
+    rows = [_row(f"{label}{n}", label, 0.5) for label in LABELS for n in range(30)]
+    assert against_ratio(rows, {}) is None
+    assert against_ratio(rows, {row["path"]: 1.2 for row in rows if row["label"] == NORMAL}) is None
+    assert against_ratio(rows, {row["path"]: 1.2 for row in rows}) is None  # nothing speaks against a label
+    assert against_ratio([{**row, "probability": None} for row in rows], {row["path"]: 1.2 for row in rows}) is None

@@ -108,8 +108,7 @@ def widenings(ratios: Sequence[float], labels: Sequence[str], share: float) -> n
     """How much wider each squashed image has to be drawn for all to show one aspect ratio.
 
     A chest squashed from a radiograph of ratio r looks narrower by r. Drawn wider by r over a common ratio (half of
-    it by widening, half by shortening) it looks as if every radiograph had the common one: the geometric mean of
-    the labels' medians.
+    it by widening, half by shortening) it looks as if every radiograph had the common one, see :func:`common_ratio`.
 
     Args:
         ratios: (N,) width over height of the full-size radiographs; 0 where not known, which counts as the label's
@@ -124,13 +123,23 @@ def widenings(ratios: Sequence[float], labels: Sequence[str], share: float) -> n
     [0.816, 1.225, 1.225]
     """
     ratio, label = np.asarray(ratios, dtype=np.float64), np.asarray(labels)
-    known = ratio > 0
-    medians = {name: np.median(ratio[known & (label == name)]) for name in sorted(set(label[known].tolist()))}
+    medians = median_ratios(ratio, label)
     if not medians:
         return np.ones(len(ratio))
-    common = np.exp(np.mean(np.log(list(medians.values()))))
-    ratio = np.where(known, ratio, [medians.get(name, common) for name in label.tolist()])
+    common = common_ratio(medians)
+    ratio = np.where(ratio > 0, ratio, [medians.get(name, common) for name in label.tolist()])
     return (ratio / common) ** share
+
+
+def median_ratios(ratios: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Median of the known (above 0) ratios of each label that has any; both arrays (N,)."""
+    known = ratios > 0
+    return {name: float(np.median(ratios[known & (labels == name)])) for name in sorted(set(labels[known].tolist()))}
+
+
+def common_ratio(medians: dict[str, float]) -> float:
+    """The ratio between the labels: the geometric mean of their medians."""
+    return float(np.exp(np.mean(np.log(list(medians.values())))))
 
 
 def _moved(

@@ -29,12 +29,12 @@ from pneumoscope.calibration import (
 )
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import RunError
-from pneumoscope.evaluate import REPORT_NAME, read_report, subtype_auc
-from pneumoscope.labels import NORMAL, PNEUMONIA, label_index
+from pneumoscope.evaluate import REPORT_NAME, against_ratio, columns, read_report, subtype_auc
+from pneumoscope.labels import NORMAL, PNEUMONIA
 from pneumoscope.predict import load
 from pneumoscope.recipe import RECIPES, Recipe
 from pneumoscope.runs import Run, open_finished, run_id
-from pneumoscope.shifts import against_ratio, measure_shifts, with_intervals
+from pneumoscope.shifts import measure_shifts, with_intervals
 from pneumoscope.splits import ALL, Split, class_weights, make_split
 
 #: Splits of a five-fold cross-validation.
@@ -78,14 +78,16 @@ def cross_validate(
         ``runs/<name>-folds.json``.
     """
     manifest = read_dataset(data)
+    rows = {}  # by folder: the bootstraps of a row take a second
     for seed in seeds:
         for split in splits:
             run = _finished_run(replace(recipe, split=split, seed=seed), manifest, runs, progress, on_batch)
+            rows[run.folder] = row_of(run.folder)
             if on_run:
-                on_run(row_of(run.folder))
+                on_run(rows[run.folder])
     measured = [run for run in measured_runs(runs) if _same(run.recipe, recipe)]
     plain = {**recipe.to_dict(), "weights": Path(recipe.weights).name}  # no path of this machine
-    result = {"recipe": plain, "runs": [row_of(run.folder) for run in measured]}
+    result = {"recipe": plain, "runs": [rows.get(run.folder) or row_of(run.folder) for run in measured]}
     every = make_split(manifest, ALL).train
     for folds in _complete_folds([run for run in measured if run.recipe.seed == seeds[0]], every):
         result["pooled"] = pool([run.folder for run in folds])
@@ -216,17 +218,17 @@ def _finished_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress
     split = make_split(manifest, recipe.split, seed=recipe.split_seed, fraction=recipe.validation_fraction)
     if run.split.fingerprint != split.fingerprint:
         raise RunError(f"expected the runs of these data in {runs}, {folder} was made of others: use another --runs")
+    held_out = run.split.records(manifest, "val")
     if not (folder / SHIFTS_NAME).is_file():
-        found = measure_shifts(load(folder), manifest, run.split.records(manifest, "val"), progress)
+        found = measure_shifts(load(folder), manifest, held_out, progress)
         write_whole(folder / SHIFTS_NAME, (json.dumps(found) + "\n").encode())
-    ratios = {record.path: record.ratio for record in run.split.records(manifest, "val") if record.ratio}
+    ratios = {record.path: record.ratio for record in held_out if record.ratio}
     write_whole(folder / RATIOS_NAME, (json.dumps(ratios) + "\n").encode())
     return run
 
 
-def _ratios(folder: Path) -> dict[str, float]:
-    """Original aspect ratios of a run's held-out images, by path, where they are known."""
-    path = folder / RATIOS_NAME
+def _noted(path: Path) -> dict:
+    """What stands in a JSON file of a run; nothing in one that was not written."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -235,13 +237,13 @@ def row_of(folder: str | Path) -> dict:
 
     Returns:
         ``run``, ``recipe``, ``split_fingerprint``, ``images``, ``patients``, ``metrics`` and ``subtypes`` with
-        intervals, ``against_ratio`` (see :func:`pneumoscope.shifts.against_ratio`), ``shifts`` (see
+        intervals, ``against_ratio`` (see :func:`pneumoscope.evaluate.against_ratio`), ``shifts`` (see
         :func:`pneumoscope.shifts.with_intervals`), ``kept_epoch``, ``history``, ``timing``, ``versions``.
     """
     folder = Path(folder)
     report, predictions = read_report(folder / "evaluation-val")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    shifts = json.loads((folder / SHIFTS_NAME).read_text()) if (folder / SHIFTS_NAME).is_file() else {}
+    labels, _, patients = columns([row for row in predictions if row["probability"] is not None])
     run = open_finished(folder)
     kept = ("accuracy", "sensitivity", "specificity", "roc_auc", "brier", "ece")
     return {
@@ -252,8 +254,8 @@ def row_of(folder: str | Path) -> dict:
         "patients": report["data"]["patients"],
         "metrics": {name: report["metrics"][name] for name in kept},
         "subtypes": report.get("subtypes"),
-        "against_ratio": against_ratio(predictions, _ratios(folder)),
-        "shifts": with_intervals(shifts, [row for row in predictions if row["probability"] is not None]),
+        "against_ratio": against_ratio(predictions, _noted(folder / RATIOS_NAME)),
+        "shifts": with_intervals(_noted(folder / SHIFTS_NAME), labels, patients),
         "kept_epoch": int(run.kept["epoch"]),
         "history": [{name: round(value, 5) for name, value in row.items()} for row in run.history],
         "timing": json.loads((folder / "timing.json").read_text(encoding="utf-8")),
@@ -280,13 +282,11 @@ def pool(folders: Sequence[Path]) -> dict:
         found = [row for row in found if row["probability"] is not None]
         rows += found
         sizes.add(report["data"]["median_size"])
-        ratios |= _ratios(folder)
+        ratios |= _noted(folder / RATIOS_NAME)
         shifts = json.loads((folder / SHIFTS_NAME).read_text())
         shifted.append(np.array([shift["probability"] for shift in shifts.values()]).ravel())  # (shifts * N,)
-        shifted_labels.append(np.tile([label_index(row["label"]) for row in found], len(shifts)))
-    labels = np.array([label_index(row["label"]) for row in rows])
-    probability = np.array([row["probability"] for row in rows])
-    groups = np.array([row["patient"] for row in rows])
+        shifted_labels.append(np.tile(columns(found)[0], len(shifts)))
+    labels, probability, groups = columns(rows)
     first, shifted_labels = open_finished(folders[0]), np.concatenate(shifted_labels)
     point = half_way_below(probability, highest_threshold(labels, probability, SENSITIVITY))
     moved = log_odds(np.concatenate(shifted)) - point

@@ -312,22 +312,23 @@ def _record(row: dict[str, str], path: Path, line: int, with_ratio: bool) -> Rec
             raise DatasetError(
                 f"expected the {column} {' or '.join(values)} in {path} line {line}, received {row.get(column)!r}"
             )
-    numbers = {}
+    numbers: dict[str, float] = {}
     for column in ("bytes", "width", "height"):
         text = row.get(column, "0")
         if not text.isdecimal():
             raise DatasetError(f"expected a whole number of {column} in {path} line {line}, received {text!r}")
         numbers[column] = int(text)
-    numbers["ratio"] = numbers["width"] / numbers["height"] if numbers["height"] and not with_ratio else 0.0
-    if "ratio" in row:
-        numbers["ratio"] = _positive(row["ratio"], path, line)
+    if with_ratio:
+        numbers["ratio"] = _ratio(row.get("ratio", "0"), path, line)
+    elif numbers["height"]:
+        numbers["ratio"] = numbers["width"] / numbers["height"]
     name = Path(row["path"]).name
     patient = row.get("patient") or patient_of(name)
     defaults = {"patient": patient, "group": patient, "sublabel": sublabel_of(name)}
     return Record(**{**defaults, **row, **numbers})
 
 
-def _positive(text: str, path: Path, line: int) -> float:
+def _ratio(text: str, path: Path, line: int) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -4,7 +4,7 @@ From the stored value to the gray that is shown: modality LUT or rescale, then V
 polarity of the photometric interpretation (DICOM PS3.3, sections C.11.1, C.11.2 and C.7.6.3.1.2; PS3.4, annex
 N.2). The steps run once over a table of all stored values, not over the pixels.
 
-Nothing from a header but modality, body part, view and sizes goes into a message.
+A message repeats modality, body part, view, colour, encoding and sizes as the header has them, and nothing else of it.
 """
 
 import io
@@ -25,6 +25,7 @@ OTHER_VIEWS = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT")
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_DAMAGED = "expected a whole DICOM file, received a damaged one: export it again"
 
 
 def is_dicom(data: bytes) -> bool:
@@ -61,7 +62,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
         dataset = pydicom.dcmread(io.BytesIO(data))
         header = _Header(dataset)
     except Exception:  # a damaged file raises anything in pydicom, and its sentence may hold a patient's data
-        raise UnreadableImage("expected a whole DICOM file, received a damaged one: export it again") from None
+        raise UnreadableImage(_DAMAGED) from None
     _check_kind(header)
     _check_pixels(header, max_pixels)
     try:
@@ -117,12 +118,12 @@ def _check_inflated(data: bytes, max_bytes: int) -> None:
         return
     tag, representation, length = struct.unpack("<I2sH", data[132:140])
     if (tag, representation, length) != (0x00000002, b"UL", 4):
-        raise UnreadableImage("expected a whole DICOM file, received a damaged one: export it again")
+        raise UnreadableImage(_DAMAGED)
     start = 144 + struct.unpack("<I", data[140:144])[0]
     try:
         inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], max_bytes + 1)
     except zlib.error:
-        raise UnreadableImage("expected a whole DICOM file, received a damaged one: export it again") from None
+        raise UnreadableImage(_DAMAGED) from None
     if len(inflated) > max_bytes:
         raise ImageTooLarge(
             f"expected a DICOM data set of at most {max_bytes // 10**6} MB, received more: export it smaller"

@@ -18,9 +18,10 @@ import numpy as np
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__, metrics
 from pneumoscope.atomic import write_whole
+from pneumoscope.augment import common_ratio, median_ratios
 from pneumoscope.datasets import Manifest, Record
 from pneumoscope.errors import DatasetError
-from pneumoscope.labels import BACTERIAL, LABELS, label_index
+from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, label_index
 from pneumoscope.predict import UNCERTAIN, Prediction, Predictor
 
 REPORT_NAME = "report.json"
@@ -29,6 +30,7 @@ PREDICTIONS_NAME = "predictions.csv"
 SCHEMA = 1
 
 _COLUMNS = ("path", "sha256", "label", "sublabel", "patient", "probability", "verdict", "status", "bacterial")
+_FEWEST = 10  # images of each label, below which no figure against the ratio is given
 _CURVE_POINTS = 200  # enough for a figure; the areas come from all points
 _REQUIRED = {
     "version": str, "model": dict, "data": dict, "images": int, "judged": dict, "metrics": dict, "curves": dict,
@@ -226,7 +228,7 @@ def _median_size(records: list[Record]) -> str | None:
 def _measure(rows: list[dict], threshold: float, seed: int, resamples: int) -> dict:
     """Metrics, curves and confusion matrix of the rows that were judged."""
     rows = [row for row in rows if row["probability"] is not None]
-    labels, probability, groups = _columns(rows)
+    labels, probability, groups = columns(rows)
     roc, pr = metrics.roc_curve(labels, probability), metrics.pr_curve(labels, probability)
     return {
         "judged": {"images": len(rows), "patients": len(set(groups.tolist()))},
@@ -260,7 +262,36 @@ def subtype_auc(rows: Sequence[dict], seed: int = 0, resamples: int = metrics.RE
     return metrics.evaluate(kinds, share, 0.5, groups, seed, resamples)["roc_auc"]
 
 
-def _columns(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def against_ratio(rows: Sequence[dict], ratios: dict[str, float]) -> dict | None:
+    """Figures on the radiographs whose own aspect ratio speaks against their label: a shift that nature made.
+
+    Normals wider and pneumonias narrower than :func:`pneumoscope.augment.common_ratio`. A model that reads the ratio
+    off a squashed image errs here first.
+
+    Args:
+        rows: with ``path``, ``label``, ``patient`` and ``probability`` (float or None).
+        ratios: width over height of the original, by path, where known.
+
+    Returns:
+        ``common`` ratio, ``normal`` and ``pneumonia`` (images of each), and the figures of
+        :func:`pneumoscope.metrics.evaluate` at 0.5; None with fewer than ten images of either.
+    """
+    rows = [row for row in rows if row["probability"] is not None and ratios.get(row["path"])]
+    ratio = np.array([ratios[row["path"]] for row in rows])
+    medians = median_ratios(ratio, np.array([row["label"] for row in rows]))
+    if len(medians) < len(LABELS):
+        return None
+    common = common_ratio(medians)
+    chosen = [row for row in rows if (ratios[row["path"]] > common) == (row["label"] == NORMAL)]
+    labels, probability, groups = columns(chosen)
+    counts = np.bincount(labels, minlength=len(LABELS)).tolist()
+    if min(counts) < _FEWEST:
+        return None
+    figures = metrics.evaluate(labels, probability, 0.5, groups)
+    return {"common": common, "normal": counts[0], "pneumonia": counts[1], **figures}
+
+
+def columns(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N,) int labels, (N,) float64 probabilities, (N,) str patients."""
     labels = np.array([label_index(row["label"]) for row in rows], dtype=np.int64)
     probability = np.array([row["probability"] for row in rows], dtype=np.float64)
@@ -338,8 +369,8 @@ def _compare_two(a: dict[str, dict], b: dict[str, dict]) -> dict:
             f"one and {b[relabelled[0]]['label']} in the other: evaluate both on one data folder"
         )
     result = {"images": len(common), "left_out": len(a.keys() ^ b.keys())}
-    labels, prob_a, groups = _columns([a[path] for path in common])
-    prob_b = _columns([b[path] for path in common])[1]
+    labels, prob_a, groups = columns([a[path] for path in common])
+    prob_b = columns([b[path] for path in common])[1]
     right_a, right_b = (
         np.array([rows[path]["verdict"] == rows[path]["label"] for path in common], dtype=bool) for rows in (a, b)
     )

@@ -153,15 +153,10 @@ def augmented(
 
     def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         drawn = teacher.spec if teacher else spec
+        wide = np.ones(len(rows)) if widening is None else widening[rows]
         images = [
-            augment(
-                image,
-                drawn,
-                how,
-                np.random.default_rng([seed, epoch, row, _AUGMENT]),
-                1.0 if widening is None else float(widening[row]),
-            )
-            for image, row in zip(pixels, rows.tolist(), strict=True)
+            augment(image, drawn, how, np.random.default_rng([seed, epoch, row, _AUGMENT]), factor)
+            for image, row, factor in zip(pixels, rows.tolist(), wide.tolist(), strict=True)
         ]
         inputs = to_input(np.stack([resize(Radiograph(image), spec) for image in images] if teacher else images), spec)
         return (inputs, teacher.targets(np.stack(images))) if teacher else inputs

@@ -91,8 +91,7 @@ class Predictor:
         self.threshold = self._threshold(threshold)
         # The band moves with the operating point, by the same step of the log odds.
         by = _log_odds(self.threshold) - _log_odds(bundle.threshold)
-        low, high = (_moved(end, by) for end in bundle.uncertain)
-        self.uncertain = (low, high)
+        self.uncertain = tuple(_moved(end, by) for end in bundle.uncertain)
 
     def _threshold(self, threshold: float | str | None) -> float:
         points = self.bundle.operating_points

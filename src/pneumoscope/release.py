@@ -4,13 +4,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import BundleError
-from pneumoscope.evaluate import REPORT_NAME, evaluate_model, read_report
+from pneumoscope.evaluate import REPORT_NAME, columns, evaluate_model, read_report
 from pneumoscope.export import export_run, seal
-from pneumoscope.labels import label_index
 from pneumoscope.predict import load
 from pneumoscope.runs import MONITOR, Run
 
@@ -46,8 +43,8 @@ def release(
         report = evaluate_model(load(path), manifest, records, "val", unsealed, **options)
         judged = [row for row in read_report(unsealed)[1] if row["probability"] is not None]
     _check_accuracy(run, report, path)
-    labels = np.array([label_index(row["label"]) for row in judged])
-    seal(path, report, labels, np.array([row["probability"] for row in judged]))
+    labels, probability, _ = columns(judged)
+    seal(path, report, labels, probability)
     return evaluate_model(load(path), manifest, records, "val", out, **options)  # the report is on the sealed file
 
 

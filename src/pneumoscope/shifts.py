@@ -19,12 +19,11 @@ from pneumoscope.augment import Augmentation, augment
 from pneumoscope.bundle import PROBABILITIES
 from pneumoscope.datasets import Manifest, Record
 from pneumoscope.images import Radiograph, read_radiograph
-from pneumoscope.labels import LABELS, NORMAL, POSITIVE, label_index
+from pneumoscope.labels import NORMAL, POSITIVE, label_index
 from pneumoscope.predict import Predictor
 from pneumoscope.preprocess import InputSpec, resize, to_input
 
 _BATCH = 32
-_FEWEST = 10  # images of each label, below which no figure is given
 
 
 def _cropped(pixels: np.ndarray, rows: float, columns: float) -> np.ndarray:
@@ -134,21 +133,19 @@ def summarise(labels: np.ndarray, probability: np.ndarray, threshold: float) -> 
     }
 
 
-def with_intervals(found: dict[str, dict], rows: Sequence[dict]) -> dict[str, dict]:
+def with_intervals(found: dict[str, dict], labels: np.ndarray, patients: np.ndarray) -> dict[str, dict]:
     """The estimates of :func:`measure_shifts` with a 95 % interval of each AUC, by bootstrap over patients.
 
     Args:
-        found: as measured; runs of some folds may be joined shift by shift.
-        rows: the evaluation of the same radiographs in the same order, with label and patient.
+        found: as measured.
+        labels, patients: (N,) of the same radiographs in the same order.
 
     Returns:
         By shift: the estimates without ``probability``, and ``roc_auc_low`` and ``roc_auc_high``.
     """
-    labels = np.array([label_index(row["label"]) for row in rows])
-    groups = np.array([row["patient"] for row in rows])
     table = {}
     for name, shift in found.items():
-        area = metrics.evaluate(labels, np.array(shift["probability"]), 0.5, groups)["roc_auc"]
+        area = metrics.evaluate(labels, np.array(shift["probability"]), 0.5, patients)["roc_auc"]
         kept = {key: value for key, value in shift.items() if key != "probability"}
         table[name] = {**kept, "roc_auc_low": area["low"], "roc_auc_high": area["high"]}
     return table
@@ -158,32 +155,3 @@ def _read(manifest: Manifest, records: Sequence[Record]) -> Iterator[tuple[np.nd
     for record in records:
         pixels = read_radiograph(manifest.path(record)).pixels
         yield pixels, record.label, zlib.crc32(record.key.encode(errors="surrogateescape"))
-
-
-def against_ratio(rows: Sequence[dict], ratios: dict[str, float]) -> dict | None:
-    """Figures on the radiographs whose own aspect ratio speaks against their label: a shift that nature made.
-
-    Normals wider and pneumonias narrower than the common ratio (the geometric mean of the labels' medians). A model
-    that reads the ratio off a squashed image errs here first.
-
-    Args:
-        rows: of an evaluation, with path, label, patient and probability.
-        ratios: width over height of the original, by path, where known.
-
-    Returns:
-        ``common`` ratio, ``normal`` and ``pneumonia`` (images of each), and the figures of
-        :func:`pneumoscope.metrics.evaluate` at 0.5; None with fewer than ten images of either.
-    """
-    rows = [row for row in rows if row["probability"] is not None and ratios.get(row["path"])]
-    wide = {label: np.log([ratios[row["path"]] for row in rows if row["label"] == label]) for label in LABELS}
-    if not all(map(len, wide.values())):
-        return None
-    common = float(np.exp(np.mean([np.median(values) for values in wide.values()])))
-    chosen = [row for row in rows if (ratios[row["path"]] > common) == (row["label"] == NORMAL)]
-    labels = np.array([label_index(row["label"]) for row in chosen])
-    counts = np.bincount(labels, minlength=len(LABELS)).tolist()
-    if min(counts) < _FEWEST:
-        return None
-    probability = np.array([row["probability"] for row in chosen])
-    figures = metrics.evaluate(labels, probability, 0.5, np.array([row["patient"] for row in chosen]))
-    return {"common": common, "normal": counts[0], "pneumonia": counts[1], **figures}

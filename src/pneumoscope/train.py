@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def _train(
         inputs = {"train": features[: len(records["train"])], "val": features[len(records["train"]) :]}
         transforms = dict.fromkeys(("train", "val"), lambda batch, rows, epoch: np.asarray(batch))
     elif recipe.augments:
-        widening = _widening(run, manifest) if recipe.augment.even else None
+        widening = _widening(records["train"], recipe)
         transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed, teacher, widening)
     featured = time.perf_counter()
 
@@ -152,10 +152,9 @@ def _train(
     )
 
 
-def _widening(run: Run, manifest: Manifest) -> np.ndarray:
+def _widening(records: Sequence[Record], recipe: Recipe) -> np.ndarray:
     """(N,) how much wider each training image is drawn, see :func:`pneumoscope.augment.widenings`."""
-    records = run.split.records(manifest, "train")
-    return widenings([r.ratio for r in records], [r.label for r in records], run.recipe.augment.even)
+    return widenings([r.ratio for r in records], [r.label for r in records], recipe.augment.even)
 
 
 def class_of(record: Record, subtypes: bool) -> str:
@@ -182,14 +181,15 @@ def _agreement(targets: object, probabilities: object) -> object:
 
 def _contents(run: Run, manifest: Manifest, teacher: Teacher | None) -> dict[str, str]:
     """Hashes of what the recipe names and a resumed run must find unchanged."""
-    records = [*run.split.records(manifest, "train"), *run.split.records(manifest, "val")]
+    training = run.split.records(manifest, "train")
+    records = [*training, *run.split.records(manifest, "val")]
     weights = Path(run.recipe.weights)
     known = weights.is_file()  # else the download of Keras, which Keras verifies
     return {
         "images_sha256": cache_key(*(identity(manifest, record) for record in records)),
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if known else run.recipe.weights,
         **({"teacher_sha256": teacher.bundle.sha256} if teacher else {}),
-        **({"ratios_sha256": cache_key(*_widening(run, manifest))} if run.recipe.augment.even else {}),
+        **({"ratios_sha256": cache_key(*_widening(training, run.recipe))} if run.recipe.augment.even else {}),
     }
 
 
