@@ -111,13 +111,23 @@ def _extent(picture):
 
 def test_a_wide_radiograph_is_drawn_wider_and_lower_around_its_middle():
     square = np.zeros((64, 64), np.uint8)
-    square[20:44, 20:44] = 255
-    assert _extent(drawn(square, widening=4.0)) == [12, 48]
-    assert _extent(drawn(square, widening=0.25)) == [48, 12]
-    picture = drawn(square, widening=4.0)
+    square[23:41, 23:41] = 255
+    assert _extent(drawn(square, widening=2.25)) == [12, 27]
+    assert _extent(drawn(square, widening=1 / 2.25)) == [27, 12]
+    picture = drawn(square, widening=2.25)
     np.testing.assert_array_equal(picture, picture[::-1])
     np.testing.assert_array_equal(picture, picture[:, ::-1])
-    np.testing.assert_array_equal(drawn(square, widening=4.0, flip=1.0), picture)
+    np.testing.assert_array_equal(drawn(square, widening=2.25, flip=1.0), picture)
+
+
+@pytest.mark.parametrize("ranges", [{}, {"side": 0.6, "rotation": 10.0, "scale": 1.2, "shift": 0.07, "flip": 0.5}])
+def test_evening_out_brings_in_the_same_black_for_wide_and_narrow(ranges):
+    """Else the black at the sides or above tells the labels apart, whose ratios differ."""
+    white = np.full((96, 96), 255, np.uint8)
+    for seed in range(20):
+        wide, narrow = (drawn(white, seed, widening=widening, **ranges) for widening in (1.3, 1 / 1.3))
+        assert np.abs(wide.astype(int) - narrow).max() <= 1
+    assert 0.05 < np.mean(drawn(white, widening=1.3) < 128) < 0.3
 
 
 def test_once_evened_a_chest_looks_alike_from_films_of_any_ratio():

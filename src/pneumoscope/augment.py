@@ -160,17 +160,28 @@ def _moved(
         return np.ascontiguousarray(image[:, ::-1]) if flip else image
     height, width = spec.height, spec.width
     across, down = width / (columns.stop - columns.start), height / (rows.stop - rows.start)
-    # Pixel centres lie at half a pixel, as in resizing.
-    squash = np.array([[across, 0, (0.5 - columns.start) * across - 0.5], [0, down, (0.5 - rows.start) * down - 0.5]])
-    if flip:
-        squash[0] = [-across, 0, width - 1 - squash[0, 2]]
-    for axis, (middle, stretch) in enumerate((((width - 1) / 2, widening**0.5), ((height - 1) / 2, widening**-0.5))):
-        squash[axis] *= stretch
-        squash[axis, 2] += middle * (1 - stretch)
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
     turn[:, 2] += shift * (width, height)
-    matrix = turn @ np.vstack([squash, [0, 0, 1]])
-    return cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)
+
+    def warped(source: np.ndarray, widening: float) -> np.ndarray:
+        # Pixel centres lie at half a pixel, as in resizing.
+        squash = np.array(
+            [[across, 0, (0.5 - columns.start) * across - 0.5], [0, down, (0.5 - rows.start) * down - 0.5]]
+        )
+        if flip:
+            squash[0] = [-across, 0, width - 1 - squash[0, 2]]
+        stretches = ((width - 1) / 2, widening**0.5), ((height - 1) / 2, widening**-0.5)
+        for axis, (middle, stretch) in enumerate(stretches):
+            squash[axis] *= stretch
+            squash[axis, 2] += middle * (1 - stretch)
+        matrix = turn @ np.vstack([squash, [0, 0, 1]])
+        return cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)
+
+    image = warped(pixels, widening)
+    if widening == 1:
+        return image
+    # The opposite stretch brings in its black on the other two sides: both on every image, else they tell the labels.
+    return cv2.multiply(image, warped(np.full_like(pixels, 255), 1 / widening), scale=1 / 255)
 
 
 def _window(shape: tuple[int, int], how: Augmentation, rng: np.random.Generator) -> tuple[slice, slice]:
