@@ -112,8 +112,8 @@ def _extent(picture):
 def test_a_wide_radiograph_is_drawn_wider_and_lower_around_its_middle():
     square = np.zeros((64, 64), np.uint8)
     square[23:41, 23:41] = 255
-    assert _extent(drawn(square, widening=2.25)) == [12, 27]
-    assert _extent(drawn(square, widening=1 / 2.25)) == [27, 12]
+    assert _extent(drawn(square, widening=2.25)) == [12, 28]
+    assert _extent(drawn(square, widening=1 / 2.25)) == [28, 12]
     picture = drawn(square, widening=2.25)
     np.testing.assert_array_equal(picture, picture[::-1])
     np.testing.assert_array_equal(picture, picture[:, ::-1])
