@@ -2,7 +2,7 @@
 
     python benchmarks/original_ratios.py COPIES SIZES OUT
 
-COPIES holds ``[split/]LABEL/image``, SIZES is a CSV with the columns split, class, file, width and height of the
+COPIES holds ``split/LABEL/image``, SIZES is a CSV with the columns split, class, file, width and height of the
 original radiographs. OUT becomes a folder to give as ``--data``: links to COPIES, and a manifest whose column
 ``ratio`` is empty where SIZES has no row. Full-size files need none of this: their ratio is their own.
 """
@@ -27,11 +27,13 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for folder in sorted(path for path in arguments.copies.iterdir() if path.is_dir()):
         link = arguments.out / folder.name
-        if not link.is_symlink():
-            link.symlink_to(folder.resolve(), target_is_directory=True)
+        link.unlink(missing_ok=True)  # of other copies
+        link.symlink_to(folder.resolve(), target_is_directory=True)
     records = tuple(replace(record, ratio=ratios.get(record.key, 0.0)) for record in manifest.records)
     write_manifest(Manifest(arguments.out, records), arguments.out / MANIFEST_NAME)
     known = sum(record.ratio > 0 for record in records)
+    if not known:
+        raise SystemExit(f"expected sizes of the images in {arguments.copies}, {arguments.sizes} names none of them")
     print(f"{len(records)} images, {known} of known ratio, {len(refused)} refused: {arguments.out / MANIFEST_NAME}")
 
 

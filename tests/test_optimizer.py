@@ -64,6 +64,14 @@ def test_the_backbone_takes_its_share_of_each_step(network, share):
         np.testing.assert_allclose(moved, 0.1 * share if path in backbone else 0.1, rtol=1e-4, err_msg=path)
 
 
+def test_the_backbone_decays_by_its_share(network):
+    recipe = recipe_of(weight_decay=0.5, schedule="constant", learning_rate=0.1, backbone_rate=0.25)
+    backbone = {weight.path for weight in network.get_layer("backbone").trainable_weights}
+    for path, moved in after_one_step(network, recipe, 0.0).items():
+        expected = 0.05 * (0.25 if path in backbone else 1) * path.endswith("kernel")
+        np.testing.assert_allclose(moved, expected, atol=1e-7, err_msg=path)
+
+
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
 def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(UsageError, match=r"backbone_rate above 0 to 1, received"):

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pneumoscope.datasets import Record, read_dataset
+from pneumoscope.datasets import Manifest, Record, read_dataset
 from pneumoscope.errors import DatasetError, RunError
 from pneumoscope.labels import BACTERIAL, NORMAL, PNEUMONIA, VIRAL
 from pneumoscope.runs import locked, open_finished
 from pneumoscope.splits import read_split
-from pneumoscope.train import _agreement, class_of, train
+from pneumoscope.train import _agreement, class_of, squashed_note, train
 
 
 def _figures(run):
@@ -296,3 +296,20 @@ def test_the_accuracy_of_three_classes_is_that_of_the_verdict():
         np.float32,
     )
     assert np.asarray(_agreement(targets, probabilities)).tolist() == [1, 0, 1, 1, 1, 0]
+
+
+def test_copies_that_tell_no_ratio_are_noticed_where_one_is_to_be_taken_out(fine_tuned_recipe, samples_folder):
+    manifest, recipe = read_dataset(samples_folder), fine_tuned_recipe()
+    squashed = Manifest(manifest.root, tuple(replace(record, ratio=1.0) for record in manifest.records))
+    unknown = Manifest(manifest.root, tuple(replace(record, ratio=0.0) for record in manifest.records))
+    assert squashed_note(recipe, manifest) is None
+    for data in (squashed, unknown):
+        assert squashed_note(recipe, data).startswith("note: fine-tuned takes out each image's aspect ratio, but")
+        assert squashed_note(fine_tuned_recipe(augment={"side": 0.7}), data) is None
+
+
+def test_the_own_ratio_of_an_image_changes_what_is_learnt(fine_tuned, fine_tuned_recipe, samples_folder, tmp_path):
+    manifest = read_dataset(samples_folder)
+    squashed = Manifest(manifest.root, tuple(replace(record, ratio=1.0) for record in manifest.records))
+    changed = train(fine_tuned_recipe(), squashed, runs=tmp_path).history
+    assert [row["loss"] for row in changed] != [row["loss"] for row in fine_tuned.history]

@@ -222,8 +222,9 @@ def _finished_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress
     if not (folder / SHIFTS_NAME).is_file():
         found = measure_shifts(load(folder), manifest, held_out, progress)
         write_whole(folder / SHIFTS_NAME, (json.dumps(found) + "\n").encode())
-    ratios = {record.path: record.ratio for record in held_out if record.ratio}
-    write_whole(folder / RATIOS_NAME, (json.dumps(ratios) + "\n").encode())
+    if not (folder / RATIOS_NAME).is_file():
+        ratios = {record.path: record.ratio for record in held_out if record.ratio}
+        write_whole(folder / RATIOS_NAME, (json.dumps(ratios) + "\n").encode())
     return run
 
 

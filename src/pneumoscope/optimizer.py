@@ -47,7 +47,7 @@ class DiscriminativeAdamW(keras.optimizers.AdamW):
     Reference: Howard and Ruder, "Universal language model fine-tuning for text classification", 2018, section 3.2.
 
     Attributes:
-        shares: of the learning rate, one a trainable variable in their order; None is 1 for all.
+        shares: of the learning rate, and so of the decay, one a trainable variable in their order; None is 1 for all.
     """
 
     shares: "list[float] | None" = None
@@ -56,4 +56,10 @@ class DiscriminativeAdamW(keras.optimizers.AdamW):
         """One step of one variable, called by Keras."""
         if self.shares is not None:
             learning_rate = learning_rate * self.shares[self._get_variable_index(variable)]
+            if self._use_weight_decay(variable):
+                self.assign_sub(variable, variable * self.weight_decay * learning_rate)
         super().update_step(gradient, variable, learning_rate)
+
+    def _apply_weight_decay(self, variables: object) -> None:
+        if self.shares is None:  # else each step decays by its own rate
+            super()._apply_weight_decay(variables)

@@ -90,7 +90,8 @@ class Predictor:
         self._offset = _prior_offset(bundle, prevalence)
         self.threshold = self._threshold(threshold)
         # The band moves with the operating point, by the same step of the log odds.
-        by = _log_odds(self.threshold) - _log_odds(bundle.threshold)
+        same = self.threshold == bundle.threshold  # also where both are 0 or 1, whose log odds have no difference
+        by = 0.0 if same else _log_odds(self.threshold) - _log_odds(bundle.threshold)
         self.uncertain = tuple(_moved(end, by) for end in bundle.uncertain)
 
     def _threshold(self, threshold: float | str | None) -> float:

@@ -157,6 +157,17 @@ def _widening(records: Sequence[Record], recipe: Recipe) -> np.ndarray:
     return widenings([r.ratio for r in records], [r.label for r in records], recipe.augment.even)
 
 
+def squashed_note(recipe: Recipe, manifest: Manifest) -> str | None:
+    """What to tell who evens out aspect ratios on copies that all have one; None where the ratios differ."""
+    ratios = [record.ratio for record in manifest.records if record.ratio]
+    if not recipe.augment.even or (ratios and max(ratios) > 1.02 * min(ratios)):
+        return None
+    return (
+        f"note: {recipe.name} takes out each image's aspect ratio, but these images tell none of their own (squashed "
+        "copies?): use the full-size radiographs, or fill the manifest's column ratio"
+    )
+
+
 def class_of(record: Record, subtypes: bool) -> str:
     """The class that a record trains: its label, or its sub-label where bacterial and viral are told apart.
 

@@ -57,12 +57,15 @@ def train(
     from pneumoscope.datasets import read_dataset
     from pneumoscope.runs import run_id
     from pneumoscope.splits import ALL
+    from pneumoscope.train import squashed_note
     from pneumoscope.train import train as run_training
 
     averages = resolved.average > 0 and resolved.split == ALL
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
         manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
         _check_split_file(split, manifest)
+        if note := squashed_note(resolved, manifest):
+            say(note)
         if averages:
             say(f"training {resolved.average} folds under {runs}, then averaging their weights")
             run = train_average(resolved, manifest, runs=runs, progress=show, on_run=_tell_row, on_batch=watch)
@@ -109,9 +112,16 @@ def crossval(
     for name in chosen["splits"]:
         check_scheme(name)
     from pneumoscope.crossval import cross_validate
+    from pneumoscope.datasets import read_dataset
+    from pneumoscope.train import squashed_note
 
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
-        result = cross_validate(resolved, data, runs=runs, progress=show, on_run=_tell_row, on_batch=watch, **chosen)
+        manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
+        if note := squashed_note(resolved, manifest):
+            say(note)
+        result = cross_validate(
+            resolved, manifest, runs=runs, progress=show, on_run=_tell_row, on_batch=watch, **chosen
+        )
     if "pooled" in result:
         _print_out_of_fold(resolved.name, result["pooled"])
     print(f"written to {runs / (resolved.name + '-folds.json')}")
