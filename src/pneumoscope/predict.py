@@ -1,6 +1,7 @@
 """Radiographs -> Predictions, in order, in bounded memory; one bad file costs nothing but itself."""
 
 import glob
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ import numpy as np
 from pneumoscope.ahead import in_order
 from pneumoscope.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, SUBTYPES, Bundle, open_bundle
 from pneumoscope.errors import ImageError, RefusedImage, UnreadableImage, UsageError
-from pneumoscope.images import SUFFIXES, read_radiograph
+from pneumoscope.images import SUFFIXES, read_file, read_radiograph
 from pneumoscope.labels import LABELS, POSITIVE
 from pneumoscope.preprocess import resize, to_input
 
@@ -23,7 +24,10 @@ REJECTED = "rejected"
 ERROR = "error"
 
 #: Fields of a prediction in JSON and CSV.
-FIELDS = ("path", "label", "probability", "threshold", "model", "status", "reason", "bacterial")
+FIELDS = (
+    "path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence",
+    "image_sha256", "model_sha256",
+)  # fmt: skip
 
 _BATCH = 16  # images a forward pass; larger ones gain nothing on a CPU and hold results back
 
@@ -43,6 +47,9 @@ class Prediction:
         reason: one sentence for every status but ``"ok"``.
         bacterial: probability that it is bacterial, not viral, if it is a pneumonia; None for models that do not
             tell.
+        prevalence: share of pneumonia that the probability assumes; None for a model that was not calibrated.
+        image_sha256: of the file or the bytes; empty for pixels, and for a file that could not be read.
+        model_sha256: of the model file.
         gradcam: (2, h, w) float32, zero or above, one map a class at the size of the last convolution; None
             for models without one.
     """
@@ -55,6 +62,9 @@ class Prediction:
     status: str
     reason: str = ""
     bacterial: float | None = None
+    prevalence: float | None = None
+    image_sha256: str = ""
+    model_sha256: str = ""
     gradcam: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -142,17 +152,22 @@ class Predictor:
             for batch in _batches(in_order(pool, self._small_pixels, sources, ahead=3 * _BATCH)):
                 yield from self._judge(batch)
 
-    def _small_pixels(self, source: object) -> "tuple[str, np.ndarray | ImageError]":
-        name = str(source) if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>"
+    def _small_pixels(self, source: object) -> "tuple[str, str, np.ndarray | ImageError]":
+        """Name, SHA-256 of the bytes, and the pixels at the model's size or why there are none."""
+        is_path = isinstance(source, (str, os.PathLike))
+        name, digest = str(source) if is_path else f"<{type(source).__name__}>", ""
         try:
             if isinstance(source, ImageError):  # a name that matched nothing, from expand()
                 raise source
-            return name, resize(read_radiograph(source), self.bundle.spec)
+            data = read_file(source) if is_path else source
+            if isinstance(data, (bytes, bytearray, memoryview)):
+                digest = hashlib.sha256(data).hexdigest()
+            return name, digest, resize(read_radiograph(data), self.bundle.spec)
         except ImageError as error:
-            return getattr(error, "path", name), error
+            return getattr(error, "path", name), digest, error
 
     def _judge(self, batch: list) -> Iterator[Prediction]:
-        readable = [pixels for _, pixels in batch if not isinstance(pixels, ImageError)]
+        readable = [pixels for *_, pixels in batch if not isinstance(pixels, ImageError)]
         outputs = iter(())
         if readable:
             values = self.bundle.run(to_input(np.stack(readable), self.bundle.spec))
@@ -160,26 +175,36 @@ class Predictor:
             bacterial = values[SUBTYPES][:, 0].tolist() if SUBTYPES in values else nothing
             maps = values.get(GRADCAM, nothing)
             outputs = iter(zip(values[PROBABILITIES][:, POSITIVE], bacterial, maps, strict=True))
-        for path, pixels in batch:
-            yield self._failed(path, pixels) if isinstance(pixels, ImageError) else self._verdict(path, *next(outputs))
+        known = {
+            "threshold": self.threshold,
+            "model": self.bundle.name,
+            "prevalence": self.prevalence,
+            "model_sha256": self.bundle.sha256,
+        }
+        for path, digest, pixels in batch:
+            found = _failed(pixels) if isinstance(pixels, ImageError) else self._verdict(*next(outputs))
+            yield Prediction(path=path, image_sha256=digest, **known, **found)
 
-    def _failed(self, path: str, error: ImageError) -> Prediction:
-        status = REJECTED if isinstance(error, RefusedImage) else ERROR
-        return Prediction(path, None, None, self.threshold, self.bundle.name, status, str(error))
-
-    def _verdict(
-        self, path: str, probability: np.float32, bacterial: float | None, gradcam: np.ndarray | None
-    ) -> Prediction:
+    def _verdict(self, probability: np.float32, bacterial: float | None, gradcam: np.ndarray | None) -> dict:
         probability = self._at_prevalence(float(probability))
-        label = LABELS[POSITIVE] if probability >= self.threshold else LABELS[1 - POSITIVE]
         low, high = self.uncertain
         status, reason = OK, ""
         if low < high and low <= probability <= high:  # a model without fitted band has low = high
             status = UNCERTAIN
             reason = f"the probability lies between {low:.3f} and {high:.3f}, too close to the operating point"
-        return Prediction(
-            path, label, probability, self.threshold, self.bundle.name, status, reason, bacterial, gradcam
-        )
+        return {
+            "label": LABELS[POSITIVE] if probability >= self.threshold else LABELS[1 - POSITIVE],
+            "probability": probability,
+            "status": status,
+            "reason": reason,
+            "bacterial": bacterial,
+            "gradcam": gradcam,
+        }
+
+
+def _failed(error: ImageError) -> dict:
+    status = REJECTED if isinstance(error, RefusedImage) else ERROR
+    return {"label": None, "probability": None, "status": status, "reason": str(error)}
 
 
 def _prior_offset(bundle: Bundle, prevalence: float | None) -> float:

@@ -1,15 +1,12 @@
-"""How results reach people and programs: a table, JSON lines, CSV, progress."""
+"""How results reach the terminal: a table, JSON lines, progress."""
 
-import csv
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from pneumoscope import RESEARCH_USE_ONLY
-from pneumoscope.errors import UsageError
 
 _STYLES = {"ok": "", "uncertain": "yellow", "rejected": "magenta", "error": "red"}
 
@@ -55,47 +52,6 @@ class JsonLines:
 
     def close(self) -> None:
         """Nothing is left to write."""
-
-
-def _take(file, path: Path) -> None:
-    """Empty a results file, unless another process is writing it."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows has no such lock
-        pass
-    except BlockingIOError:
-        file.close()
-        raise UsageError(f"expected to write {path} alone, another pneumoscope does: name another file") from None
-    if path.is_file():
-        file.truncate(0)
-
-
-class CsvFile:
-    """Rows that reach the disk as they come, so that an interrupted run keeps them."""
-
-    def __init__(self, path: Path) -> None:
-        from pneumoscope.predict import FIELDS
-
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # surrogateescape: a file name that is not UTF-8 is written back byte for byte
-            self.file = path.open("a", newline="", encoding="utf-8", errors="surrogateescape")
-            _take(self.file, path)
-        except OSError as error:
-            raise UsageError(f"expected a CSV file to write at {path}: {error.strerror}") from None
-        self.writer = csv.DictWriter(self.file, FIELDS, lineterminator="\n")
-        self.writer.writeheader()
-
-    def write(self, prediction) -> None:
-        """Write one row."""
-        self.writer.writerow(prediction.to_dict())
-        self.file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
 
 
 @contextmanager

@@ -5,13 +5,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from pneumoscope.cli import app
 from pneumoscope.cli.options import MODEL, PREVALENCE, THRESHOLD, open_predictor
-from pneumoscope.cli.output import CsvFile, JsonLines, Table, printable, progress_bar, report_lines, say
+from pneumoscope.cli.output import JsonLines, Table, printable, progress_bar, report_lines, say
 from pneumoscope.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from pneumoscope.predict import Prediction, Predictor
+    from pneumoscope.results import ResultsFile
 
 
 @app.command()
@@ -24,22 +29,31 @@ def predict(
     prevalence: float = PREVALENCE,
     json_lines: bool = typer.Option(False, "--json", help="One JSON object a line instead of a table."),
     csv: Path = typer.Option(None, help="Also write the results to this CSV file.", metavar="FILE"),
+    jsonl: Path = typer.Option(None, help="Also write them to this file of JSON lines.", metavar="FILE"),
+    parquet: Path = typer.Option(None, help="Also write them to this folder, as Parquet parts.", metavar="DIR"),
+    resume: bool = typer.Option(False, help="Judge only what these files do not hold yet, and go on with them."),
     heatmaps: Path = typer.Option(None, help="Write a heatmap overlay of every judged image here.", metavar="DIR"),
     html: Path = typer.Option(None, help="Write a contact sheet of the overlays (with --heatmaps).", metavar="FILE"),
 ) -> None:
-    """Judge radiographs: table, JSON, CSV, heatmaps.
+    """Judge radiographs: table, JSON, CSV, Parquet, heatmaps.
 
     Exit code 0 when every image was judged, 1 when some were not, 2 for wrong usage.
     """
     if html and not heatmaps:
         raise UsageError("expected --heatmaps DIR beside --html, so that the sheet has pictures to show: add it")
+    if resume and not (csv or jsonl or parquet):
+        raise UsageError("expected --csv, --jsonl or --parquet beside --resume, to know what is judged already: add it")
     from pneumoscope.predict import expand
+    from pneumoscope.results import CsvFile, JsonLinesFile, ParquetParts
 
     sources = list(expand(_arguments(paths), skip=heatmaps, note=say))
-    _keep_inputs(sources, [csv, html])
+    _keep_inputs(sources, [csv, jsonl, html])
     for folder in (heatmaps, html.parent if html else None):
         _make_folder(folder)
-    everything_judged = _screen(open_predictor(model, threshold, prevalence), sources, json_lines, csv, heatmaps, html)
+    predictor = open_predictor(model, threshold, prevalence)
+    kinds = ((CsvFile, csv), (JsonLinesFile, jsonl), (ParquetParts, parquet))
+    files = [kind(path, predictor, resume) for kind, path in kinds if path]
+    everything_judged = _screen(predictor, sources, files, json_lines, heatmaps, html)
     raise typer.Exit(0 if everything_judged else 1)
 
 
@@ -98,10 +112,12 @@ def demo(
     Writes overlays, a CSV and an HTML contact sheet.
     """
     from pneumoscope.predict import load
+    from pneumoscope.results import CsvFile
     from pneumoscope.samples import sample_paths
 
-    page = out / "index.html"
-    everything_judged = _screen(load(model), sample_paths(), False, out / "predictions.csv", out / "heatmaps", page)
+    page, predictor = out / "index.html", load(model)
+    files = [CsvFile(out / "predictions.csv", predictor, resume=False)]
+    everything_judged = _screen(predictor, sample_paths(), files, False, out / "heatmaps", page)
     print(f"Contact sheet: {page.absolute()}")
     print(f"Heatmaps:      {(out / 'heatmaps').absolute()}")
     raise typer.Exit(0 if everything_judged else 1)
@@ -135,9 +151,18 @@ def _arguments(paths: list[str]) -> Iterator[str]:
             yield path
 
 
-def _screen(predictor, sources: list, json_lines: bool, csv: Path | None, heatmaps: Path | None, html: Path | None):
-    """Judge every source and hand each result to every output; returns whether all were judged."""
-    outputs = [CsvFile(csv)] if csv else []
+def _screen(
+    predictor: "Predictor",
+    sources: list,
+    files: "list[ResultsFile]",
+    json_lines: bool,
+    heatmaps: Path | None,
+    html: Path | None,
+) -> bool:
+    """Judge every source that no file holds and hand each result to every output; returns whether all were judged."""
+    from pneumoscope.results import judged_before
+
+    outputs: list = list(files)
     console = None
     if json_lines:
         outputs.append(JsonLines())
@@ -149,12 +174,17 @@ def _screen(predictor, sources: list, json_lines: bool, csv: Path | None, heatma
     names, cards, all_judged = _FreeNames(heatmaps or Path()), [], True
     bar_console = console if console is not None and console.is_terminal else None
     try:
+        before = judged_before(files, sources)
+        held = len(before) - before.count(None)
+        if held:
+            say(f"{held} of {len(before)} images are judged already")
+        fresh = predictor.predict_many(source for source, done in zip(sources, before, strict=True) if done is None)
         with progress_bar(bar_console) as show:
-            predictions = show(predictor.predict_many(sources), len(sources), "screening")
-            for source, prediction in zip(sources, predictions, strict=True):
-                overlay = None
+            both = show(zip(sources, before, strict=True), len(sources), "screening")
+            for source, done in both:
+                prediction, overlay = done or next(fresh), None
                 if heatmaps and prediction.judged:
-                    overlay = _write_heatmap(predictor, source, prediction, names.take(source, sources))
+                    overlay = _overlay(predictor, source, prediction, names.take(source, sources), done is not None)
                     all_judged = all_judged and overlay is not None
                 for output in outputs:
                     output.write(prediction)
@@ -171,7 +201,14 @@ def _screen(predictor, sources: list, json_lines: bool, csv: Path | None, heatma
     return all_judged
 
 
-def _write_heatmap(predictor, source: Path, prediction, path: Path) -> Path | None:
+def _overlay(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path, is_held: bool) -> Path | None:
+    """The overlay of a judged image: drawn, or there from the call that judged it."""
+    if is_held and path.is_file():
+        return path
+    return _write_heatmap(predictor, source, predictor.predict(source) if is_held else prediction, path)
+
+
+def _write_heatmap(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path) -> Path | None:
     """Draw one overlay; a file that changed since it was judged costs its picture and nothing else."""
     from pneumoscope.explain import explain_prediction, write_overlay
     from pneumoscope.images import read_radiograph
