@@ -28,7 +28,8 @@ from pydicom.uid import (
 )
 
 from pneumoscope import load
-from pneumoscope.dicom import BODY_PARTS, MODALITIES, OTHER_VIEWS, is_dicom, read_dicom
+from pneumoscope.dicom import is_dicom, read_dicom
+from pneumoscope.dicom_header import BODY_PARTS, MODALITIES, OTHER_VIEWS
 from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, UnreadableImage
 from pneumoscope.images import MAX_BYTES, MAX_PIXELS, read_radiograph
 
