@@ -77,13 +77,15 @@ def shown(*arguments, **elements) -> np.ndarray:
     return read_dicom(dicom(*arguments, **elements), MAX_PIXELS, MAX_BYTES)
 
 
-def lut(entries, first, bits) -> Dataset:
+def lut(entries, first, bits, vr="US", count=None) -> Dataset:
+    """A table; entries are numbers, or bytes of two a word."""
     item = Dataset()
-    item.LUTDescriptor = [len(entries), first, bits]
-    item["LUTDescriptor"].VR = "US"
-    item.LUTData = [int(entry) for entry in entries]
-    item["LUTData"].VR = "US"
+    item.add_new("LUTDescriptor", vr, [len(entries) % 65536 if count is None else count, first, bits])
     item.ModalityLUTType = "US"
+    if isinstance(entries, bytes):
+        item.add_new("LUTData", "OW", entries)
+    else:
+        item.add_new("LUTData", "US", [int(entry) for entry in entries])
     return item
 
 
@@ -183,6 +185,116 @@ TRUTH = [
         {"ModalityLUTSequence": [lut([500, 1000, 0], 0, 16)]},
         np.array([[0.5, 1, 0]]),
     ),
+    (
+        "a table of the modality for signed values, longer than they reach",
+        np.array([[-2048, -1000, 0, 2047]], np.int16),
+        12,
+        {"ModalityLUTSequence": [lut(np.arange(60000, dtype="<u2").tobytes(), -2048, 16, "SS", count=60000)]},
+        np.array([[0, 1048, 2048, 4095]]) / 4095,
+    ),
+    (
+        "a table of the modality for signed bytes",
+        np.array([[-128, -1, 0, 127]], np.int8),
+        8,
+        {"ModalityLUTSequence": [lut([*range(200, 456)], -128, 16, "SS")]},
+        np.array([[0, 127, 128, 255]]) / 255,
+    ),
+    (
+        "values before and beyond a table",
+        np.array([[0, 99, 100, 101, 102, 103, 4095]], np.uint16),
+        12,
+        {"RescaleSlope": 1, "RescaleIntercept": -100, "VOILUTSequence": [lut([51, 102, 255], 0, 8, "SS")]},
+        np.array([[0.2, 0.2, 0.2, 0.4, 1, 1, 1]]),
+    ),
+    (
+        "a table of eight bits for values above 255",
+        np.array([[0, 299, 300, 301, 302, 4000]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut([0] * 300 + [51, 102, 255], 0, 8)]},
+        np.array([[0, 0, 0.2, 0.4, 1, 1]]),
+    ),
+    (
+        "a table that begins below nothing",
+        np.array([[0, 98, 99, 100, 4095]], np.uint16),
+        12,
+        {"RescaleSlope": 1, "RescaleIntercept": -100, "VOILUTSequence": [lut([0, 51, 102, 255], -3, 8, "SS")]},
+        np.array([[0, 0.2, 0.4, 1, 1]]),
+    ),
+    (
+        "a first value that is signed and written as unsigned",
+        np.array([[0, 98, 99, 100, 4095]], np.uint16),
+        12,
+        {"RescaleSlope": 1, "RescaleIntercept": -100, "VOILUTSequence": [lut([0, 51, 102, 255], 65533, 8)]},
+        np.array([[0, 0.2, 0.4, 1, 1]]),
+    ),
+    (
+        "a first value above 32767",
+        np.array([[0, 39999, 40000, 40001, 65535]], np.uint16),
+        16,
+        {"VOILUTSequence": [lut([0, 51, 255], 39999, 8)]},
+        np.array([[0, 0, 0.2, 1, 1]]),
+    ),
+    (
+        "a table of 65536 entries",
+        np.array([[0, 32768, 65535]], np.uint16),
+        16,
+        {"VOILUTSequence": [lut(np.arange(65536, dtype="<u2")[::-1].tobytes(), 0, 16, count=0)]},
+        np.array([[1, 32767 / 65535, 0]]),
+    ),
+    (
+        "a table in words",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut(np.array([0, 4095, 819], "<u2").tobytes(), 0, 12, count=3)]},
+        np.array([[0, 1, 0.2, 0.2]]),
+    ),
+    (
+        "a table of eight bits, a word each",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut(np.array([0, 255, 51, 102], "<u2").tobytes(), 0, 8, count=4)]},
+        np.array([[0, 1, 0.2, 0.4]]),
+    ),
+    (
+        "a table of eight bits, two a word",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut(bytes([0, 255, 51, 0]), 0, 8, count=3)]},
+        np.array([[0, 1, 0.2, 0.2]]),
+    ),
+    (
+        "a table of eight bits, two a number",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut([0xFF00, 0x6633], 0, 8, count=4)]},
+        np.array([[0, 1, 0.2, 0.4]]),
+    ),
+    (
+        "a table of one entry",
+        np.array([[0, 1]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut([51], 0, 8)]},
+        np.array([[0.2, 0.2]]),
+    ),
+    (
+        "a window function of no name, a rescale of no numbers",
+        TWELVE,
+        12,
+        {"RescaleSlope": "", "RescaleIntercept": "", "WindowCenter": 1024, "WindowWidth": 200, "VOILUTFunction": ""},
+        window(TWELVE, 1024, 200),
+    ),
+    (
+        "an intercept alone",
+        TWELVE,
+        12,
+        {"RescaleIntercept": -24, "WindowCenter": 1000, "WindowWidth": 200},
+        window(TWELVE, 1024, 200),
+    ),
+    ("a window of one value", TWELVE, 12, {"WindowCenter": 1000.5, "WindowWidth": 1}, (TWELVE > 1000) * 1.0),
+    ("stored in the highest bits", TWELVE << 4 | 7, 12, {"HighBit": 15}, TWELVE / 4095),
+    ("stored in the middle", TWELVE << 2 | 0x4001, 12, {"HighBit": 13}, TWELVE / 4095),
+    ("signed, stored in the highest bits", SIGNED << 4 | 7, 12, {"HighBit": 15}, (SIGNED + 2048.0) / 4095),
+    ("signed, without its sign above", SIGNED & 0xFFF, 12, {}, (SIGNED + 2048.0) / 4095),
 ]
 
 
@@ -193,6 +305,37 @@ def test_the_gray_that_is_shown(stored, bits, elements, expected):
     found = shown(stored, bits, **elements)
     assert (found.dtype, found.shape) == (np.uint8, stored.shape)
     np.testing.assert_allclose(found, np.asarray(expected) * 255, atol=0.51)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_tables_in_every_byte_order(syntax):
+    """Words as pydicom leaves them: raw; two entries of eight bits in one begin with the lower byte."""
+    order = ">u2" if syntax == ExplicitVRBigEndian else "<u2"
+    stored = np.array([[-3, -2, -1, 0]], np.int16)
+    for words, bits in (([0, 819, 4095], 12), ([0x3300, 0x00FF], 8)):
+        table = lut(np.array(words, order).tobytes(), -3, bits, "SS", count=3)
+        found = shown(stored, 12, syntax, VOILUTSequence=[table])
+        np.testing.assert_array_equal(found, [[0, 51, 255, 255]])
+
+
+@pytest.mark.parametrize(("high", "syntax"), [(6, None), (8, None), (12, JPEG2000Lossless)])
+def test_stored_bits_in_an_impossible_place_are_named(picture, high, syntax):
+    dataset = dataset_of(picture) if syntax is None else dataset_of(picture.astype(np.uint16) << 4, 12)
+    if syntax:
+        dataset.compress(syntax)
+    dataset.HighBit = high
+    with pytest.raises(UnreadableImage, match=rf"stored bits to be bit \d+, this DICOM file says bit {high}:"):
+        read_radiograph(written(dataset))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_high_stored_bits_are_shifted_in_cells(picture, syntax):
+    plain = shown(picture.astype(np.uint16) << 4, 12)
+    dataset = dataset_of(picture.astype(np.uint16) << 8 | 5, 16)
+    if syntax == RLELossless:
+        dataset.compress(syntax)
+    dataset.BitsStored = 12
+    np.testing.assert_array_equal(read_dicom(written(dataset), MAX_PIXELS, MAX_BYTES), plain)
 
 
 # The same picture from every encoding ---------------------------------------------------------------------
@@ -379,7 +522,10 @@ def test_other_depths_are_named(picture, allocated, stored):
     [
         {"WindowCenter": 128, "WindowWidth": 0},
         {"WindowCenter": 128, "WindowWidth": 256, "VOILUTFunction": "CUBIC"},
-        {"ModalityLUTSequence": [lut([500, 1000, 0], 0, 12)]},  # 8 or 16 bits are allowed
+        {"ModalityLUTSequence": [lut([500, 1000, 0], 0, 20)]},  # bits of an entry
+        {"VOILUTSequence": [lut([0, 255], 0, 8, count=5)]},
+        {"VOILUTSequence": [lut(np.array([0, 4095], "<u2").tobytes(), 0, 12, count=4)]},
+        {"RescaleSlope": "1e999"},
     ],
 )
 def test_a_window_or_table_of_no_use_is_said(picture, elements):

@@ -14,6 +14,7 @@ BODY_PARTS = ("", "CHEST", "THORAX", "LUNG", "RIBS", "CHESTABDOMEN", "CHEST_TO_A
 OTHER_VIEWS = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT")
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_RLE = "1.2.840.10008.1.2.5"
 
 
 class Header:
@@ -39,9 +40,12 @@ class Header:
         self.frames, self.samples = number("NumberOfFrames", 1), number("SamplesPerPixel", 1)
         self.allocated, self.signed = number("BitsAllocated"), number("PixelRepresentation") == 1
         self.bits = number("BitsStored", self.allocated)
+        self.high_bit = number("HighBit", self.bits - 1)
         self.has_pixels = "PixelData" in dataset
         self.syntax = dataset.file_meta.TransferSyntaxUID.name
         self.compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+        #: A JPEG of any kind decodes to values; other encodings to cells of which the stored bits are a part.
+        self.valued = self.compressed and dataset.file_meta.TransferSyntaxUID != _RLE
 
 
 def check_kind(header: Header) -> None:
@@ -83,4 +87,10 @@ def check_pixels(header: Header, max_pixels: int) -> None:
         raise UnreadableImage(
             f"expected pixels of 8 or 16 bits, this DICOM file has {header.columns}x{header.rows} of "
             f"{header.allocated} bits, {header.bits} of them stored: export it again"
+        )
+    low_bit = header.high_bit + 1 - header.bits
+    if low_bit < 0 or header.high_bit >= header.allocated or (low_bit and header.valued):
+        raise UnreadableImage(
+            f"expected the highest of {header.bits} stored bits to be bit {header.bits - 1}, this DICOM file says bit "
+            f"{header.high_bit}: export it again"
         )

@@ -5,6 +5,8 @@ polarity of the photometric interpretation (DICOM PS3.3, sections C.11.1, C.11.2
 N.2). The steps run once over a table of all stored values, not over the pixels.
 """
 
+from collections.abc import MutableSequence
+
 import numpy as np
 
 from pneumoscope.codestream import check_size, frame_size
@@ -26,42 +28,115 @@ def check_codestream(dataset, header: Header, max_pixels: int) -> None:
 
 def stored_values(dataset, header: Header) -> np.ndarray:
     """(Rows, Columns) stored values as indices into a table of all of them, lowest first."""
+    if not header.valued:
+        dataset.BitsStored = header.allocated  # or pydicom cuts off the highest bits, stored there or not
     pixels = dataset.pixel_array  # (Rows, Columns) of 8 or 16 bits
     if pixels.shape != (header.rows, header.columns):
         raise UnreadableImage("expected pixels of the announced size, this DICOM file has others: export it again")
-    span = 1 << header.bits
-    if header.signed:
-        return np.clip(pixels.astype(np.int32) + span // 2, 0, span - 1)
-    return pixels & (span - 1)  # higher bits may hold an overlay (PS3.3, C.9.2, retired)
+    largest, half = (1 << header.bits) - 1, (1 << header.bits) // 2 if header.signed else 0
+    if header.valued:
+        return np.clip(pixels.astype(np.int32) + half, 0, largest)
+    cells = pixels.view(f"{pixels.dtype.byteorder}u{pixels.itemsize}")
+    # Bits beside the stored ones may hold an overlay (PS3.5, section 8.1.1); two's complement has its halves swapped.
+    return ((cells >> (header.high_bit + 1 - header.bits)) & largest) ^ half
 
 
 def shown(dataset, header: Header, stored: np.ndarray) -> np.ndarray:
     """Stored values -> (Rows, Columns) uint8 as shown."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
-
     span = 1 << header.bits
     lowest = -span // 2 if header.signed else 0
-    kind = (np.int8 if header.allocated == 8 else np.int16) if header.signed else np.uint16
-    table = apply_modality_lut(np.arange(lowest, lowest + span).astype(kind), dataset)
     padding = _padding(dataset, lowest, span)
-    if dataset.get("VOILUTSequence"):
-        table = apply_voi_lut(table.astype(np.int64), dataset)
-        ends = 0, (1 << int(dataset.VOILUTSequence[0].LUTDescriptor[2])) - 1
-    elif dataset.get("WindowWidth") not in (None, "") and dataset.get("WindowCenter") not in (None, ""):
-        with np.errstate(over="ignore"):  # a sigmoid far from its centre
-            table = apply_voi_lut(table, dataset)
-            ends = apply_voi_lut(np.array([-1e9, 1e9]), dataset)  # what lies outside any window
-    elif header.bits == 8 and np.array_equal(table, np.arange(256)):
-        ends = 0, 255
-    else:
+    table = _modality(np.arange(lowest, lowest + span), dataset)
+    gray = _windowed(table, dataset)
+    if gray is None:
         seen = table[np.unique(stored[~padding[stored]])]
-        ends = (seen.min(), seen.max()) if len(seen) else (0, 1)
-    low, high = float(ends[0]), float(ends[1])
-    gray = np.clip((table.astype(np.float64) - low) / (high - low or 1.0), 0, 1)
+        low, high = (seen.min(), seen.max()) if len(seen) else (0, 1)
+        if header.bits == 8 and np.array_equal(table, np.arange(256)):
+            low, high = 0, 255
+        gray = np.clip((table - low) / (high - low or 1), 0, 1)
     if header.photometric == "MONOCHROME1":  # the lowest value is white
         gray = 1 - gray
     gray[padding] = 0  # nothing was exposed there; workstations show black
     return np.round(gray * 255).astype(np.uint8)[stored]
+
+
+def _modality(values: np.ndarray, dataset) -> np.ndarray:
+    """Stored values -> values of the modality, by its table or its line (PS3.3, C.11.1)."""
+    item = _lut(dataset, "ModalityLUTSequence")
+    if item is not None:
+        return _looked_up(values, item, dataset)
+    return values * _number(dataset, "RescaleSlope", 1.0) + _number(dataset, "RescaleIntercept", 0.0)
+
+
+def _windowed(values: np.ndarray, dataset) -> np.ndarray | None:
+    """Values of the modality -> shares of white, by the VOI LUT or the first window (PS3.3, C.11.2); None without."""
+    item = _lut(dataset, "VOILUTSequence")
+    if item is not None:
+        return np.clip(_looked_up(values, item, dataset) / ((1 << int(item.LUTDescriptor[2])) - 1), 0, 1)
+    centre, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
+    if centre is None or width is None:
+        return None
+    function = str(dataset.get("VOILUTFunction") or "").strip().upper() or "LINEAR"
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise ValueError(function)
+    if width <= 0 or (function == "LINEAR" and width < 1):
+        raise ValueError(width)
+    if function == "SIGMOID":
+        with np.errstate(over="ignore"):  # far from the centre
+            return 1 / (1 + np.exp(-4 * (values - centre) / width))
+    if function == "LINEAR":
+        centre, width = centre - 0.5, width - 1
+    if width == 0:
+        return (values > centre).astype(np.float64)
+    return np.clip((values - centre) / width + 0.5, 0, 1)
+
+
+def _number(dataset, keyword: str, default: float | None = None) -> float | None:
+    """The first value of an element, or the default where it is empty or not there."""
+    value = dataset.get(keyword)
+    if isinstance(value, MutableSequence):
+        value = value[0] if value else None
+    if value in (None, ""):
+        return default
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError(keyword)
+    return number
+
+
+def _lut(dataset, keyword: str):
+    """The first item of a sequence of tables, if it is one."""
+    item = next(iter(dataset.get(keyword) or ()), None)
+    return item if item is not None and item.get("LUTDescriptor") and item.get("LUTData") is not None else None
+
+
+def _looked_up(values: np.ndarray, item, dataset) -> np.ndarray:
+    """Values through a table (PS3.3, C.11.1.1 and C.11.2.1.1); before its first entry the first, beyond the last that.
+
+    The first value mapped is signed where the values may be, or where its value representation says so.
+    """
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    if not 8 <= bits <= 16:
+        raise ValueError(bits)
+    first &= 0xFFFF
+    if first > 0x7FFF and (values.min() < 0 or item["LUTDescriptor"].VR == "SS"):
+        first -= 0x10000
+    count = count & 0xFFFF or 0x10000
+    entries = _entries(item.LUTData, count, bits, dataset.file_meta.TransferSyntaxUID.is_little_endian)
+    return entries[np.clip(np.rint(values).astype(np.int64) - first, 0, count - 1)]
+
+
+def _entries(data, count: int, bits: int, little_endian: bool) -> np.ndarray:
+    """(count,) entries of a table; as numbers, or in words of 16 bits that hold one each, or two of 8."""
+    if isinstance(data, bytes):
+        words = np.frombuffer(data, "<u2" if little_endian else ">u2")
+    else:
+        words = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
+    if len(words) < count and bits == 8:
+        words = words.astype("<u2").view(np.uint8)
+    if len(words) < count:
+        raise ValueError(len(words))
+    return words[:count].astype(np.int64)
 
 
 def _padding(dataset, lowest: int, span: int) -> np.ndarray:
