@@ -538,21 +538,125 @@ def test_too_many_pixels_are_refused_from_the_header(picture):
         read_radiograph(dicom(picture, Rows=60000, Columns=60000))
 
 
-def test_a_frame_larger_than_its_header_is_refused_before_decoding(picture):
+def compressed(frame: bytes, syntax, like: Dataset) -> bytes:
+    """A file of one compressed frame, whatever it says, under the header of another."""
+    like.file_meta.TransferSyntaxUID = syntax
+    like.PixelData = encapsulate([frame])
+    like["PixelData"].is_undefined_length = True
+    return written(like)
+
+
+def frame_of(picture, syntax) -> bytes:
+    if syntax == JPEGBaseline8Bit:
+        return cv2.imencode(".jpg", picture)[1].tobytes()
     dataset = dataset_of(picture)
-    dataset.compress(JPEG2000Lossless)
-    frame = bytearray(next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1)))
+    dataset.compress(syntax)
+    return next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+
+
+def announcing(frame: bytes, width: int, height: int) -> bytes:
+    """The frame, with another size in its header."""
     at = frame.find(b"\xff\x4f\xff\x51")
-    frame[at + 8 : at + 16] = struct.pack(">II", 60000, 60000)
-    dataset.PixelData = encapsulate([bytes(frame)])
-    with pytest.raises(ImageTooLarge, match="the compressed frame announces 60000x60000"):
-        read_radiograph(written(dataset))
-    coded = bytearray(cv2.imencode(".jpg", picture)[1].tobytes())
-    at = coded.find(b"\xff\xc0")
-    coded[at + 5 : at + 9] = struct.pack(">HH", 60000, 60000)
-    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    dataset.PixelData = encapsulate([bytes(coded)])
-    with pytest.raises(ImageTooLarge, match="the compressed frame announces 60000x60000"):
+    if at >= 0:
+        return frame[: at + 8] + struct.pack(">II", width, height) + frame[at + 16 :]
+    at = frame.find(b"\xff\xc0")
+    return frame[: at + 5] + struct.pack(">HH", height, width) + frame[at + 9 :]
+
+
+def jp2(codestream: bytes, *boxes: tuple[bytes, bytes]) -> bytes:
+    """A JP2 file, cut down to a signature, these boxes and the code stream."""
+    boxes = ((b"jP  ", b"\r\n\x87\n"), *boxes, (b"jp2c", codestream))
+    return b"".join(struct.pack(">I4s", 8 + len(content), kind) + content for kind, content in boxes)
+
+
+CODINGS = (JPEG2000Lossless, JPEGBaseline8Bit)
+
+
+@pytest.mark.parametrize("syntax", CODINGS)
+def test_a_frame_larger_than_its_header_is_refused_before_decoding(picture, syntax):
+    frame = announcing(frame_of(picture, syntax), 60000, 60000)
+    with pytest.raises(ImageTooLarge, match=r"the compressed frame announces 60000x60000 \(3600 megapixels\)"):
+        read_radiograph(compressed(frame, syntax, dataset_of(picture)))
+
+
+@pytest.mark.parametrize("syntax", CODINGS)
+@pytest.mark.parametrize(("width", "height"), [(160, 121), (80, 240), (160, 0)])
+def test_a_frame_of_another_size_than_its_header_is_refused(picture, syntax, width, height):
+    """Height 0 in a JPEG means that it comes later (T.81, B.2.5)."""
+    frame = announcing(frame_of(picture, syntax), width, height)
+    sentence = f"expected a gray frame of 160x120 as in the header, the compressed one is {width}x{height} with 1 ch"
+    with pytest.raises(UnreadableImage, match=sentence):
+        read_radiograph(compressed(frame, syntax, dataset_of(picture)))
+
+
+@pytest.mark.parametrize("syntax", CODINGS)
+def test_a_frame_in_colour_under_a_gray_header_is_refused(picture, syntax):
+    if syntax == JPEGBaseline8Bit:
+        frame = frame_of(cv2.merge([picture] * 3), syntax)
+    else:
+        frame = bytearray(frame_of(picture, syntax))
+        at = frame.find(b"\xff\x4f\xff\x51")
+        frame[at + 40 : at + 42] = struct.pack(">H", 16384)
+    with pytest.raises(UnreadableImage, match=r"with (3|16384) channels"):
+        read_radiograph(compressed(bytes(frame), syntax, dataset_of(picture)))
+
+
+def test_no_size_but_that_of_the_decoder_counts(picture):
+    """The size that fits in a comment, the other one where decoders look."""
+    jpeg, stream = frame_of(picture, JPEGBaseline8Bit), frame_of(picture, JPEG2000Lossless)
+    decoy = stream[:60]
+    assert decoy.startswith(b"\xff\x4f\xff\x51")
+    large = announcing(jpeg, 60000, 60000)
+    frames = {
+        JPEGBaseline8Bit: large[:2] + b"\xff\xfe" + struct.pack(">H", 2 + len(decoy)) + decoy + large[2:],
+        JPEG2000Lossless: jp2(announcing(stream, 60000, 60000), (b"xml ", decoy)),
+    }
+    for syntax, frame in frames.items():
+        with pytest.raises(ImageTooLarge, match="the compressed frame announces 60000x60000"):
+            read_radiograph(compressed(frame, syntax, dataset_of(picture)))
+
+
+@pytest.mark.parametrize("syntax", CODINGS)
+@pytest.mark.parametrize("change", [
+    lambda frame: b"\0" + frame,
+    lambda frame: frame[:2] + b"\0" + frame[2:],
+    lambda frame: frame[:2] + b"\xff\xde" + struct.pack(">HBHHB", 8, 8, 60000, 60000, 1) + frame[2:],
+    lambda frame: frame[:20],
+    lambda frame: b"\0\0\0\x01jp2c" + frame[:30],
+    lambda frame: bytes(100),
+])  # fmt: skip
+def test_a_frame_whose_size_is_not_found_is_refused(picture, syntax, change, monkeypatch):
+    monkeypatch.setattr(Dataset, "pixel_array", property(lambda _: pytest.fail("decoded")))
+    frame = change(frame_of(picture, syntax))
+    with pytest.raises(UnreadableImage, match="expected pixels that can be decoded"):
+        read_radiograph(compressed(frame, syntax, dataset_of(picture)))
+
+
+def test_the_frame_that_is_measured_is_the_one_that_is_decoded(picture):
+    """An extended offset table points at another frame than the first one."""
+    frame = frame_of(picture, JPEG2000Lossless)
+    frame += b"\0" * (len(frame) % 2)
+    large = announcing(frame, 60000, 60000)
+    dataset = dataset_of(picture)
+    for first, second, error in ((frame, large, ImageTooLarge), (large, frame, None)):
+        data = compressed(frame, JPEG2000Lossless, dataset)
+        dataset.PixelData = encapsulate([first, second], has_bot=False)
+        dataset.ExtendedOffsetTable = struct.pack("<Q", len(first) + 8)
+        dataset.ExtendedOffsetTableLengths = struct.pack("<Q", len(second))
+        data = written(dataset)
+        if error:
+            with pytest.raises(error, match="the compressed frame announces 60000x60000"):
+                read_radiograph(data)
+        else:
+            np.testing.assert_array_equal(read_radiograph(data).pixels, picture)
+
+
+def test_more_frames_than_the_header_says_are_refused(picture):
+    frame = frame_of(picture, JPEG2000Lossless)
+    dataset = dataset_of(picture)
+    compressed(frame, JPEG2000Lossless, dataset)
+    dataset.PixelData = encapsulate([frame, frame])
+    with pytest.raises(RefusedImage, match="more than its header says"):
         read_radiograph(written(dataset))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from pneumoscope.errors import ImageTooLarge
 
+_SOC_SIZ = b"\xff\x4f\xff\x51"
+
 
 def check_size(width: int, height: int, limit: int, where: str = "header") -> None:
     """Refuse more pixels than ``limit``, announced by ``where``."""
@@ -15,20 +17,40 @@ def check_size(width: int, height: int, limit: int, where: str = "header") -> No
         )
 
 
-def frame_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height in a JPEG, JPEG-LS or JPEG 2000 code stream; None for others."""
-    at = frame.find(b"\xff\x4f\xff\x51")  # SOC and SIZ (T.800, A.5.1), also within a JP2 file
-    if at >= 0:
-        right, bottom, left, top = struct.unpack(">IIII", frame[at + 8 : at + 24])
-        return right - left, bottom - top
-    position = 2
-    while frame.startswith(b"\xff\xd8") and position + 9 <= len(frame) and frame[position] == 0xFF:
-        marker = frame[position + 1]
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:  # T.81, B.2.2; T.87
-            height, width = struct.unpack(">HH", frame[position + 5 : position + 9])
-            return width, height
-        position += 1 if marker == 0xFF else 2 + struct.unpack(">H", frame[position + 2 : position + 4])[0]
+def frame_size(frame: bytes) -> tuple[int, int, int] | None:
+    """Width, height and components in a JPEG, JPEG-LS or JPEG 2000 code stream or JP2 file; None where not found."""
+    if not frame.startswith(b"\xff\xd8"):
+        return _jpeg_2000_size(frame)
+    for marker, start, end in jpeg_segments(frame):
+        if marker in (0xDE, 0xDF):  # frames of several sizes (T.81, annex J)
+            return None
+        if ((0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7) and end - start >= 6:
+            _, height, width, components = struct.unpack(">BHHB", frame[start : start + 6])  # T.81, B.2.2; T.87
+            return width, height, components
     return None
+
+
+def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
+    """From SIZ, which follows the start of the code stream (T.800, A.5.1)."""
+    start = 0 if data.startswith(_SOC_SIZ) else _jp2_content(data)
+    stream = data[start : start + 42]
+    if len(stream) < 42 or not stream.startswith(_SOC_SIZ):
+        return None
+    right, bottom, left, top = struct.unpack(">IIII", stream[8:24])
+    return right - left, bottom - top, struct.unpack(">H", stream[40:])[0]
+
+
+def _jp2_content(data: bytes) -> int:
+    """Where the code stream begins in the boxes of a JP2 file (T.800, I.4); the end without one."""
+    position = 0
+    while position + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        if kind == b"jp2c":
+            return position + (16 if length == 1 else 8)
+        if length < 8:
+            break
+        position += length
+    return len(data)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 from pneumoscope.dicom_header import Header, check_kind, check_pixels
-from pneumoscope.dicom_pixels import check_codestream, shown, stored_values
+from pneumoscope.dicom_pixels import shown, stored_values
 from pneumoscope.errors import ImageError, ImageTooLarge, UnreadableImage
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -56,8 +56,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
     check_kind(header)
     check_pixels(header, max_pixels)
     try:
-        check_codestream(dataset, header, max_pixels)
-        stored = stored_values(dataset, header)
+        stored = stored_values(dataset, header, max_pixels)
     except ImageError:
         raise
     except Exception:  # as above, and what the decoders raise

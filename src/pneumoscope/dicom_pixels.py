@@ -11,23 +11,13 @@ import numpy as np
 
 from pneumoscope.codestream import check_size, frame_size
 from pneumoscope.dicom_header import Header
-from pneumoscope.errors import UnreadableImage
+from pneumoscope.errors import RefusedImage, UnreadableImage
 
 
-def check_codestream(dataset, header: Header, max_pixels: int) -> None:
-    """Refuse a compressed frame that says it is larger than the header: decoders believe the frame."""
-    if not header.compressed:
-        return
-    from pydicom.encaps import generate_frames
-
-    frame = next(generate_frames(dataset.PixelData, number_of_frames=1), b"")
-    size = frame_size(frame)
-    if size:
-        check_size(*size, max_pixels, "compressed frame")
-
-
-def stored_values(dataset, header: Header) -> np.ndarray:
+def stored_values(dataset, header: Header, max_pixels: int) -> np.ndarray:
     """(Rows, Columns) stored values as indices into a table of all of them, lowest first."""
+    if header.compressed:
+        _keep_one_frame(dataset, header, max_pixels)
     if not header.valued:
         dataset.BitsStored = header.allocated  # or pydicom cuts off the highest bits, stored there or not
     pixels = dataset.pixel_array  # (Rows, Columns) of 8 or 16 bits
@@ -39,6 +29,38 @@ def stored_values(dataset, header: Header) -> np.ndarray:
     cells = pixels.view(f"{pixels.dtype.byteorder}u{pixels.itemsize}")
     # Bits beside the stored ones may hold an overlay (PS3.5, section 8.1.1); two's complement has its halves swapped.
     return ((cells >> (header.high_bit + 1 - header.bits)) & largest) ^ half
+
+
+def _keep_one_frame(dataset, header: Header, max_pixels: int) -> None:
+    """Leave the one frame that was measured to the decoders, for they believe the frame and not the header."""
+    from pydicom.encaps import encapsulate, generate_frames
+    from pydicom.pixels.utils import as_pixel_options
+
+    offsets = as_pixel_options(dataset).get("extended_offsets")
+    frames = generate_frames(dataset.PixelData, number_of_frames=1, extended_offsets=offsets)
+    frame = next(frames)
+    if next(frames, None) is not None:
+        raise RefusedImage("expected one frame, this DICOM file has more than its header says: send one radiograph")
+    if header.valued:
+        _check_frame(frame, header, max_pixels)
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    dataset.PixelData = encapsulate([frame])
+
+
+def _check_frame(frame: bytes, header: Header, max_pixels: int) -> None:
+    """Refuse a frame of any kind of JPEG that announces anything but the gray picture of the header."""
+    size = frame_size(frame)
+    if size is None:
+        raise ValueError("no size")
+    width, height, components = size
+    check_size(width, height, max_pixels, "compressed frame")
+    if size != (header.columns, header.rows, 1):
+        raise UnreadableImage(
+            f"expected a gray frame of {header.columns}x{header.rows} as in the header, the compressed one is "
+            f"{width}x{height} with {components} channels: export it again"
+        )
 
 
 def shown(dataset, header: Header, stored: np.ndarray) -> np.ndarray:
