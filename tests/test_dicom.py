@@ -2,6 +2,7 @@
 
 import io
 import struct
+import subprocess
 import sys
 import threading
 
@@ -665,6 +666,32 @@ def test_a_deflate_bomb_is_refused(picture):
     assert len(data) < 20_000
     with pytest.raises(ImageTooLarge, match="a DICOM data set of at most 1 MB"):
         read_dicom(data, MAX_PIXELS, 1_000_000)
+
+
+@pytest.mark.parametrize("change", [
+    lambda data: data[:140] + struct.pack("<I", 10) + data[144:],  # a group length of its own
+    lambda data: data[:132] + data[144:],  # none at all
+    lambda data: data[:132] + b"\2\0\0\0UL\4\0" + struct.pack("<I", 2**32 - 1) + data[144:],
+    lambda data: data[:132] + b"\2\0\x02\1OB\0\0" + struct.pack("<I", 5000) + bytes(5000) + data[132:],
+])  # fmt: skip
+def test_a_deflate_bomb_is_refused_whatever_the_meta_information_says(change):
+    data = dicom(np.zeros((2000, 2000), np.uint8), syntax=DeflatedExplicitVRLittleEndian)
+    with pytest.raises(ImageTooLarge, match="a DICOM data set of at most 1 MB"):
+        read_dicom(change(data), MAX_PIXELS, 1_000_000)
+
+
+def test_pydicom_says_nothing_and_the_logs_of_others_stay(picture, tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(dicom(picture, NumberOfFrames=0))  # pydicom warns of it, and logs that
+    code = (
+        "import logging, sys, warnings, pydicom; logging.basicConfig(level=logging.INFO);"
+        "from pathlib import Path; from pneumoscope.dicom import read_dicom; data = Path(sys.argv[1]).read_bytes();"
+        "read_dicom(data, 10**8, 10**8); before = list(warnings.filters); read_dicom(data, 10**8, 10**8);"
+        "print(warnings.filters == before, logging.getLogger().level); logging.getLogger('mine').info('heard')"
+    )
+    command = [sys.executable, "-W", "always", "-c", code, str(path)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "True 20\n", "INFO:mine:heard\n")
 
 
 def test_pydicom_missing_is_one_sentence(picture, monkeypatch, tmp_path):

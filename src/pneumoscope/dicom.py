@@ -3,8 +3,9 @@
 The header decides whether a file is read (dicom_header), the pixels are decoded and shown after it (dicom_pixels).
 """
 
+import functools
 import io
-import struct
+import logging
 import warnings
 import zlib
 
@@ -14,7 +15,6 @@ from pneumoscope.dicom_header import Header, check_kind, check_pixels
 from pneumoscope.dicom_pixels import shown, stored_values
 from pneumoscope.errors import ImageError, ImageTooLarge, UnreadableImage
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _DAMAGED = "expected a whole DICOM file, received a damaged one: export it again"
 
 
@@ -45,12 +45,12 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
         raise UnreadableImage(
             "expected pydicom to read a DICOM file, it is not installed: run  pip install 'pneumoscope[dicom]'"
         ) from None
-    # Headers break the standard often and in ways that do not touch the pixels; pydicom warns of each.
-    warnings.filterwarnings("ignore", module="pydicom")
-    _check_inflated(data, max_bytes)
+    _silence()
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data))
+        dataset = pydicom.dcmread(_Measured(data, max_bytes))
         header = Header(dataset)
+    except ImageTooLarge:
+        raise
     except Exception:  # a damaged file raises anything in pydicom, and its sentence may hold a patient's data
         raise UnreadableImage(_DAMAGED) from None
     check_kind(header)
@@ -73,19 +73,33 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
         ) from None
 
 
-def _check_inflated(data: bytes, max_bytes: int) -> None:
-    """Refuse a deflated data set that grows beyond the limit, before pydicom inflates it whole."""
-    if len(data) < 144 or _DEFLATED not in data[132:4096]:
-        return
-    tag, representation, length = struct.unpack("<I2sH", data[132:140])
-    if (tag, representation, length) != (0x00000002, b"UL", 4):
-        raise UnreadableImage(_DAMAGED)
-    start = 144 + struct.unpack("<I", data[140:144])[0]
-    try:
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], max_bytes + 1)
-    except zlib.error:
-        raise UnreadableImage(_DAMAGED) from None
-    if len(inflated) > max_bytes:
-        raise ImageTooLarge(
-            f"expected a DICOM data set of at most {max_bytes // 10**6} MB, received more: export it smaller"
-        )
+class _Measured(io.BytesIO):
+    """A file that refuses to be inflated beyond a limit.
+
+    pydicom reads to the end at once only to inflate what it has read, wherever it found the file's meta information to
+    end.
+    """
+
+    def __init__(self, data: bytes, max_bytes: int) -> None:
+        super().__init__(data)
+        self.max_bytes = max_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is None or size < 0:
+            inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, self.max_bytes + 1)
+            if len(inflated) > self.max_bytes:
+                raise ImageTooLarge(
+                    f"expected a DICOM data set of at most {self.max_bytes // 10**6} MB, received more: save it smaller"
+                )
+        return data
+
+
+@functools.cache
+def _silence() -> None:
+    """Keep what pydicom says of broken headers, values of patients included, out of terminals and logs.
+
+    Both filters are those of the process, and changing them is not safe while threads warn: so once, after the import.
+    """
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
