@@ -18,6 +18,7 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -30,7 +31,7 @@ from pydicom.uid import (
 
 from pneumoscope import load
 from pneumoscope.dicom import is_dicom, read_dicom
-from pneumoscope.dicom_header import BODY_PARTS, MODALITIES, OTHER_VIEWS
+from pneumoscope.dicom_kind import CHEST_CODES, MODALITIES, OTHER_VIEW_CODES, OTHER_VIEWS
 from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, UnreadableImage
 from pneumoscope.images import MAX_BYTES, MAX_PIXELS, read_radiograph
 
@@ -459,8 +460,33 @@ def test_threads_do_not_disturb_each_other(picture):
         np.testing.assert_array_equal(found[n], np.roll(picture, n, axis=1))
 
 
+def coded(value, meaning) -> list[Dataset]:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
+    return [item]
+
+
+def silent(**elements) -> dict:
+    """Elements of a header that says nothing else of body part and view."""
+    return {"BodyPartExamined": None, "ViewPosition": None, **elements}
+
+
 # What is refused ------------------------------------------------------------------------------------------
 
+
+IN_THE_WILD = (
+    *("", "CHEST", "THORAX", "TORAX", "LUNG", "LUNGS", "RIB", "RIBS", "CHESTABDOMEN", "CHEST_TO_ABDOMEN"),
+    *(
+        "CHESTABDPELVIS",
+        "CHEST AP",
+        "CHEST PA",
+        "PORT CHEST",
+        "PORTABLE CHEST",
+        "CHEST 1 VIEW",
+        "CHEST PA LAT",
+        "chest",
+    ),
+)
 
 REFUSED = [
     ({"Modality": "CT"}, "modality CT: send the radiograph"),
@@ -468,9 +494,27 @@ REFUSED = [
     ({"Modality": None}, "modality none"),
     ({"BodyPartExamined": "HAND"}, "body part HAND"),
     ({"ViewPosition": "LL"}, "has view LL"),
-    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "has view lateral"),
-    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "has view lateral"),
+    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "has view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "has view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["PL", "F"]}, "has view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["AR", "FA"]}, "has view LATERAL"),
+    ({"ViewPosition": "LEFT LATERAL"}, "has view LATERAL"),
+    ({"BodyPartExamined": "CHEST LAT"}, "has view LAT:"),
+    ({"BodyPartExamined": "CHEST LATERAL", "ViewPosition": None}, "has view LATERAL:"),
+    ({"BodyPartExamined": "CHEST AP DECUB"}, "has view DECUB:"),
+    ({"BodyPartExamined": "RIBS OBLIQUE"}, "has view OBLIQUE:"),
+    ({"BodyPartExamined": "TSPINE"}, "body part TSPINE: send one of the chest"),
+    ({"BodyPartExamined": "ABDOMEN LAT"}, "body part ABDOMEN LAT"),
+    ({"BodyPartExamined": "DRIBBLE"}, "body part DRIBBLE"),
+    (silent(AnatomicRegionSequence=coded("85562004", "Hand")), "body part HAND"),
+    (silent(AnatomicRegionSequence=coded("122495006", "Thoracic spine")), "body part THORACIC SPINE"),
+    (silent(AnatomicRegionSequence=coded("85562004", "")), "body part 85562004"),
+    (silent(ViewCodeSequence=coded("399198007", "rechts")), "has view RIGHT LATERAL"),
+    (silent(ViewCodeSequence=coded("R-10236", "")), "has view LEFT LATERAL"),
+    (silent(ViewCodeSequence=coded("X1", "right posterior-oblique")), "has view RIGHT POSTERIOR OBLIQUE"),
     ({"PresentationIntentType": "FOR PROCESSING"}, "raw"),
+    ({"SOPClassUID": DigitalXRayImageStorageForProcessing, "Modality": "DX"}, "raw"),
+    ({"Modality": "", "SOPClassUID": UID("1.2.840.10008.5.1.4.1.1.77.1.1")}, "modality none"),
     ({"NumberOfFrames": 2}, "expected one frame, this DICOM file has 2"),
     ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "this one is RGB"),
     ({"PhotometricInterpretation": "PALETTE COLOR"}, "this one is PALETTE COLOR"),
@@ -488,7 +532,17 @@ def test_what_is_no_frontal_chest_radiograph_is_refused(picture, elements, sente
     "elements",
     [
         *({"Modality": modality} for modality in MODALITIES),
-        *({"BodyPartExamined": part} for part in BODY_PARTS),
+        *({"BodyPartExamined": part} for part in IN_THE_WILD),
+        *(silent(AnatomicRegionSequence=coded(code, "Region")) for code in CHEST_CODES),
+        silent(AnatomicRegionSequence=coded("X1", "Chest and heart")),
+        silent(AnatomicRegionSequence=coded("", "")),
+        {"AnatomicRegionSequence": coded("85562004", "Hand")},  # CHEST, says the body part
+        silent(ViewCodeSequence=coded("272479007", "postero-anterior")),
+        silent(ViewCodeSequence=coded("R-10206", "antero-posterior")),
+        {"ViewCodeSequence": coded("399067008", "lateral")},  # AP, says the view position
+        silent(PatientOrientation="AP"),
+        silent(PatientOrientation="A"),
+        silent(PatientOrientation=["LA", "F"]),
         {"Modality": "OT", "SOPClassUID": SecondaryCaptureImageStorage},
         {"Modality": None, "SOPClassUID": SecondaryCaptureImageStorage},
         {"ViewPosition": "PA", "PatientOrientation": ["L", "F"]},
@@ -498,6 +552,33 @@ def test_what_is_no_frontal_chest_radiograph_is_refused(picture, elements, sente
 )
 def test_chest_radiographs_are_read(picture, elements):
     np.testing.assert_array_equal(read_radiograph(dicom(picture, **elements)).pixels, picture)
+
+
+@pytest.mark.parametrize(("name", "codes"), OTHER_VIEW_CODES.items())
+def test_codes_of_other_views_are_refused(picture, name, codes):
+    for code in codes:
+        with pytest.raises(RefusedImage, match=f"has view {name}: send the frontal one"):
+            read_radiograph(dicom(picture, **silent(ViewCodeSequence=coded(code, "view"))))
+
+
+@pytest.mark.parametrize(
+    "value", ["Doe^Jane^1957", "Doe-Jane HAND", "A VERY LONG NAME OF A PATIENT", "J\u00e4ne L\u00f6w"]
+)
+def test_only_code_strings_are_repeated(picture, value):
+    """A name in the wrong place does not get into a message."""
+    for keyword in ("Modality", "BodyPartExamined", "PhotometricInterpretation", "AnatomicRegionSequence"):
+        dataset = dataset_of(picture, SpecificCharacterSet="ISO_IR 192")
+        if keyword == "AnatomicRegionSequence":
+            dataset = dataset_of(picture, **silent(AnatomicRegionSequence=coded("X1", value)))
+        else:
+            dataset.add_new(keyword, "LO", value)
+        with pytest.raises(RefusedImage, match=r"(?i)^(?!.*(doe|j.ne|patient)).* unknown"):
+            read_radiograph(written(dataset))
+
+
+def test_a_view_is_repeated_by_its_own_word_only(picture):
+    with pytest.raises(RefusedImage, match="has view LAT: send"):
+        read_radiograph(dicom(picture, ViewPosition="DOE JANE LAT"))
 
 
 @pytest.mark.parametrize("view", OTHER_VIEWS)

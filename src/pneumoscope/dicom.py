@@ -1,6 +1,6 @@
 """DICOM bytes -> gray pixels as a workstation shows them; single-frame CR, DX and secondary captures.
 
-The header decides whether a file is read (dicom_header), the pixels are decoded and shown after it (dicom_pixels).
+The header (dicom_header) decides whether a file is read (dicom_kind) and how its pixels are shown (dicom_pixels).
 """
 
 import functools
@@ -11,7 +11,8 @@ import zlib
 
 import numpy as np
 
-from pneumoscope.dicom_header import Header, check_kind, check_pixels
+from pneumoscope.dicom_header import Header, check_pixels
+from pneumoscope.dicom_kind import check_kind
 from pneumoscope.dicom_pixels import shown, stored_values
 from pneumoscope.errors import ImageError, ImageTooLarge, UnreadableImage
 
@@ -37,7 +38,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
     Raises:
         UnreadableImage: no DICOM, damaged, without pixels, or pydicom or a decoder is not installed.
         ImageTooLarge: more pixels or bytes than allowed.
-        RefusedImage: another modality or body part, a lateral view, colour, several frames.
+        RefusedImage: another modality or body part, a lateral view, raw, in colour, of several frames.
     """
     try:
         import pydicom

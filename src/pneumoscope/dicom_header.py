@@ -1,20 +1,37 @@
-"""What the header of a DICOM file says: the elements that decide whether and how an image is read, and the refusals.
+"""What the header of a DICOM file says, in plain values, and which pixels it may announce.
 
-A message repeats modality, body part, view, colour, encoding and sizes as the header has them, and nothing else of it.
+A message repeats modality, body part, view and colour if they look like code strings, encodings by the name of the
+standard, and sizes; nothing else of the header.
 """
+
+import re
+from collections.abc import MutableSequence
 
 from pneumoscope.codestream import check_size
 from pneumoscope.errors import RefusedImage, UnreadableImage
 
-#: Modalities of projection radiographs; a secondary capture may also say OT or nothing (PS3.3, C.7.3.1.1.1).
-MODALITIES = ("CR", "DX", "RG")
-#: Body parts of a chest radiograph (PS3.16, annex L), or nothing said.
-BODY_PARTS = ("", "CHEST", "THORAX", "LUNG", "RIBS", "CHESTABDOMEN", "CHEST_TO_ABDOMEN")
-#: View positions that are no upright frontal view: lateral, lateral decubitus, oblique (PS3.3, C.8.4.1.1 and C.8.1.1).
-OTHER_VIEWS = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT")
-
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _RLE = "1.2.840.10008.1.2.5"
+
+
+def said(text: str, empty: str = "none") -> str:
+    """Text of a header for a message: a code string as it stands, or that it is none."""
+    return text if re.fullmatch("[A-Z0-9 _]{1,16}", text) else "unknown" if text else empty
+
+
+def _text(dataset, keyword: str) -> str:
+    return str(dataset.get(keyword) or "").strip().upper()
+
+
+def _code(dataset, keyword: str) -> tuple[str, str]:
+    """Code and meaning of the first item of a sequence of codes."""
+    item = next(iter(dataset.get(keyword) or ()), None)
+    return (_text(item, "CodeValue"), _text(item, "CodeMeaning")) if item is not None else ("", "")
+
+
+def _values(dataset, keyword: str) -> list:
+    """The values of an element, none if it holds a single one."""
+    value = dataset.get(keyword)
+    return list(value) if isinstance(value, MutableSequence) else []
 
 
 class Header:
@@ -22,18 +39,18 @@ class Header:
 
     def __init__(self, dataset) -> None:
         def text(keyword: str) -> str:
-            value = dataset.get(keyword) or ""
-            return str(value).strip().upper()
+            return _text(dataset, keyword)
 
         def number(keyword: str, default: int = 0) -> int:
             value = dataset.get(keyword)
             return default if value in (None, "") else int(value)
 
+        syntax = dataset.file_meta.TransferSyntaxUID
         self.sop_class = text("SOPClassUID")
         self.modality = text("Modality")
-        self.body_part = text("BodyPartExamined")
-        self.view = text("ViewPosition")
-        self.orientation = [str(value).strip().upper() for value in dataset.get("PatientOrientation") or ()]
+        self.body_part, self.region = text("BodyPartExamined"), _code(dataset, "AnatomicRegionSequence")
+        self.view, self.view_code = text("ViewPosition"), _code(dataset, "ViewCodeSequence")
+        self.orientation = [str(value).strip().upper() for value in _values(dataset, "PatientOrientation")]
         self.intent = text("PresentationIntentType")
         self.photometric = text("PhotometricInterpretation")
         self.rows, self.columns = number("Rows"), number("Columns")
@@ -42,33 +59,10 @@ class Header:
         self.bits = number("BitsStored", self.allocated)
         self.high_bit = number("HighBit", self.bits - 1)
         self.has_pixels = "PixelData" in dataset
-        self.syntax = dataset.file_meta.TransferSyntaxUID.name
-        self.compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+        self.syntax = "unknown" if syntax.name == syntax else syntax.name  # a name of the standard, or the value itself
+        self.compressed = syntax.is_compressed
         #: A JPEG of any kind decodes to values; other encodings to cells of which the stored bits are a part.
-        self.valued = self.compressed and dataset.file_meta.TransferSyntaxUID != _RLE
-
-
-def check_kind(header: Header) -> None:
-    """Refuse what is no frontal chest radiograph, as far as the header says."""
-    capture = header.sop_class.startswith(_SECONDARY_CAPTURE)
-    known = header.modality in MODALITIES or (capture and header.modality in ("", "OT"))
-    if not known:
-        raise RefusedImage(
-            f"expected a radiograph (modality {', '.join(MODALITIES)}, or a secondary capture of one), this DICOM file "
-            f"has modality {header.modality or 'none'}: send the radiograph"
-        )
-    if header.body_part.replace(" ", "") not in BODY_PARTS:
-        raise RefusedImage(f"expected a radiograph of the chest, this DICOM file is of body part {header.body_part}")
-    lateral = header.orientation[:1] in (["A"], ["P"])  # the rows run along front and back
-    if header.view in OTHER_VIEWS or lateral:
-        raise RefusedImage(
-            f"expected a frontal view (AP or PA), this DICOM file has view {'lateral' if lateral else header.view}: "
-            "send the frontal one"
-        )
-    if header.intent == "FOR PROCESSING":
-        raise RefusedImage(
-            "expected an image for presentation, this DICOM file is raw (FOR PROCESSING): send the processed one"
-        )
+        self.valued = self.compressed and syntax != _RLE
 
 
 def check_pixels(header: Header, max_pixels: int) -> None:
@@ -79,8 +73,8 @@ def check_pixels(header: Header, max_pixels: int) -> None:
         raise RefusedImage(f"expected one frame, this DICOM file has {header.frames}: send one radiograph")
     if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise RefusedImage(
-            f"expected a gray DICOM file (MONOCHROME1 or 2), this one is {header.photometric or 'of unknown colour'}: "
-            "send the radiograph itself, not a capture in colour"
+            "expected a gray DICOM file (MONOCHROME1 or 2), this one is "
+            f"{said(header.photometric, 'of no known colour')}: send the radiograph itself, not a capture in colour"
         )
     check_size(header.columns, header.rows, max_pixels)
     if header.allocated not in (8, 16) or not 1 <= header.bits <= header.allocated or not header.rows * header.columns:
