@@ -417,6 +417,28 @@ def test_other_compressions_are_decoded(name, sizes):
     assert found.std() > 5
 
 
+@pytest.mark.parametrize(("elements", "size"), [
+    ({"PixelSpacing": [0.2, 0.1]}, (80, 120)),
+    ({"PixelSpacing": [0.1, 0.2]}, (160, 60)),
+    ({"ImagerPixelSpacing": [0.3, 0.24]}, (128, 120)),
+    ({"NominalScannedPixelSpacing": [5, 1]}, (32, 120)),
+    ({"PixelAspectRatio": [3, 4]}, (160, 90)),
+    ({"PixelSpacing": [0.2, 0.2], "PixelAspectRatio": [3, 4]}, (160, 120)),
+    ({"PixelSpacing": [0.1435, 0.143]}, (160, 120)),  # under 1 %
+    ({"PixelSpacing": [0, 0], "PixelAspectRatio": [1, 2]}, (160, 60)),
+    ({"PixelSpacing": "0.2", "ImagerPixelSpacing": [0.1, -0.1]}, (160, 120)),
+])  # fmt: skip
+def test_pixels_are_made_square(picture, elements, size):
+    expected = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(shown(picture, **elements), expected)
+
+
+@pytest.mark.parametrize(("spacing", "ratio"), [([0.6, 0.1], "6"), ([0.1, 0.6], "0.167")])
+def test_pixels_far_from_square_are_refused(picture, spacing, ratio):
+    with pytest.raises(RefusedImage, match=f"at most 5 times as long as wide, .* {ratio} times as high as wide"):
+        shown(picture, PixelSpacing=spacing)
+
+
 # Through the whole path -----------------------------------------------------------------------------------
 
 

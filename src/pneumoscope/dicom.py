@@ -13,7 +13,7 @@ import numpy as np
 
 from pneumoscope.dicom_header import Header, check_pixels
 from pneumoscope.dicom_kind import check_kind
-from pneumoscope.dicom_pixels import shown, stored_values
+from pneumoscope.dicom_pixels import shown, square, stored_values
 from pneumoscope.errors import ImageError, ImageTooLarge, UnreadableImage
 
 _DAMAGED = "expected a whole DICOM file, received a damaged one: export it again"
@@ -33,7 +33,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
         max_bytes: of the data set once inflated.
 
     Returns:
-        (Rows, Columns) uint8, bone white.
+        (H, W) uint8, bone white; Rows and Columns of the header if its pixels are square.
 
     Raises:
         UnreadableImage: no DICOM, damaged, without pixels, or pydicom or a decoder is not installed.
@@ -66,7 +66,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
             "again, or as PNG"
         ) from None
     try:
-        return shown(dataset, header, stored)
+        return square(shown(dataset, header, stored), header)
     except Exception:  # as above
         raise UnreadableImage(
             "expected a window or table of gray levels that can be applied, the one of this DICOM file cannot: export "

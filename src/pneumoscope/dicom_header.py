@@ -4,11 +4,16 @@ A message repeats modality, body part, view and colour if they look like code st
 standard, and sizes; nothing else of the header.
 """
 
+import contextlib
+import math
 import re
 from collections.abc import MutableSequence
 
 from pneumoscope.codestream import check_size
 from pneumoscope.errors import RefusedImage, UnreadableImage
+
+#: Pixels at most so many times as high as wide, or as wide as high, are made square.
+MAX_PIXEL_RATIO = 5.0
 
 _RLE = "1.2.840.10008.1.2.5"
 
@@ -32,6 +37,16 @@ def _values(dataset, keyword: str) -> list:
     """The values of an element, none if it holds a single one."""
     value = dataset.get(keyword)
     return list(value) if isinstance(value, MutableSequence) else []
+
+
+def _pixel_ratio(dataset) -> float:
+    """Height over width of a pixel: spacing in the patient, at the detector or in a film, or a bare ratio; else 1."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            height, width = (float(value) for value in _values(dataset, keyword))
+            if 0 < height < math.inf and 0 < width < math.inf:
+                return height / width
+    return 1.0
 
 
 class Header:
@@ -58,6 +73,7 @@ class Header:
         self.allocated, self.signed = number("BitsAllocated"), number("PixelRepresentation") == 1
         self.bits = number("BitsStored", self.allocated)
         self.high_bit = number("HighBit", self.bits - 1)
+        self.pixel_ratio = _pixel_ratio(dataset)
         self.has_pixels = "PixelData" in dataset
         self.syntax = "unknown" if syntax.name == syntax else syntax.name  # a name of the standard, or the value itself
         self.compressed = syntax.is_compressed
@@ -87,4 +103,9 @@ def check_pixels(header: Header, max_pixels: int) -> None:
         raise UnreadableImage(
             f"expected the highest of {header.bits} stored bits to be bit {header.bits - 1}, this DICOM file says bit "
             f"{header.high_bit}: export it again"
+        )
+    if not 1 / MAX_PIXEL_RATIO <= header.pixel_ratio <= MAX_PIXEL_RATIO:
+        raise RefusedImage(
+            f"expected pixels at most {MAX_PIXEL_RATIO:.0f} times as long as wide, the ones of this DICOM file are "
+            f"{header.pixel_ratio:.3g} times as high as wide: export it again"
         )

@@ -82,6 +82,18 @@ def shown(dataset, header: Header, stored: np.ndarray) -> np.ndarray:
     return np.round(gray * 255).astype(np.uint8)[stored]
 
 
+def square(gray: np.ndarray, header: Header) -> np.ndarray:
+    """The picture in square pixels: the denser direction is shrunk where pixels are over 1 % higher or wider."""
+    ratio = header.pixel_ratio
+    if abs(ratio - 1) <= 0.01:
+        return gray
+    import cv2
+
+    rows, columns = gray.shape
+    size = max(1, round(columns / max(ratio, 1))), max(1, round(rows * min(ratio, 1)))
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+
+
 def _modality(values: np.ndarray, dataset) -> np.ndarray:
     """Stored values -> values of the modality, by its table or its line (PS3.3, C.11.1)."""
     item = _lut(dataset, "ModalityLUTSequence")
