@@ -2,6 +2,7 @@
 
 import io
 import struct
+import subprocess
 import sys
 import threading
 
@@ -17,6 +18,7 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -28,7 +30,8 @@ from pydicom.uid import (
 )
 
 from pneumoscope import load
-from pneumoscope.dicom import BODY_PARTS, MODALITIES, OTHER_VIEWS, is_dicom, read_dicom
+from pneumoscope.dicom import is_dicom, read_dicom
+from pneumoscope.dicom_kind import CHEST_CODES, MODALITIES, OTHER_VIEW_CODES, OTHER_VIEWS
 from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, UnreadableImage
 from pneumoscope.images import MAX_BYTES, MAX_PIXELS, read_radiograph
 
@@ -76,13 +79,15 @@ def shown(*arguments, **elements) -> np.ndarray:
     return read_dicom(dicom(*arguments, **elements), MAX_PIXELS, MAX_BYTES)
 
 
-def lut(entries, first, bits) -> Dataset:
+def lut(entries, first, bits, vr="US", count=None) -> Dataset:
+    """A table; entries are numbers, or bytes of two a word."""
     item = Dataset()
-    item.LUTDescriptor = [len(entries), first, bits]
-    item["LUTDescriptor"].VR = "US"
-    item.LUTData = [int(entry) for entry in entries]
-    item["LUTData"].VR = "US"
+    item.add_new("LUTDescriptor", vr, [len(entries) % 65536 if count is None else count, first, bits])
     item.ModalityLUTType = "US"
+    if isinstance(entries, bytes):
+        item.add_new("LUTData", "OW", entries)
+    else:
+        item.add_new("LUTData", "US", [int(entry) for entry in entries])
     return item
 
 
@@ -182,6 +187,116 @@ TRUTH = [
         {"ModalityLUTSequence": [lut([500, 1000, 0], 0, 16)]},
         np.array([[0.5, 1, 0]]),
     ),
+    (
+        "a table of the modality for signed values, longer than they reach",
+        np.array([[-2048, -1000, 0, 2047]], np.int16),
+        12,
+        {"ModalityLUTSequence": [lut(np.arange(60000, dtype="<u2").tobytes(), -2048, 16, "SS", count=60000)]},
+        np.array([[0, 1048, 2048, 4095]]) / 4095,
+    ),
+    (
+        "a table of the modality for signed bytes",
+        np.array([[-128, -1, 0, 127]], np.int8),
+        8,
+        {"ModalityLUTSequence": [lut([*range(200, 456)], -128, 16, "SS")]},
+        np.array([[0, 127, 128, 255]]) / 255,
+    ),
+    (
+        "values before and beyond a table",
+        np.array([[0, 99, 100, 101, 102, 103, 4095]], np.uint16),
+        12,
+        {"RescaleSlope": 1, "RescaleIntercept": -100, "VOILUTSequence": [lut([51, 102, 255], 0, 8, "SS")]},
+        np.array([[0.2, 0.2, 0.2, 0.4, 1, 1, 1]]),
+    ),
+    (
+        "a table of eight bits for values above 255",
+        np.array([[0, 299, 300, 301, 302, 4000]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut([0] * 300 + [51, 102, 255], 0, 8)]},
+        np.array([[0, 0, 0.2, 0.4, 1, 1]]),
+    ),
+    (
+        "a table that begins below nothing",
+        np.array([[0, 98, 99, 100, 4095]], np.uint16),
+        12,
+        {"RescaleSlope": 1, "RescaleIntercept": -100, "VOILUTSequence": [lut([0, 51, 102, 255], -3, 8, "SS")]},
+        np.array([[0, 0.2, 0.4, 1, 1]]),
+    ),
+    (
+        "a first value that is signed and written as unsigned",
+        np.array([[0, 98, 99, 100, 4095]], np.uint16),
+        12,
+        {"RescaleSlope": 1, "RescaleIntercept": -100, "VOILUTSequence": [lut([0, 51, 102, 255], 65533, 8)]},
+        np.array([[0, 0.2, 0.4, 1, 1]]),
+    ),
+    (
+        "a first value above 32767",
+        np.array([[0, 39999, 40000, 40001, 65535]], np.uint16),
+        16,
+        {"VOILUTSequence": [lut([0, 51, 255], 39999, 8)]},
+        np.array([[0, 0, 0.2, 1, 1]]),
+    ),
+    (
+        "a table of 65536 entries",
+        np.array([[0, 32768, 65535]], np.uint16),
+        16,
+        {"VOILUTSequence": [lut(np.arange(65536, dtype="<u2")[::-1].tobytes(), 0, 16, count=0)]},
+        np.array([[1, 32767 / 65535, 0]]),
+    ),
+    (
+        "a table in words",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut(np.array([0, 4095, 819], "<u2").tobytes(), 0, 12, count=3)]},
+        np.array([[0, 1, 0.2, 0.2]]),
+    ),
+    (
+        "a table of eight bits, a word each",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut(np.array([0, 255, 51, 102], "<u2").tobytes(), 0, 8, count=4)]},
+        np.array([[0, 1, 0.2, 0.4]]),
+    ),
+    (
+        "a table of eight bits, two a word",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut(bytes([0, 255, 51, 0]), 0, 8, count=3)]},
+        np.array([[0, 1, 0.2, 0.2]]),
+    ),
+    (
+        "a table of eight bits, two a number",
+        np.array([[0, 1, 2, 3]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut([0xFF00, 0x6633], 0, 8, count=4)]},
+        np.array([[0, 1, 0.2, 0.4]]),
+    ),
+    (
+        "a table of one entry",
+        np.array([[0, 1]], np.uint16),
+        12,
+        {"VOILUTSequence": [lut([51], 0, 8)]},
+        np.array([[0.2, 0.2]]),
+    ),
+    (
+        "a window function of no name, a rescale of no numbers",
+        TWELVE,
+        12,
+        {"RescaleSlope": "", "RescaleIntercept": "", "WindowCenter": 1024, "WindowWidth": 200, "VOILUTFunction": ""},
+        window(TWELVE, 1024, 200),
+    ),
+    (
+        "an intercept alone",
+        TWELVE,
+        12,
+        {"RescaleIntercept": -24, "WindowCenter": 1000, "WindowWidth": 200},
+        window(TWELVE, 1024, 200),
+    ),
+    ("a window of one value", TWELVE, 12, {"WindowCenter": 1000.5, "WindowWidth": 1}, (TWELVE > 1000) * 1.0),
+    ("stored in the highest bits", TWELVE << 4 | 7, 12, {"HighBit": 15}, TWELVE / 4095),
+    ("stored in the middle", TWELVE << 2 | 0x4001, 12, {"HighBit": 13}, TWELVE / 4095),
+    ("signed, stored in the highest bits", SIGNED << 4 | 7, 12, {"HighBit": 15}, (SIGNED + 2048.0) / 4095),
+    ("signed, without its sign above", SIGNED & 0xFFF, 12, {}, (SIGNED + 2048.0) / 4095),
 ]
 
 
@@ -192,6 +307,37 @@ def test_the_gray_that_is_shown(stored, bits, elements, expected):
     found = shown(stored, bits, **elements)
     assert (found.dtype, found.shape) == (np.uint8, stored.shape)
     np.testing.assert_allclose(found, np.asarray(expected) * 255, atol=0.51)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_tables_in_every_byte_order(syntax):
+    """Words as pydicom leaves them: raw; two entries of eight bits in one begin with the lower byte."""
+    order = ">u2" if syntax == ExplicitVRBigEndian else "<u2"
+    stored = np.array([[-3, -2, -1, 0]], np.int16)
+    for words, bits in (([0, 819, 4095], 12), ([0x3300, 0x00FF], 8)):
+        table = lut(np.array(words, order).tobytes(), -3, bits, "SS", count=3)
+        found = shown(stored, 12, syntax, VOILUTSequence=[table])
+        np.testing.assert_array_equal(found, [[0, 51, 255, 255]])
+
+
+@pytest.mark.parametrize(("high", "syntax"), [(6, None), (8, None), (12, JPEG2000Lossless)])
+def test_stored_bits_in_an_impossible_place_are_named(picture, high, syntax):
+    dataset = dataset_of(picture) if syntax is None else dataset_of(picture.astype(np.uint16) << 4, 12)
+    if syntax:
+        dataset.compress(syntax)
+    dataset.HighBit = high
+    with pytest.raises(UnreadableImage, match=rf"stored bits to be bit \d+, this DICOM file says bit {high}:"):
+        read_radiograph(written(dataset))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_high_stored_bits_are_shifted_in_cells(picture, syntax):
+    plain = shown(picture.astype(np.uint16) << 4, 12)
+    dataset = dataset_of(picture.astype(np.uint16) << 8 | 5, 16)
+    if syntax == RLELossless:
+        dataset.compress(syntax)
+    dataset.BitsStored = 12
+    np.testing.assert_array_equal(read_dicom(written(dataset), MAX_PIXELS, MAX_BYTES), plain)
 
 
 # The same picture from every encoding ---------------------------------------------------------------------
@@ -271,6 +417,28 @@ def test_other_compressions_are_decoded(name, sizes):
     assert found.std() > 5
 
 
+@pytest.mark.parametrize(("elements", "size"), [
+    ({"PixelSpacing": [0.2, 0.1]}, (80, 120)),
+    ({"PixelSpacing": [0.1, 0.2]}, (160, 60)),
+    ({"ImagerPixelSpacing": [0.3, 0.24]}, (128, 120)),
+    ({"NominalScannedPixelSpacing": [5, 1]}, (32, 120)),
+    ({"PixelAspectRatio": [3, 4]}, (160, 90)),
+    ({"PixelSpacing": [0.2, 0.2], "PixelAspectRatio": [3, 4]}, (160, 120)),
+    ({"PixelSpacing": [0.1435, 0.143]}, (160, 120)),  # under 1 %
+    ({"PixelSpacing": [0, 0], "PixelAspectRatio": [1, 2]}, (160, 60)),
+    ({"PixelSpacing": "0.2", "ImagerPixelSpacing": [0.1, -0.1]}, (160, 120)),
+])  # fmt: skip
+def test_pixels_are_made_square(picture, elements, size):
+    expected = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(shown(picture, **elements), expected)
+
+
+@pytest.mark.parametrize(("spacing", "ratio"), [([0.6, 0.1], "6"), ([0.1, 0.6], "0.167")])
+def test_pixels_far_from_square_are_refused(picture, spacing, ratio):
+    with pytest.raises(RefusedImage, match=f"at most 5 times as long as wide, .* {ratio} times as high as wide"):
+        shown(picture, PixelSpacing=spacing)
+
+
 # Through the whole path -----------------------------------------------------------------------------------
 
 
@@ -314,8 +482,33 @@ def test_threads_do_not_disturb_each_other(picture):
         np.testing.assert_array_equal(found[n], np.roll(picture, n, axis=1))
 
 
+def coded(value, meaning) -> list[Dataset]:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
+    return [item]
+
+
+def silent(**elements) -> dict:
+    """Elements of a header that says nothing else of body part and view."""
+    return {"BodyPartExamined": None, "ViewPosition": None, **elements}
+
+
 # What is refused ------------------------------------------------------------------------------------------
 
+
+IN_THE_WILD = (
+    *("", "CHEST", "THORAX", "TORAX", "LUNG", "LUNGS", "RIB", "RIBS", "CHESTABDOMEN", "CHEST_TO_ABDOMEN"),
+    *(
+        "CHESTABDPELVIS",
+        "CHEST AP",
+        "CHEST PA",
+        "PORT CHEST",
+        "PORTABLE CHEST",
+        "CHEST 1 VIEW",
+        "CHEST PA LAT",
+        "chest",
+    ),
+)
 
 REFUSED = [
     ({"Modality": "CT"}, "modality CT: send the radiograph"),
@@ -323,9 +516,27 @@ REFUSED = [
     ({"Modality": None}, "modality none"),
     ({"BodyPartExamined": "HAND"}, "body part HAND"),
     ({"ViewPosition": "LL"}, "has view LL"),
-    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "has view lateral"),
-    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "has view lateral"),
+    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "has view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "has view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["PL", "F"]}, "has view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["AR", "FA"]}, "has view LATERAL"),
+    ({"ViewPosition": "LEFT LATERAL"}, "has view LATERAL"),
+    ({"BodyPartExamined": "CHEST LAT"}, "has view LAT:"),
+    ({"BodyPartExamined": "CHEST LATERAL", "ViewPosition": None}, "has view LATERAL:"),
+    ({"BodyPartExamined": "CHEST AP DECUB"}, "has view DECUB:"),
+    ({"BodyPartExamined": "RIBS OBLIQUE"}, "has view OBLIQUE:"),
+    ({"BodyPartExamined": "TSPINE"}, "body part TSPINE: send one of the chest"),
+    ({"BodyPartExamined": "ABDOMEN LAT"}, "body part ABDOMEN LAT"),
+    ({"BodyPartExamined": "DRIBBLE"}, "body part DRIBBLE"),
+    (silent(AnatomicRegionSequence=coded("85562004", "Hand")), "body part HAND"),
+    (silent(AnatomicRegionSequence=coded("122495006", "Thoracic spine")), "body part THORACIC SPINE"),
+    (silent(AnatomicRegionSequence=coded("85562004", "")), "body part 85562004"),
+    (silent(ViewCodeSequence=coded("399198007", "rechts")), "has view RIGHT LATERAL"),
+    (silent(ViewCodeSequence=coded("R-10236", "")), "has view LEFT LATERAL"),
+    (silent(ViewCodeSequence=coded("X1", "right posterior-oblique")), "has view RIGHT POSTERIOR OBLIQUE"),
     ({"PresentationIntentType": "FOR PROCESSING"}, "raw"),
+    ({"SOPClassUID": DigitalXRayImageStorageForProcessing, "Modality": "DX"}, "raw"),
+    ({"Modality": "", "SOPClassUID": UID("1.2.840.10008.5.1.4.1.1.77.1.1")}, "modality none"),
     ({"NumberOfFrames": 2}, "expected one frame, this DICOM file has 2"),
     ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "this one is RGB"),
     ({"PhotometricInterpretation": "PALETTE COLOR"}, "this one is PALETTE COLOR"),
@@ -343,7 +554,17 @@ def test_what_is_no_frontal_chest_radiograph_is_refused(picture, elements, sente
     "elements",
     [
         *({"Modality": modality} for modality in MODALITIES),
-        *({"BodyPartExamined": part} for part in BODY_PARTS),
+        *({"BodyPartExamined": part} for part in IN_THE_WILD),
+        *(silent(AnatomicRegionSequence=coded(code, "Region")) for code in CHEST_CODES),
+        silent(AnatomicRegionSequence=coded("X1", "Chest and heart")),
+        silent(AnatomicRegionSequence=coded("", "")),
+        {"AnatomicRegionSequence": coded("85562004", "Hand")},  # CHEST, says the body part
+        silent(ViewCodeSequence=coded("272479007", "postero-anterior")),
+        silent(ViewCodeSequence=coded("R-10206", "antero-posterior")),
+        {"ViewCodeSequence": coded("399067008", "lateral")},  # AP, says the view position
+        silent(PatientOrientation="AP"),
+        silent(PatientOrientation="A"),
+        silent(PatientOrientation=["LA", "F"]),
         {"Modality": "OT", "SOPClassUID": SecondaryCaptureImageStorage},
         {"Modality": None, "SOPClassUID": SecondaryCaptureImageStorage},
         {"ViewPosition": "PA", "PatientOrientation": ["L", "F"]},
@@ -353,6 +574,33 @@ def test_what_is_no_frontal_chest_radiograph_is_refused(picture, elements, sente
 )
 def test_chest_radiographs_are_read(picture, elements):
     np.testing.assert_array_equal(read_radiograph(dicom(picture, **elements)).pixels, picture)
+
+
+@pytest.mark.parametrize(("name", "codes"), OTHER_VIEW_CODES.items())
+def test_codes_of_other_views_are_refused(picture, name, codes):
+    for code in codes:
+        with pytest.raises(RefusedImage, match=f"has view {name}: send the frontal one"):
+            read_radiograph(dicom(picture, **silent(ViewCodeSequence=coded(code, "view"))))
+
+
+@pytest.mark.parametrize(
+    "value", ["Doe^Jane^1957", "Doe-Jane HAND", "A VERY LONG NAME OF A PATIENT", "J\u00e4ne L\u00f6w"]
+)
+def test_only_code_strings_are_repeated(picture, value):
+    """A name in the wrong place does not get into a message."""
+    for keyword in ("Modality", "BodyPartExamined", "PhotometricInterpretation", "AnatomicRegionSequence"):
+        dataset = dataset_of(picture, SpecificCharacterSet="ISO_IR 192")
+        if keyword == "AnatomicRegionSequence":
+            dataset = dataset_of(picture, **silent(AnatomicRegionSequence=coded("X1", value)))
+        else:
+            dataset.add_new(keyword, "LO", value)
+        with pytest.raises(RefusedImage, match=r"(?i)^(?!.*(doe|j.ne|patient)).* unknown"):
+            read_radiograph(written(dataset))
+
+
+def test_a_view_is_repeated_by_its_own_word_only(picture):
+    with pytest.raises(RefusedImage, match="has view LAT: send"):
+        read_radiograph(dicom(picture, ViewPosition="DOE JANE LAT"))
 
 
 @pytest.mark.parametrize("view", OTHER_VIEWS)
@@ -378,7 +626,10 @@ def test_other_depths_are_named(picture, allocated, stored):
     [
         {"WindowCenter": 128, "WindowWidth": 0},
         {"WindowCenter": 128, "WindowWidth": 256, "VOILUTFunction": "CUBIC"},
-        {"ModalityLUTSequence": [lut([500, 1000, 0], 0, 12)]},  # 8 or 16 bits are allowed
+        {"ModalityLUTSequence": [lut([500, 1000, 0], 0, 20)]},  # bits of an entry
+        {"VOILUTSequence": [lut([0, 255], 0, 8, count=5)]},
+        {"VOILUTSequence": [lut(np.array([0, 4095], "<u2").tobytes(), 0, 12, count=4)]},
+        {"RescaleSlope": "1e999"},
     ],
 )
 def test_a_window_or_table_of_no_use_is_said(picture, elements):
@@ -391,21 +642,125 @@ def test_too_many_pixels_are_refused_from_the_header(picture):
         read_radiograph(dicom(picture, Rows=60000, Columns=60000))
 
 
-def test_a_frame_larger_than_its_header_is_refused_before_decoding(picture):
+def compressed(frame: bytes, syntax, like: Dataset) -> bytes:
+    """A file of one compressed frame, whatever it says, under the header of another."""
+    like.file_meta.TransferSyntaxUID = syntax
+    like.PixelData = encapsulate([frame])
+    like["PixelData"].is_undefined_length = True
+    return written(like)
+
+
+def frame_of(picture, syntax) -> bytes:
+    if syntax == JPEGBaseline8Bit:
+        return cv2.imencode(".jpg", picture)[1].tobytes()
     dataset = dataset_of(picture)
-    dataset.compress(JPEG2000Lossless)
-    frame = bytearray(next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1)))
+    dataset.compress(syntax)
+    return next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+
+
+def announcing(frame: bytes, width: int, height: int) -> bytes:
+    """The frame, with another size in its header."""
     at = frame.find(b"\xff\x4f\xff\x51")
-    frame[at + 8 : at + 16] = struct.pack(">II", 60000, 60000)
-    dataset.PixelData = encapsulate([bytes(frame)])
-    with pytest.raises(ImageTooLarge, match="the compressed frame announces 60000x60000"):
-        read_radiograph(written(dataset))
-    coded = bytearray(cv2.imencode(".jpg", picture)[1].tobytes())
-    at = coded.find(b"\xff\xc0")
-    coded[at + 5 : at + 9] = struct.pack(">HH", 60000, 60000)
-    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    dataset.PixelData = encapsulate([bytes(coded)])
-    with pytest.raises(ImageTooLarge, match="the compressed frame announces 60000x60000"):
+    if at >= 0:
+        return frame[: at + 8] + struct.pack(">II", width, height) + frame[at + 16 :]
+    at = frame.find(b"\xff\xc0")
+    return frame[: at + 5] + struct.pack(">HH", height, width) + frame[at + 9 :]
+
+
+def jp2(codestream: bytes, *boxes: tuple[bytes, bytes]) -> bytes:
+    """A JP2 file, cut down to a signature, these boxes and the code stream."""
+    boxes = ((b"jP  ", b"\r\n\x87\n"), *boxes, (b"jp2c", codestream))
+    return b"".join(struct.pack(">I4s", 8 + len(content), kind) + content for kind, content in boxes)
+
+
+CODINGS = (JPEG2000Lossless, JPEGBaseline8Bit)
+
+
+@pytest.mark.parametrize("syntax", CODINGS)
+def test_a_frame_larger_than_its_header_is_refused_before_decoding(picture, syntax):
+    frame = announcing(frame_of(picture, syntax), 60000, 60000)
+    with pytest.raises(ImageTooLarge, match=r"the compressed frame announces 60000x60000 \(3600 megapixels\)"):
+        read_radiograph(compressed(frame, syntax, dataset_of(picture)))
+
+
+@pytest.mark.parametrize("syntax", CODINGS)
+@pytest.mark.parametrize(("width", "height"), [(160, 121), (80, 240), (160, 0)])
+def test_a_frame_of_another_size_than_its_header_is_refused(picture, syntax, width, height):
+    """Height 0 in a JPEG means that it comes later (T.81, B.2.5)."""
+    frame = announcing(frame_of(picture, syntax), width, height)
+    sentence = f"expected a gray frame of 160x120 as in the header, the compressed one is {width}x{height} with 1 ch"
+    with pytest.raises(UnreadableImage, match=sentence):
+        read_radiograph(compressed(frame, syntax, dataset_of(picture)))
+
+
+@pytest.mark.parametrize("syntax", CODINGS)
+def test_a_frame_in_colour_under_a_gray_header_is_refused(picture, syntax):
+    if syntax == JPEGBaseline8Bit:
+        frame = frame_of(cv2.merge([picture] * 3), syntax)
+    else:
+        frame = bytearray(frame_of(picture, syntax))
+        at = frame.find(b"\xff\x4f\xff\x51")
+        frame[at + 40 : at + 42] = struct.pack(">H", 16384)
+    with pytest.raises(UnreadableImage, match=r"with (3|16384) channels"):
+        read_radiograph(compressed(bytes(frame), syntax, dataset_of(picture)))
+
+
+def test_no_size_but_that_of_the_decoder_counts(picture):
+    """The size that fits in a comment, the other one where decoders look."""
+    jpeg, stream = frame_of(picture, JPEGBaseline8Bit), frame_of(picture, JPEG2000Lossless)
+    decoy = stream[:60]
+    assert decoy.startswith(b"\xff\x4f\xff\x51")
+    large = announcing(jpeg, 60000, 60000)
+    frames = {
+        JPEGBaseline8Bit: large[:2] + b"\xff\xfe" + struct.pack(">H", 2 + len(decoy)) + decoy + large[2:],
+        JPEG2000Lossless: jp2(announcing(stream, 60000, 60000), (b"xml ", decoy)),
+    }
+    for syntax, frame in frames.items():
+        with pytest.raises(ImageTooLarge, match="the compressed frame announces 60000x60000"):
+            read_radiograph(compressed(frame, syntax, dataset_of(picture)))
+
+
+@pytest.mark.parametrize("syntax", CODINGS)
+@pytest.mark.parametrize("change", [
+    lambda frame: b"\0" + frame,
+    lambda frame: frame[:2] + b"\0" + frame[2:],
+    lambda frame: frame[:2] + b"\xff\xde" + struct.pack(">HBHHB", 8, 8, 60000, 60000, 1) + frame[2:],
+    lambda frame: frame[:20],
+    lambda frame: b"\0\0\0\x01jp2c" + frame[:30],
+    lambda frame: bytes(100),
+])  # fmt: skip
+def test_a_frame_whose_size_is_not_found_is_refused(picture, syntax, change, monkeypatch):
+    monkeypatch.setattr(Dataset, "pixel_array", property(lambda _: pytest.fail("decoded")))
+    frame = change(frame_of(picture, syntax))
+    with pytest.raises(UnreadableImage, match="expected pixels that can be decoded"):
+        read_radiograph(compressed(frame, syntax, dataset_of(picture)))
+
+
+def test_the_frame_that_is_measured_is_the_one_that_is_decoded(picture):
+    """An extended offset table points at another frame than the first one."""
+    frame = frame_of(picture, JPEG2000Lossless)
+    frame += b"\0" * (len(frame) % 2)
+    large = announcing(frame, 60000, 60000)
+    dataset = dataset_of(picture)
+    for first, second, error in ((frame, large, ImageTooLarge), (large, frame, None)):
+        data = compressed(frame, JPEG2000Lossless, dataset)
+        dataset.PixelData = encapsulate([first, second], has_bot=False)
+        dataset.ExtendedOffsetTable = struct.pack("<Q", len(first) + 8)
+        dataset.ExtendedOffsetTableLengths = struct.pack("<Q", len(second))
+        data = written(dataset)
+        if error:
+            with pytest.raises(error, match="the compressed frame announces 60000x60000"):
+                read_radiograph(data)
+        else:
+            np.testing.assert_array_equal(read_radiograph(data).pixels, picture)
+
+
+def test_more_frames_than_the_header_says_are_refused(picture):
+    frame = frame_of(picture, JPEG2000Lossless)
+    dataset = dataset_of(picture)
+    compressed(frame, JPEG2000Lossless, dataset)
+    dataset.PixelData = encapsulate([frame, frame])
+    with pytest.raises(RefusedImage, match="more than its header says"):
         read_radiograph(written(dataset))
 
 
@@ -414,6 +769,32 @@ def test_a_deflate_bomb_is_refused(picture):
     assert len(data) < 20_000
     with pytest.raises(ImageTooLarge, match="a DICOM data set of at most 1 MB"):
         read_dicom(data, MAX_PIXELS, 1_000_000)
+
+
+@pytest.mark.parametrize("change", [
+    lambda data: data[:140] + struct.pack("<I", 10) + data[144:],  # a group length of its own
+    lambda data: data[:132] + data[144:],  # none at all
+    lambda data: data[:132] + b"\2\0\0\0UL\4\0" + struct.pack("<I", 2**32 - 1) + data[144:],
+    lambda data: data[:132] + b"\2\0\x02\1OB\0\0" + struct.pack("<I", 5000) + bytes(5000) + data[132:],
+])  # fmt: skip
+def test_a_deflate_bomb_is_refused_whatever_the_meta_information_says(change):
+    data = dicom(np.zeros((2000, 2000), np.uint8), syntax=DeflatedExplicitVRLittleEndian)
+    with pytest.raises(ImageTooLarge, match="a DICOM data set of at most 1 MB"):
+        read_dicom(change(data), MAX_PIXELS, 1_000_000)
+
+
+def test_pydicom_says_nothing_and_the_logs_of_others_stay(picture, tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(dicom(picture, NumberOfFrames=0))  # pydicom warns of it, and logs that
+    code = (
+        "import logging, sys, warnings, pydicom; logging.basicConfig(level=logging.INFO);"
+        "from pathlib import Path; from pneumoscope.dicom import read_dicom; data = Path(sys.argv[1]).read_bytes();"
+        "read_dicom(data, 10**8, 10**8); before = list(warnings.filters); read_dicom(data, 10**8, 10**8);"
+        "print(warnings.filters == before, logging.getLogger().level); logging.getLogger('mine').info('heard')"
+    )
+    command = [sys.executable, "-W", "always", "-c", code, str(path)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "True 20\n", "INFO:mine:heard\n")
 
 
 def test_pydicom_missing_is_one_sentence(picture, monkeypatch, tmp_path):

@@ -7,12 +7,12 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pneumoscope.codestream import check_size, jpeg_segments
 from pneumoscope.dicom import is_dicom, read_dicom
 from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 
@@ -158,11 +158,7 @@ def _decode(data: bytes) -> np.ndarray:
     if is_dicom(data):
         return read_dicom(data, MAX_PIXELS, MAX_BYTES)
     width, height = image_size(data)
-    if width * height > MAX_PIXELS:
-        raise ImageTooLarge(
-            f"expected at most {MAX_PIXELS // 10**6} megapixels, the header announces {width}x{height} "
-            f"({width * height / 1e6:.0f} megapixels): save it smaller"
-        )
+    check_size(width, height, MAX_PIXELS)
     _check_complete(data)
     import cv2
 
@@ -185,7 +181,7 @@ def _check_complete(data: bytes) -> None:
     if data[0] == 0x89:
         _check_png_chunks(data)
         return
-    scan = next((start for marker, start, _ in _jpeg_segments(data) if marker == 0xDA), len(data))
+    scan = next((start for marker, start, _ in jpeg_segments(data) if marker == 0xDA), len(data))
     if data.find(b"\xff\xd9", scan) < 0:  # an end of image further up is that of an EXIF thumbnail
         raise UnreadableImage("expected a whole JPEG image, received one that is cut off: export it again")
 
@@ -217,7 +213,7 @@ def _check_png_chunks(data: bytes) -> None:
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     """Read the frame header (T.81, B.2.2)."""
-    for marker, start, end in _jpeg_segments(data):
+    for marker, start, end in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and end - start >= 6:  # a frame, not a table
             bits, height, width = struct.unpack(">BHH", data[start : start + 5])
             if bits != 8 or marker not in _JPEG_FRAMES:
@@ -227,29 +223,6 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
                 )
             return width, height
     raise UnreadableImage("expected a whole JPEG image, received one that is cut off or damaged: export it again")
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of each segment's content, up to the first scan (ITU-T T.81, B.1.1.4).
-
-    Stops at anything out of order. Decoders skip that and search for the next marker, so going on would let a
-    file show one size here and another one to them.
-    """
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        (length,) = struct.unpack(">H", data[position + 2 : position + 4])
-        end = position + 2 + length
-        # Below 0xC0 nothing is defined but stuffing; 0xD0 to 0xD9 have no content (restarts, start and end).
-        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or length < 2 or end > len(data):
-            return
-        yield marker, position + 4, end
-        if marker == 0xDA:  # start of scan: compressed pixels follow
-            return
-        position = end
 
 
 def _from_array(image: np.ndarray) -> np.ndarray:

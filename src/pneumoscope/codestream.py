@@ -1,0 +1,76 @@
+"""What a JPEG, JPEG-LS or JPEG 2000 code stream announces, read without decoding, and the limit that holds for it."""
+
+import struct
+from collections.abc import Iterator
+
+from pneumoscope.errors import ImageTooLarge
+
+_SOC_SIZ = b"\xff\x4f\xff\x51"
+
+
+def check_size(width: int, height: int, limit: int, where: str = "header") -> None:
+    """Refuse more pixels than ``limit``, announced by ``where``."""
+    if width * height > limit:
+        raise ImageTooLarge(
+            f"expected at most {limit // 10**6} megapixels, the {where} announces {width}x{height} "
+            f"({width * height / 1e6:.0f} megapixels): save it smaller"
+        )
+
+
+def frame_size(frame: bytes) -> tuple[int, int, int] | None:
+    """Width, height and components in a JPEG, JPEG-LS or JPEG 2000 code stream or JP2 file; None where not found."""
+    if not frame.startswith(b"\xff\xd8"):
+        return _jpeg_2000_size(frame)
+    for marker, start, end in jpeg_segments(frame):
+        if marker in (0xDE, 0xDF):  # frames of several sizes (T.81, annex J)
+            return None
+        if ((0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7) and end - start >= 6:
+            _, height, width, components = struct.unpack(">BHHB", frame[start : start + 6])  # T.81, B.2.2; T.87
+            return width, height, components
+    return None
+
+
+def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
+    """From SIZ, which follows the start of the code stream (T.800, A.5.1)."""
+    start = 0 if data.startswith(_SOC_SIZ) else _jp2_content(data)
+    stream = data[start : start + 42]
+    if len(stream) < 42 or not stream.startswith(_SOC_SIZ):
+        return None
+    right, bottom, left, top = struct.unpack(">IIII", stream[8:24])
+    return right - left, bottom - top, struct.unpack(">H", stream[40:])[0]
+
+
+def _jp2_content(data: bytes) -> int:
+    """Where the code stream begins in the boxes of a JP2 file (T.800, I.4); the end without one."""
+    position = 0
+    while position + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        if kind == b"jp2c":
+            return position + (16 if length == 1 else 8)
+        if length < 8:
+            break
+        position += length
+    return len(data)
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of each segment's content, up to the first scan (ITU-T T.81, B.1.1.4).
+
+    Stops at anything out of order. Decoders skip that and search for the next marker, so going on would let a
+    file show one size here and another one to them.
+    """
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        (length,) = struct.unpack(">H", data[position + 2 : position + 4])
+        end = position + 2 + length
+        # Below 0xC0 nothing is defined but stuffing; 0xD0 to 0xD9 have no content (restarts, start and end).
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or length < 2 or end > len(data):
+            return
+        yield marker, position + 4, end
+        if marker == 0xDA:  # start of scan: compressed pixels follow
+            return
+        position = end
