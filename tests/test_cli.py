@@ -1,6 +1,7 @@
 """The command line as its users meet it: exit codes, sentences, tables, files."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 
 from pneumoscope import cli
+from pneumoscope.bundle import ZOO
 from pneumoscope.cli.learn import _evaluation_folder, _TrainingProgress
+from pneumoscope.predict import FIELDS
 from pneumoscope.samples import SAMPLES
 
 
@@ -64,7 +67,10 @@ def test_predict_prints_json_lines(run, samples):
     rows = _objects(out)
     assert code == 0
     assert len(rows) == 8
-    assert set(rows[0]) == {"path", "label", "probability", "threshold", "model", "status", "reason", "bacterial"}
+    assert tuple(rows[0]) == FIELDS
+    assert rows[0]["image_sha256"] == hashlib.sha256(sorted((SAMPLES / "NORMAL").iterdir())[0].read_bytes()).hexdigest()
+    assert rows[0]["model_sha256"] == hashlib.sha256((ZOO / "mobilenet.onnx").read_bytes()).hexdigest()
+    assert 0.5 < rows[0]["prevalence"] < 0.8
     assert rows[0]["status"] in ("ok", "uncertain")
 
 
@@ -130,6 +136,32 @@ def test_predict_writes_csv_heatmaps_and_a_page(run, samples, tmp_path):
     assert 'src="../h/same-2.png"' in page
     assert "found nothing under this name" in page
     assert "not a medical device" in page
+
+
+def test_resume_judges_the_rest_and_gives_the_whole(run, samples, tmp_path):
+    files = ["--csv", "r.csv", "--heatmaps", "h"]
+    run("predict", *samples[:3], "missing.png", *files)
+    overlays = sorted((tmp_path / "h").iterdir())
+    kept = overlays[0].stat().st_mtime_ns
+    drawn = overlays[1].read_bytes()
+    overlays[1].unlink()
+    code, out, err = run(
+        "predict", *samples[:3], "missing.png", samples[9], *files, "--html", "i.html", "--json", "--resume"
+    )
+    assert code == 1
+    assert "4 of 5 images are judged already" in err
+    assert [row["path"] for row in _objects(out)] == [*map(str, samples[:3]), "missing.png", str(samples[9])]
+    rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
+    assert [row["path"] for row in rows] == [row["path"] for row in _objects(out)]
+    assert (overlays[0].stat().st_mtime_ns, overlays[1].read_bytes()) == (kept, drawn)
+    page = (tmp_path / "i.html").read_text()
+    assert all(f'src="h/{path.stem}.png"' in page for path in (*samples[:3], samples[9]))
+
+
+def test_resume_needs_a_file_to_go_on_with(run, samples):
+    code, _, err = run("predict", samples[0], "--resume")
+    assert code == 2
+    assert "expected --csv, --jsonl or --parquet beside --resume" in err
 
 
 def test_an_image_is_never_overwritten(run, samples, tmp_path):
