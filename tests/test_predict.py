@@ -1,16 +1,20 @@
 """Predictions: in order, the same whatever stands beside an image, and never stopped by a bad file."""
 
+import hashlib
 import itertools
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from pneumoscope import LABELS, load
-from pneumoscope.bundle import DEFAULT_MODEL, PROBABILITIES, SUBTYPES
+from pneumoscope.bundle import DEFAULT_MODEL, PROBABILITIES, SUBTYPES, ZOO
 from pneumoscope.errors import BundleError, UsageError
 from pneumoscope.images import read_radiograph
-from pneumoscope.predict import NothingFound, Predictor, expand
+from pneumoscope.predict import FIELDS, NothingFound, Predictor, expand
 from pneumoscope.preprocess import InputSpec
 from pneumoscope.samples import SAMPLES
 
@@ -29,16 +33,18 @@ def test_a_prediction_is_complete(predictor, samples):
     assert prediction.gradcam.shape[0] == 2
     assert (prediction.gradcam >= 0).all()
     assert 0 <= prediction.bacterial <= 1
-    assert list(prediction.to_dict()) == [
-        "path",
-        "label",
-        "probability",
-        "threshold",
-        "model",
-        "status",
-        "reason",
-        "bacterial",
-    ]
+    assert 0 < prediction.prevalence < 1
+    assert prediction.image_sha256 == hashlib.sha256(samples[0].read_bytes()).hexdigest()
+    assert prediction.model_sha256 == hashlib.sha256((ZOO / "mobilenet.onnx").read_bytes()).hexdigest()
+    assert tuple(prediction.to_dict()) == FIELDS
+
+
+def test_bytes_are_known_by_their_hash_and_pixels_are_not(predictor, samples):
+    data = samples[0].read_bytes()
+    assert predictor.predict(data).image_sha256 == hashlib.sha256(data).hexdigest()
+    assert predictor.predict(read_radiograph(data).pixels).image_sha256 == ""
+    assert predictor.predict("missing.png").image_sha256 == ""
+    assert predictor.predict(b"no image").image_sha256 == hashlib.sha256(b"no image").hexdigest()
 
 
 @pytest.mark.parametrize("model", ["mobilenet", "reference-mobilenet", "reference-lstm"])
@@ -190,7 +196,7 @@ def test_a_closed_folder_is_named(tmp_path, monkeypatch):
 class GivenBundle:
     """Stands for a model file that tells sub-types: outputs given in the order of the radiographs."""
 
-    name, threshold, uncertain, spec = "given", 0.5, (0.5, 0.5), InputSpec(height=16, width=16)
+    name, sha256, threshold, uncertain, spec = "given", "", 0.5, (0.5, 0.5), InputSpec(height=16, width=16)
     operating_points, prevalence = {"default": 0.5}, None
 
     def __init__(self, probability, bacterial):
@@ -263,3 +269,25 @@ def test_a_prevalence_out_of_range_is_refused(prevalence):
 def test_an_uncalibrated_model_takes_no_prevalence(predictor):
     with pytest.raises(UsageError, match="expected a calibrated model to take a prevalence, reference-mob"):
         load("reference-mobilenet", prevalence=0.1)
+
+
+def test_judging_an_image_writes_nothing_and_reports_to_no_one(samples, tmp_path):
+    """ONNX Runtime would leave an identifier here, and send it, unless it was told not to before it was loaded."""
+    for name in ("home", "tmp", "cache"):
+        (tmp_path / name).mkdir()
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    places = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "tmp", "XDG_CACHE_HOME": tmp_path / "cache"}
+    code = (
+        "import sys, os; from pneumoscope import load; print(load().predict(sys.argv[1]).status)\n"
+        "links = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if int(fd) > 3]\n"
+        "print([link for link in links if link.startswith('socket:')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, samples[0]],
+        env={**kept, **{name: str(place) for name, place in places.items()}},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["ok", "[]"]
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []

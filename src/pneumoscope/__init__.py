@@ -7,6 +7,12 @@
 Importing this package loads neither TensorFlow, ONNX Runtime, OpenCV nor matplotlib.
 """
 
+import os
+
+# Since 1.29 ONNX Runtime reports its use to its maker unless told not to before it is loaded: session and model
+# details, and a lasting identifier on disk. Nothing leaves this machine; whoever wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"
 
 RESEARCH_USE_ONLY = "Research use only, not a medical device."

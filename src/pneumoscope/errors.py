@@ -12,6 +12,7 @@
     ├── DatasetError             1     422    folder, manifest, archive or split
     ├── BundleError              2     500    a model file that breaks its contract
     ├── RunError                 1     409    a training run that cannot start or go on
+    ├── Busy                     1     503    a service that is given more than it can hold
     └── Interrupted            130     503    stopped by the user
 
 A message says what was expected, what was received, and what to do, in one sentence.
@@ -79,6 +80,12 @@ class RunError(PneumoscopeError):
     """A training run that cannot start, or cannot be resumed as asked."""
 
     http_status = 409
+
+
+class Busy(PneumoscopeError):
+    """A service has no room for more work at the moment."""
+
+    http_status = 503
 
 
 class Interrupted(PneumoscopeError):

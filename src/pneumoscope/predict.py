@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,8 @@ FIELDS = (
     "image_sha256", "model_sha256",
 )  # fmt: skip
 
-_BATCH = 16  # images a forward pass; larger ones gain nothing on a CPU and hold results back
+#: Images a forward pass; larger ones gain nothing on a CPU and hold results back.
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,14 @@ class Prediction:
     def to_dict(self) -> dict:
         """The fields that go to JSON and CSV."""
         return {name: getattr(self, name) for name in FIELDS}
+
+
+class Prepared(NamedTuple):
+    """An image on its way to the model: name, SHA-256 of its bytes, and pixels or why there are none."""
+
+    path: str
+    sha256: str
+    pixels: "np.ndarray | ImageError"  # (height, width) uint8
 
 
 class Predictor:
@@ -128,7 +138,7 @@ class Predictor:
         Returns:
             A prediction; for an image that cannot be judged, one that says why.
         """
-        (prediction,) = self._judge([self._small_pixels(source)])
+        (prediction,) = self.judge([self.prepare(source)])
         return prediction
 
     def predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
@@ -149,11 +159,11 @@ class Predictor:
 
     def _predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            for batch in _batches(in_order(pool, self._small_pixels, sources, ahead=3 * _BATCH)):
-                yield from self._judge(batch)
+            for batch in _batches(in_order(pool, self.prepare, sources, ahead=3 * BATCH)):
+                yield from self.judge(batch)
 
-    def _small_pixels(self, source: object) -> "tuple[str, str, np.ndarray | ImageError]":
-        """Name, SHA-256 of the bytes, and the pixels at the model's size or why there are none."""
+    def prepare(self, source: object) -> "Prepared":
+        """Read an image and bring it to the model's size: the half of the work that threads share."""
         is_path = isinstance(source, (str, os.PathLike))
         name, digest = str(source) if is_path else f"<{type(source).__name__}>", ""
         try:
@@ -162,12 +172,13 @@ class Predictor:
             data = read_file(source) if is_path else source
             if isinstance(data, (bytes, bytearray, memoryview)):
                 digest = hashlib.sha256(data).hexdigest()
-            return name, digest, resize(read_radiograph(data), self.bundle.spec)
+            return Prepared(name, digest, resize(read_radiograph(data), self.bundle.spec))
         except ImageError as error:
-            return getattr(error, "path", name), digest, error
+            return Prepared(getattr(error, "path", name), digest, error)
 
-    def _judge(self, batch: list) -> Iterator[Prediction]:
-        readable = [pixels for *_, pixels in batch if not isinstance(pixels, ImageError)]
+    def judge(self, batch: "list[Prepared]") -> Iterator[Prediction]:
+        """One forward pass over prepared images, and a prediction of each in order."""
+        readable = [one.pixels for one in batch if not isinstance(one.pixels, ImageError)]
         outputs = iter(())
         if readable:
             values = self.bundle.run(to_input(np.stack(readable), self.bundle.spec))
@@ -181,9 +192,9 @@ class Predictor:
             "prevalence": self.prevalence,
             "model_sha256": self.bundle.sha256,
         }
-        for path, digest, pixels in batch:
-            found = _failed(pixels) if isinstance(pixels, ImageError) else self._verdict(*next(outputs))
-            yield Prediction(path=path, image_sha256=digest, **known, **found)
+        for one in batch:
+            found = _failed(one.pixels) if isinstance(one.pixels, ImageError) else self._verdict(*next(outputs))
+            yield Prediction(path=one.path, image_sha256=one.sha256, **known, **found)
 
     def _verdict(self, probability: np.float32, bacterial: float | None, gradcam: np.ndarray | None) -> dict:
         probability = self._at_prevalence(float(probability))
@@ -307,7 +318,7 @@ def _batches(items: Iterable) -> Iterator[list]:
     batch = []
     for item in items:
         batch.append(item)
-        if len(batch) == _BATCH:
+        if len(batch) == BATCH:
             yield batch
             batch = []
     if batch:

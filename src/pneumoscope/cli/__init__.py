@@ -33,9 +33,10 @@ app = typer.Typer(
 
 # They register their commands on app, in the order of the help page.
 from pneumoscope.cli import screen  # noqa: E402, I001
+from pneumoscope.cli import service  # noqa: E402
 from pneumoscope.cli import data, learn  # noqa: E402
 
-__all__ = ["app", "data", "learn", "main", "screen"]
+__all__ = ["app", "data", "learn", "main", "screen", "service"]
 
 
 def main() -> None:

@@ -1,0 +1,113 @@
+"""What stands before every request: whose it is, how long it may take, and the headers of its answer.
+
+The service listens on this machine alone, and a browser on this machine is the way in for others: a page from elsewhere
+may send it requests (cross-site), or point a name of its own at 127.0.0.1 (DNS rebinding). So ``Host`` must be a name
+of this service, and ``Origin``, where a browser sends it, the same.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pneumoscope.problems import problem
+
+#: Seconds that a request may take, its upload included.
+TIMEOUT = 30.0
+#: Of every answer. Pages may load what this service serves and nothing else.
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+#: Paths that say nothing but that the service is up: open without a token.
+OPEN_PATHS = ("/healthz", "/readyz")
+
+
+class Guard:
+    """ASGI middleware, outermost.
+
+    Args:
+        app: what it stands before.
+        hosts: names of this service, without port.
+        token: that requests have to bring as ``Authorization: Bearer``; None for none.
+        timeout: seconds a request may take.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...], token: str | None, timeout: float = TIMEOUT) -> None:
+        self.app, self.hosts, self.timeout = app, {host.lower() for host in hosts}, timeout
+        self._token = token.encode() if token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers[name] = value
+                del headers["server"]
+            await send(message)
+
+        whole = False
+
+        async def receive_noting() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = whole or (message["type"] == "http.request" and not message.get("more_body", False))
+            return message
+
+        refusal = self._refusal(scope["path"], Headers(scope=scope))
+        if refusal:
+            await refusal(scope, receive, send_guarded)
+            return
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self.app(scope, receive_noting, send_guarded)
+        except TimeoutError:
+            if started:
+                raise
+            what = "the answer" if whole else "the request"
+            sentence = f"expected {what} within {self.timeout:g} seconds, it took longer: send fewer images at a time"
+            late = problem(503 if whole else 408, sentence, {"retry-after": "1", "connection": "close"})
+            await late(scope, receive, send_guarded)
+
+    def _refusal(self, path: str, headers: Headers) -> "Callable[..., Awaitable[None]] | None":
+        if not self._is_ours(f"//{headers.get('host', '')}"):
+            return problem(421, f"expected one of {', '.join(sorted(self.hosts))} as host, received another")
+        origin = headers.get("origin")
+        if (origin is not None and not self._is_same(origin, headers)) or headers.get("sec-fetch-site") == "cross-site":
+            return problem(403, "expected a request of this service's own page or of a program, received a page's")
+        if self._token and path not in OPEN_PATHS:
+            kind, _, given = headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+                sentence = "expected the header 'Authorization: Bearer TOKEN' with the token of this service"
+                return problem(401, sentence, {"www-authenticate": "Bearer"})
+        return None
+
+    def _is_ours(self, address: str) -> bool:
+        try:
+            return (urlsplit(address).hostname or "") in self.hosts
+        except ValueError:  # an IPv6 address without its bracket
+            return False
+
+    def _is_same(self, origin: str, headers: Headers) -> bool:
+        try:
+            return urlsplit(origin).netloc == headers["host"]
+        except ValueError:
+            return False

@@ -1,0 +1,149 @@
+"""Images of many requests -> predictions: decoded side by side, judged in common batches, in bounded memory.
+
+One thread runs the model; it takes whatever is decoded by then, up to a batch, and waits for nothing else. So a
+lone image is judged at once, and under load the batches grow by themselves.
+"""
+
+import contextlib
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from pneumoscope.errors import BundleError, Busy
+from pneumoscope.explain import explain_prediction, overlay
+from pneumoscope.images import read_radiograph
+from pneumoscope.predict import BATCH, Prediction, Predictor, Prepared
+
+_LOG = logging.getLogger(__name__)
+
+#: Images that may be inside at a time, and the bytes of their files.
+MAX_IMAGES, MAX_BYTES = 128, 400_000_000
+
+
+@dataclass(eq=False)
+class _Job:
+    predictor: Predictor
+    prepared: Prepared
+    future: "Future[Prediction]"
+
+
+@dataclass
+class Load:
+    """What is inside: counted before anything is kept, so that memory has a bound."""
+
+    images: int = 0
+    bytes: int = 0
+    max_images: int = MAX_IMAGES
+    max_bytes: int = MAX_BYTES
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def enter(self, images: int = 0, size: int = 0) -> None:
+        """Count images or bytes in.
+
+        Raises:
+            Busy: there is no room for them.
+        """
+        with self._lock:
+            if self.images + images > self.max_images or self.bytes + size > self.max_bytes:
+                raise Busy(
+                    f"expected fewer than {self.max_images} images at a time, they are being judged: try again in a "
+                    "second"
+                )
+            self.images, self.bytes = self.images + images, self.bytes + size
+
+    def leave(self, images: int = 0, size: int = 0) -> None:
+        """Count them out."""
+        with self._lock:
+            self.images, self.bytes = self.images - images, self.bytes - size
+
+
+class Scorer:
+    """Judges images for many callers; :meth:`submit` from any thread.
+
+    Args:
+        decoders: threads that read images.
+        on_batch: told the size of each batch.
+    """
+
+    def __init__(self, decoders: int = 2, on_batch: Callable[[int], None] = lambda size: None) -> None:
+        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+        self._queue: queue.Queue[_Job | None] = queue.Queue()
+        self._on_batch = on_batch
+        self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
+        self._thread.start()
+
+    def submit(self, predictor: Predictor, data: bytes, name: str) -> "Future[Prediction]":
+        """Begin to judge the bytes of an image; cancelling the future spares what has not begun."""
+        future: Future[Prediction] = Future()
+        self._decoders.submit(self._decode, predictor, data, name, future)
+        return future
+
+    def draw(self, predictor: Predictor, data: bytes, prediction: Prediction) -> "Future[bytes]":
+        """The overlay of a judged image, as PNG."""
+        return self._decoders.submit(_drawn, predictor, data, prediction)
+
+    def close(self) -> None:
+        """Finish what was submitted, then stop the threads."""
+        self._decoders.shutdown(wait=True)
+        self._queue.put(None)
+        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model's thread runs."""
+        return self._thread.is_alive()
+
+    def _decode(self, predictor: Predictor, data: bytes, name: str, future: Future) -> None:
+        if future.cancelled():
+            return
+        try:
+            prepared = predictor.prepare(data)._replace(path=name)
+        except Exception as error:  # of a decoder: this image fails, the others go on
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+            return
+        self._queue.put(_Job(predictor, prepared, future))
+
+    def _run(self) -> None:
+        waiting: deque[_Job | None] = deque()
+        while True:
+            if not waiting:
+                waiting.append(self._queue.get())
+            with contextlib.suppress(queue.Empty):
+                while len(waiting) < BATCH:
+                    waiting.append(self._queue.get_nowait())
+            if waiting[0] is None:  # put in by close, after the last job
+                return
+            batch = [job for job in waiting if job is not None and job.predictor is waiting[0].predictor]
+            for job in batch:
+                waiting.remove(job)
+            self._judge([job for job in batch if job.future.set_running_or_notify_cancel()])
+
+    def _judge(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
+        self._on_batch(len(jobs))
+        try:
+            predictions = list(jobs[0].predictor.judge([job.prepared for job in jobs]))
+        except Exception:  # of the runtime: these images fail, the thread goes on
+            _LOG.exception("a model failed on %d images", len(jobs))
+            failed = BundleError(
+                f"expected the model {jobs[0].predictor.bundle.name} to run, it failed, and the log of the service "
+                "says how: use another one"
+            )
+            for job in jobs:
+                job.future.set_exception(failed)
+            return
+        for job, prediction in zip(jobs, predictions, strict=True):
+            job.future.set_result(prediction)
+
+
+def _drawn(predictor: Predictor, data: bytes, prediction: Prediction) -> bytes:
+    import cv2
+
+    picture = overlay(explain_prediction(predictor, read_radiograph(data), prediction))
+    return cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()

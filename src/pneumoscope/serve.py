@@ -1,0 +1,347 @@
+"""HTTP service: images in, predictions out, nothing kept. One process, any number of models.
+
+The same predictions as the command line, from the same :class:`pneumoscope.predict.Predictor`. Bodies are read in
+memory (uploads), images of all requests are judged together (scoring), and what is not meant for this service is turned
+away before (guard).
+"""
+
+import asyncio
+import base64
+import functools
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Literal
+
+import numpy as np
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pneumoscope import RESEARCH_USE_ONLY, __version__
+from pneumoscope.errors import ImageError, PneumoscopeError, UsageError
+from pneumoscope.explain import GRAD_CAM
+from pneumoscope.guard import TIMEOUT, Guard
+from pneumoscope.labels import LABELS, label_index
+from pneumoscope.predict import Prediction, Predictor
+from pneumoscope.problems import PROBLEM, problem
+from pneumoscope.scoring import Load, Scorer
+from pneumoscope.uploads import MAX_FILE_BYTES, MAX_FILES, Upload, read_uploads
+
+#: Names by which a browser on this machine reaches the service.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Heatmap(BaseModel):
+    """Grad-CAM for the predicted class."""
+
+    label: str = Field(description="the class that the map is for")
+    method: str = GRAD_CAM
+    values: list[list[float]] | None = Field(None, description="rows of the map, zero or above, with ?heatmap=json")
+    png: str | None = Field(None, description="overlay as base64 of a PNG file, with ?heatmap=png")
+
+
+class Judged(BaseModel):
+    """What a model says of one image; the fields of the command line's JSON."""
+
+    path: str = Field(description="file name as sent")
+    label: Literal["NORMAL", "PNEUMONIA"] | None = Field(description="null when not judged")
+    probability: float | None = Field(ge=0, le=1, description="of pneumonia")
+    threshold: float = Field(description="from this probability on the label is PNEUMONIA")
+    model: str
+    status: Literal["ok", "uncertain", "rejected", "error"]
+    reason: str = Field(description="one sentence for every status but ok")
+    bacterial: float | None = Field(description="if it is a pneumonia, the probability that it is bacterial")
+    prevalence: float | None = Field(description="share of pneumonia that the probability assumes")
+    image_sha256: str
+    model_sha256: str
+    heatmap: Heatmap | None = Field(None, description="null unless asked for, and for models without a feature map")
+
+
+class Predictions(BaseModel):
+    """The answer to a request: one entry an image, in the order they were sent."""
+
+    predictions: list[Judged]
+    notice: str = RESEARCH_USE_ONLY
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = Field(description="what was expected, what came, what to do")
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    registry: CollectorRegistry
+    requests: Counter
+    seconds: Histogram
+    images: Counter
+    batches: Histogram
+
+
+def create_app(
+    predictors: Mapping[str, Predictor],
+    *,
+    token: str | None = None,
+    hosts: Sequence[str] = LOOPBACK,
+    load: Load | None = None,
+    timeout: float = TIMEOUT,
+) -> ASGIApp:
+    """The service as an ASGI application.
+
+    Args:
+        predictors: models by name; the first one judges where none is asked for.
+        token: that requests must bring; None for none.
+        hosts: names under which the service is reached, see :mod:`pneumoscope.guard`.
+        load: limits of what is inside at a time.
+        timeout: seconds that a request may take.
+    """
+    load, metrics = load or Load(), _metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.scorer = Scorer(on_batch=metrics.batches.observe)
+        yield
+        app.state.scorer.close()
+
+    app = FastAPI(
+        title="pneumoscope",
+        version=__version__,
+        description=f"Pneumonia in chest radiographs. {RESEARCH_USE_ONLY}",
+        lifespan=lifespan,
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        responses={"4XX": {"model": Problem, "content": {PROBLEM: {}}}, 503: {"model": Problem}},
+    )
+    Gauge("pneumoscope_images_inside", "Images that are being judged", registry=metrics.registry).set_function(
+        lambda: load.images
+    )
+    _add_errors(app)
+    _add_predictions(app, predictors, load, metrics)
+    _add_models(app, predictors)
+    _add_health(app, metrics)
+    # Around the whole application, its answers to unexpected errors included, which middleware of its own is not.
+    return Guard(_Counted(app, metrics), tuple(hosts), token, timeout)
+
+
+def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Load, metrics: _Metrics) -> None:
+    @functools.lru_cache(maxsize=64)  # one object a point, so that requests at the same one are judged together
+    def at(model: str, threshold: str | None, prevalence: float | None) -> Predictor:
+        if model not in predictors:
+            raise UsageError(f"expected a model among {', '.join(predictors)}, received {model[:80]!r}")
+        if threshold is None and prevalence is None:
+            return predictors[model]
+        return Predictor(predictors[model].bundle, _number_or_name(threshold), prevalence)
+
+    async def predictions(
+        request: Request,
+        model: str = Query(next(iter(predictors)), description="name, see /v1/models"),
+        threshold: str | None = Query(None, description="operating point: a probability, or a name of the model's"),
+        prevalence: float | None = Query(None, description="share of pneumonia among the patients"),
+        heatmap: Literal["json", "png"] | None = Query(None, description="Grad-CAM as numbers, or drawn"),
+    ) -> Response:
+        """Judge one or many radiographs, sent as files of a form, or one as the body.
+
+        One image that cannot be judged is a problem of status 422; among several it is an entry that says why.
+        """
+        predictor = at(model, threshold, prevalence)
+        load.enter(images=1)  # a full service refuses before it reads
+        inside, kept = 1, 0
+
+        def keep(size: int) -> None:
+            nonlocal kept
+            load.enter(size=size)
+            kept += size
+
+        files: list[Upload] = []
+        waiting: list[asyncio.Future[Prediction]] = []
+        scorer: Scorer = app.state.scorer
+        try:
+            async for upload in read_uploads(request.headers.get("content-type", ""), request.stream(), keep):
+                if waiting:
+                    load.enter(images=1)
+                    inside += 1
+                waiting.append(asyncio.wrap_future(scorer.submit(predictor, upload.data, upload.name)))
+                files.append(upload if heatmap == "png" else replace(upload, data=b""))
+            found = list(await asyncio.gather(*waiting))
+            maps = [await _heatmap(scorer, predictor, *pair, heatmap) for pair in zip(files, found, strict=True)]
+        except ClientDisconnect:
+            return Response(status_code=400)  # that nobody reads
+        finally:
+            for future in waiting:
+                future.cancel()
+            load.leave(inside, kept)
+        for prediction in found:
+            metrics.images.labels(prediction.model, prediction.status).inc()
+        rows = [{**one.to_dict(), "heatmap": drawn} for one, drawn in zip(found, maps, strict=True)]
+        if len(found) == 1 and not found[0].judged:
+            return problem(ImageError.http_status, found[0].reason, prediction=rows[0])
+        return JSONResponse({"predictions": rows, "notice": RESEARCH_USE_ONLY})
+
+    image = {"schema": {"type": "string", "format": "binary"}}
+    form = {
+        "schema": {
+            "type": "object",
+            "required": ["files"],
+            "properties": {
+                "files": {
+                    "type": "array",
+                    "maxItems": MAX_FILES,
+                    "items": {**image["schema"], "description": f"at most {MAX_FILE_BYTES // 10**6} MB"},
+                }
+            },
+        }
+    }
+    kinds = {kind: image for kind in ("image/jpeg", "image/png", "application/dicom", "application/octet-stream")}
+    app.post(
+        "/v1/predictions",
+        response_model=Predictions,
+        openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": form, **kinds}}},
+    )(predictions)
+
+
+async def _heatmap(
+    scorer: Scorer, predictor: Predictor, upload: Upload, prediction: Prediction, form: str | None
+) -> dict | None:
+    if form is None or prediction.gradcam is None or not prediction.judged:
+        return None
+    heatmap = {"label": prediction.label, "method": GRAD_CAM, "values": None, "png": None}
+    if form == "png":
+        picture = await asyncio.wrap_future(scorer.draw(predictor, upload.data, prediction))
+        return heatmap | {"png": base64.b64encode(picture).decode()}
+    return heatmap | {
+        "values": np.round(prediction.gradcam[label_index(prediction.label)].astype(np.float64), 6).tolist()
+    }
+
+
+def _number_or_name(threshold: str | None) -> float | str | None:
+    try:
+        return None if threshold is None else float(threshold)
+    except ValueError:
+        return threshold
+
+
+def _add_models(app: FastAPI, predictors: Mapping[str, Predictor]) -> None:
+    @app.get("/v1/models")
+    def models() -> dict:
+        """What can judge, the first one by default, with its figures on held-out patients."""
+        return {"models": [_summary(name, predictor) for name, predictor in predictors.items()]}
+
+    @app.get("/v1/models/{name}")
+    def model(name: str) -> dict:
+        """The card of a model: everything that its file says of itself."""
+        if name not in predictors:
+            raise HTTPException(404, f"expected a model among {', '.join(predictors)}, received {name[:80]!r}")
+        return {**_summary(name, predictors[name]), "contract": predictors[name].bundle.contract}
+
+
+def _summary(name: str, predictor: Predictor) -> dict:
+    bundle = predictor.bundle
+    return {
+        "name": name,
+        "sha256": bundle.sha256,
+        "labels": list(LABELS),
+        "input": list(bundle.spec.shape),
+        "operating_points": bundle.operating_points,
+        "prevalence": bundle.prevalence,
+        "heatmap": bundle.has_gradcam,
+        "metrics": bundle.contract.get("metrics"),
+    }
+
+
+def _add_health(app: FastAPI, metrics: _Metrics) -> None:
+    @app.get("/healthz")
+    def healthz() -> dict:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: {"model": Problem}})
+    def readyz() -> Response:
+        """Images are judged."""
+        if not app.state.scorer.alive:
+            return problem(503, "expected the thread of the model to run, it has ended: restart the service")
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def prometheus() -> Response:
+        """Counters for Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _metrics() -> _Metrics:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return _Metrics(
+        registry,
+        Counter("pneumoscope_requests", "Requests", ["route", "status"], registry=registry),
+        Histogram("pneumoscope_request_seconds", "From the first byte to the last", ["route"], registry=registry),
+        Counter("pneumoscope_images", "Images by outcome", ["model", "status"], registry=registry),
+        Histogram("pneumoscope_batch_images", "Images judged at a time", buckets=(1, 2, 4, 8, 16), registry=registry),
+    )
+
+
+class _Counted:
+    """ASGI middleware: how many requests of each route, with what status, in what time."""
+
+    def __init__(self, app: ASGIApp, metrics: _Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def send_noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")  # never the path as sent: it is unbounded
+            self.metrics.requests.labels(route, status).inc()
+            self.metrics.seconds.labels(route).observe(time.perf_counter() - began)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(PneumoscopeError)
+    def ours(request: Request, error: PneumoscopeError) -> Response:
+        headers = {"retry-after": "1"} if error.http_status == 503 else None
+        return problem(error.http_status, str(error), headers)
+
+    @app.exception_handler(HTTPException)
+    def of_the_protocol(request: Request, error: HTTPException) -> Response:
+        detail = error.detail
+        if detail == HTTPStatus(error.status_code).phrase:  # the framework's own: 404 and 405
+            detail = "expected a path and method of this service, received another: see /openapi.json"
+        return problem(error.status_code, detail, dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    def of_a_parameter(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return problem(400, f"expected another {first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        return problem(500, "something went wrong here, and the log of the service says what")
