@@ -18,6 +18,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from serving import serving
 
 from pneumoscope import load
 from pneumoscope.errors import UsageError
@@ -29,24 +30,6 @@ from pneumoscope.serve import create_app
 from pneumoscope.uploads import MAX_FILE_BYTES, MAX_FILES
 
 TOKEN = "a-token-of-some-length"
-
-
-@contextmanager
-def serving(**options):
-    """The service in a thread; yields a client."""
-    options.setdefault("predictors", {"mobilenet": load(), "reference-lstm": load("reference-lstm")})
-    ready = threading.Event()
-    server = Server(create_app(**options), "127.0.0.1", 0, lambda address: ready.set())
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert ready.wait(30)
-        with httpx.Client(base_url=server.address, timeout=60) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(30)
-    assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -152,14 +135,8 @@ def test_models_and_their_cards(client):
 
 def test_the_api_describes_itself(client):
     found = client.get("/openapi.json").json()
-    assert set(found["paths"]) == {
-        "/v1/predictions",
-        "/v1/models",
-        "/v1/models/{name}",
-        "/healthz",
-        "/readyz",
-        "/metrics",
-    }
+    service = {"/v1/predictions", "/v1/models", "/v1/models/{name}", "/healthz", "/readyz", "/metrics"}
+    assert set(found["paths"]) == service | {"/v1/samples", "/v1/samples/{name}", "/v1/renderings"}
     body = found["paths"]["/v1/predictions"]["post"]["requestBody"]["content"]
     assert {"multipart/form-data", "image/jpeg", "application/dicom"} <= set(body)
     assert "HTTPValidationError" not in found["components"]["schemas"]

@@ -29,8 +29,10 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-#: Paths that say nothing but that the service is up: open without a token.
-OPEN_PATHS = ("/healthz", "/readyz")
+#: Where the parts of the page lie.
+PAGE_PATH = "/page"
+#: Paths that say nothing but that the service is up, and the page, which asks for the token: open without it.
+OPEN_PATHS = ("/", "/healthz", "/readyz")
 
 
 class Guard:
@@ -91,9 +93,11 @@ class Guard:
         if not self._is_ours(f"//{headers.get('host', '')}"):
             return problem(421, f"expected one of {', '.join(sorted(self.hosts))} as host, received another")
         origin = headers.get("origin")
-        if (origin is not None and not self._is_same(origin, headers)) or headers.get("sec-fetch-site") == "cross-site":
+        is_link = path == "/" and headers.get("sec-fetch-mode") == "navigate"  # followed to here from elsewhere
+        from_elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link
+        if (origin is not None and not self._is_same(origin, headers)) or from_elsewhere:
             return problem(403, "expected a request of this service's own page or of a program, received a page's")
-        if self._token and path not in OPEN_PATHS:
+        if self._token and path not in OPEN_PATHS and not path.startswith(f"{PAGE_PATH}/"):
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
                 sentence = "expected the header 'Authorization: Bearer TOKEN' with the token of this service"

@@ -86,6 +86,10 @@ class Scorer:
         """The overlay of a judged image, as PNG."""
         return self._decoders.submit(_drawn, predictor, data, prediction)
 
+    def render(self, data: bytes) -> "Future[bytes]":
+        """A radiograph as it is read, as PNG."""
+        return self._decoders.submit(_rendered, data)
+
     def close(self) -> None:
         """Finish what was submitted, then stop the threads."""
         self._decoders.shutdown(wait=True)
@@ -147,3 +151,9 @@ def _drawn(predictor: Predictor, data: bytes, prediction: Prediction) -> bytes:
 
     picture = overlay(explain_prediction(predictor, read_radiograph(data), prediction))
     return cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
+
+
+def _rendered(data: bytes) -> bytes:
+    import cv2
+
+    return cv2.imencode(".png", read_radiograph(data).pixels)[1].tobytes()

@@ -9,10 +9,11 @@ import asyncio
 import base64
 import functools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -27,66 +28,27 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import FileResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
+from pneumoscope.answers import Predictions, Problem
 from pneumoscope.errors import ImageError, PneumoscopeError, UsageError
 from pneumoscope.explain import GRAD_CAM
-from pneumoscope.guard import TIMEOUT, Guard
+from pneumoscope.guard import PAGE_PATH, TIMEOUT, Guard
 from pneumoscope.labels import LABELS, label_index
 from pneumoscope.predict import Prediction, Predictor
 from pneumoscope.problems import PROBLEM, problem
+from pneumoscope.samples import sample_paths
 from pneumoscope.scoring import Load, Scorer
 from pneumoscope.uploads import MAX_FILE_BYTES, MAX_FILES, Upload, read_uploads
 
 #: Names by which a browser on this machine reaches the service.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class Heatmap(BaseModel):
-    """Grad-CAM for the predicted class."""
-
-    label: str = Field(description="the class that the map is for")
-    method: str = GRAD_CAM
-    values: list[list[float]] | None = Field(None, description="rows of the map, zero or above, with ?heatmap=json")
-    png: str | None = Field(None, description="overlay as base64 of a PNG file, with ?heatmap=png")
-
-
-class Judged(BaseModel):
-    """What a model says of one image; the fields of the command line's JSON."""
-
-    path: str = Field(description="file name as sent")
-    label: Literal["NORMAL", "PNEUMONIA"] | None = Field(description="null when not judged")
-    probability: float | None = Field(ge=0, le=1, description="of pneumonia")
-    threshold: float = Field(description="from this probability on the label is PNEUMONIA")
-    model: str
-    status: Literal["ok", "uncertain", "rejected", "error"]
-    reason: str = Field(description="one sentence for every status but ok")
-    bacterial: float | None = Field(description="if it is a pneumonia, the probability that it is bacterial")
-    prevalence: float | None = Field(description="share of pneumonia that the probability assumes")
-    image_sha256: str
-    model_sha256: str
-    heatmap: Heatmap | None = Field(None, description="null unless asked for, and for models without a feature map")
-
-
-class Predictions(BaseModel):
-    """The answer to a request: one entry an image, in the order they were sent."""
-
-    predictions: list[Judged]
-    notice: str = RESEARCH_USE_ONLY
-
-
-class Problem(BaseModel):
-    """RFC 9457."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str = Field(description="what was expected, what came, what to do")
+_PAGE = Path(__file__).parent / "page"
 
 
 @dataclass(frozen=True)
@@ -138,6 +100,7 @@ def create_app(
     _add_errors(app)
     _add_predictions(app, predictors, load, metrics)
     _add_models(app, predictors)
+    _add_page(app, load)
     _add_health(app, metrics)
     # Around the whole application, its answers to unexpected errors included, which middleware of its own is not.
     return Guard(_Counted(app, metrics), tuple(hosts), token, timeout)
@@ -164,32 +127,20 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
         One image that cannot be judged is a problem of status 422; among several it is an entry that says why.
         """
         predictor = at(model, threshold, prevalence)
-        load.enter(images=1)  # a full service refuses before it reads
-        inside, kept = 1, 0
-
-        def keep(size: int) -> None:
-            nonlocal kept
-            load.enter(size=size)
-            kept += size
-
         files: list[Upload] = []
         waiting: list[asyncio.Future[Prediction]] = []
         scorer: Scorer = app.state.scorer
-        try:
-            async for upload in read_uploads(request.headers.get("content-type", ""), request.stream(), keep):
-                if waiting:
-                    load.enter(images=1)
-                    inside += 1
-                waiting.append(asyncio.wrap_future(scorer.submit(predictor, upload.data, upload.name)))
-                files.append(upload if heatmap == "png" else replace(upload, data=b""))
-            found = list(await asyncio.gather(*waiting))
-            maps = [await _heatmap(scorer, predictor, *pair, heatmap) for pair in zip(files, found, strict=True)]
-        except ClientDisconnect:
-            return Response(status_code=400)  # that nobody reads
-        finally:
-            for future in waiting:
-                future.cancel()
-            load.leave(inside, kept)
+        async with _inside(load) as keep:
+            try:
+                async for upload in read_uploads(request.headers.get("content-type", ""), request.stream(), keep):
+                    keep(0, images=1 if waiting else 0)
+                    waiting.append(asyncio.wrap_future(scorer.submit(predictor, upload.data, upload.name)))
+                    files.append(upload if heatmap == "png" else replace(upload, data=b""))
+                found = list(await asyncio.gather(*waiting))
+                maps = [await _heatmap(scorer, predictor, *pair, heatmap) for pair in zip(files, found, strict=True)]
+            finally:
+                for future in waiting:
+                    future.cancel()
         for prediction in found:
             metrics.images.labels(prediction.model, prediction.status).inc()
         rows = [{**one.to_dict(), "heatmap": drawn} for one, drawn in zip(found, maps, strict=True)]
@@ -217,6 +168,27 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
         response_model=Predictions,
         openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": form, **kinds}}},
     )(predictions)
+
+
+@asynccontextmanager
+async def _inside(load: Load) -> AsyncIterator[Callable[..., None]]:
+    """Count one image in, and what the yielded ``keep(size, images=0)`` is told of; all of it out at the end.
+
+    Raises:
+        Busy: at once, before anything is read, if the service is full.
+    """
+    load.enter(images=1)
+    inside, kept = 1, 0
+
+    def keep(size: int, images: int = 0) -> None:
+        nonlocal inside, kept
+        load.enter(images, size)
+        inside, kept = inside + images, kept + size
+
+    try:
+        yield keep
+    finally:
+        load.leave(inside, kept)
 
 
 async def _heatmap(
@@ -266,6 +238,46 @@ def _summary(name: str, predictor: Predictor) -> dict:
         "heatmap": bundle.has_gradcam,
         "metrics": bundle.contract.get("metrics"),
     }
+
+
+def _add_page(app: FastAPI, load: Load) -> None:
+    """The page for people, the bundled samples, and pictures of files that a browser cannot show."""
+    app.mount(PAGE_PATH, StaticFiles(directory=_PAGE))
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        return FileResponse(_PAGE / "index.html")
+
+    by_name = {path.name: path for path in sample_paths()}
+
+    @app.get("/v1/samples")
+    def samples() -> dict:
+        """Names of the bundled radiographs."""
+        return {"samples": list(by_name)}
+
+    @app.get("/v1/samples/{name}", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
+    def sample(name: str) -> Response:
+        """One of them."""
+        if name not in by_name:
+            raise HTTPException(404, f"expected the name of a sample, see /v1/samples, received {name[:80]!r}")
+        return FileResponse(by_name[name], media_type="image/jpeg")
+
+    image = {"schema": {"type": "string", "format": "binary"}}
+    body = {"required": True, "content": {"application/octet-stream": image, "application/dicom": image}}
+
+    @app.post(
+        "/v1/renderings",
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}},
+        openapi_extra={"requestBody": body},
+    )
+    async def rendering(request: Request) -> Response:
+        """A radiograph at its full size as it is read, as PNG: for DICOM files, which browsers cannot show."""
+        async with _inside(load) as keep:
+            uploads = read_uploads("application/octet-stream", request.stream(), keep)
+            (data,) = [upload.data async for upload in uploads]
+            picture = await asyncio.wrap_future(app.state.scorer.render(data))
+        return Response(picture, media_type="image/png")
 
 
 def _add_health(app: FastAPI, metrics: _Metrics) -> None:
@@ -329,6 +341,10 @@ def _add_errors(app: FastAPI) -> None:
     def ours(request: Request, error: PneumoscopeError) -> Response:
         headers = {"retry-after": "1"} if error.http_status == 503 else None
         return problem(error.http_status, str(error), headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # that nobody reads
 
     @app.exception_handler(HTTPException)
     def of_the_protocol(request: Request, error: HTTPException) -> Response:

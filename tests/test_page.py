@@ -1,0 +1,352 @@
+"""The page in a real browser: what people do with it, with mouse, keyboard and files, and what they see."""
+
+import base64
+import csv
+import io
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from serving import serving
+
+from pneumoscope import load
+from pneumoscope.predict import FIELDS
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM and not os.environ.get("PNEUMOSCOPE_BROWSER"),
+    reason="needs Chromium, see requirements/debian.txt (PNEUMOSCOPE_BROWSER=1 makes this a failure)",
+)
+# Nothing but the page itself speaks to the network.
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+JUDGED = "#rows tr"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "Chromium is not installed"
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def service():
+    predictors = {name: load(name) for name in ("mobilenet", "reference-mobilenet", "reference-lstm")}
+    with serving(predictors=predictors) as client:
+        yield client
+
+
+@pytest.fixture
+def page(browser, service):
+    """An open page; an error in its scripts fails the test."""
+    context = browser.new_context(viewport={"width": 1366, "height": 900})
+    page, errors = context.new_page(), []
+    page.set_default_timeout(30_000)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(str(service.base_url))
+    page.wait_for_selector("#model option", state="attached")
+    yield page
+    context.close()
+    assert errors == []
+
+
+def rows(page) -> list[list[str]]:
+    return [[cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("#rows tr").all()]
+
+
+def wait_until_judged(page, count):
+    page.locator("#progress", has_text=re.compile(f"^{count} of {count} judged$")).wait_for()
+
+
+def add(page, *paths):
+    page.set_input_files("#files", [str(path) for path in paths])
+
+
+def pixels(page, scope="#panels .stage canvas") -> np.ndarray:
+    """What the canvas shows, (H, W, 3) uint8, after it was drawn."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    address = page.locator(scope).first.evaluate("(canvas) => canvas.toDataURL()")
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_UNCHANGED)
+    return np.round(picture[:, :, :3] * (picture[:, :, 3:] / 255)).astype(np.uint8)  # on black
+
+
+def colourful(picture) -> float:
+    return float(np.ptp(picture.astype(int), axis=2).mean())
+
+
+def test_a_sample_gets_a_verdict_and_a_heatmap(page):
+    assert page.locator(".notice").inner_text() == "Research use only, not a medical device."
+    page.click("#sample")
+    wait_until_judged(page, 1)
+    ((name, verdict, probability),) = rows(page)
+    assert name.endswith(".jpeg")
+    assert verdict.startswith(("NORMAL", "PNEUMONIA"))
+    found = load().predict(next(p for p in Path(load.__code__.co_filename).parent.rglob(name)))
+    assert float(probability) == pytest.approx(found.probability, abs=1e-3)
+    assert page.locator("#panels .label").inner_text() == found.label
+    assert f"probability of pneumonia {found.probability:.3f}" in page.locator("#panels .figure").inner_text()
+    assert "bacterial" in page.locator("#panels .reason").inner_text()
+    assert colourful(pixels(page)) > 10
+
+
+def test_files_are_judged_and_sorted_and_a_bad_one_says_why(page, samples, tmp_path):
+    bad = tmp_path / "notes.txt"
+    bad.write_text("no image")
+    chosen = [samples[0], bad, samples[9], samples[17], samples[1]]
+    add(page, *chosen)
+    wait_until_judged(page, 5)
+    found = {one.path: one for one in load().predict_many(chosen)}
+    shown = rows(page)
+    expected = sorted(chosen, key=lambda path: -(found[str(path)].probability or -1) if path != bad else 2)
+    assert [row[0] for row in shown] == [path.name for path in expected]
+    assert shown[-1] == ["notes.txt", "error", "–"]
+    page.get_by_role("button", name="notes.txt").click()
+    assert "expected a JPEG, PNG or DICOM image" in page.locator("#panels .reason").inner_text()
+    assert page.locator("#panels .label").inner_text() == "Not judged"
+
+
+def test_files_dropped_and_pasted(page, samples):
+    data = list(samples[9].read_bytes())
+    script = """([name, data, kind]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(data)], name, { type: "image/jpeg" }));
+        const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: transfer, bubbles: true })
+            : new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true });
+        document.body.dispatchEvent(event);
+    }"""
+    page.evaluate(script, ["dropped.jpeg", data, "drop"])
+    wait_until_judged(page, 1)
+    page.evaluate(script, ["pasted.jpeg", data, "paste"])
+    wait_until_judged(page, 2)
+    assert {row[0] for row in rows(page)} == {"dropped.jpeg", "pasted.jpeg"}
+    assert len({row[2] for row in rows(page)}) == 1
+
+
+def test_the_overlay_follows_its_slider_and_its_button(page, samples):
+    add(page, samples[9])
+    wait_until_judged(page, 1)
+    seen = {}
+    for value in (0, 50, 100):
+        page.locator("#opacity").fill(str(value))
+        seen[value] = colourful(pixels(page))
+    assert seen[0] < 1 < seen[50] < seen[100]
+    page.click("[data-do=heatmap]")
+    assert page.locator("[data-do=heatmap]").get_attribute("aria-pressed") == "false"
+    assert colourful(pixels(page)) < 1
+    radiograph = cv2.imread(str(samples[9]), cv2.IMREAD_GRAYSCALE)
+    shown = pixels(page)[:, :, 0]
+    lit = np.argwhere(shown > 5)
+    top, left = lit.min(axis=0)
+    bottom, right = lit.max(axis=0) + 1
+    small = cv2.resize(radiograph, (int(right - left), int(bottom - top)), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - shown[top:bottom, left:right]).mean() < 6
+
+
+def test_window_and_zoom_by_drag_wheel_and_buttons(page, samples):
+    add(page, samples[9])
+    wait_until_judged(page, 1)
+    page.click("[data-do=heatmap]")
+    before = pixels(page)
+    box = page.locator("#panels .stage canvas").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0], middle[1] + 100)
+    page.mouse.up()
+    assert pixels(page).mean() > before.mean() + 10  # a lower centre is brighter
+    assert page.locator("#centre").input_value() == "78"
+    page.click("[data-do=reset]")
+    assert page.locator("#centre").input_value() == "128"
+    page.click("[data-do=heatmap]")
+    page.click("[data-do=invert]")
+    black = before.max(axis=2) < 3
+    assert (255 - pixels(page)[~black].astype(int) - before[~black]).mean() == pytest.approx(0, abs=8)
+    page.click("[data-do=invert]")
+    page.mouse.move(*middle)
+    page.mouse.wheel(0, -400)
+    assert np.abs(pixels(page).astype(int) - before).mean() > 10
+    zoomed = pixels(page)
+    page.keyboard.down("Shift")
+    page.mouse.down()
+    page.mouse.move(middle[0] + 80, middle[1])
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    moved = pixels(page)
+    np.testing.assert_allclose(moved[50:-50, 180:-20], zoomed[50:-50, 100:-100], atol=40)
+    page.click("[data-do=reset]")
+    page.click("[data-do=heatmap]")
+    np.testing.assert_allclose(pixels(page), before, atol=2)
+
+
+def test_the_keyboard_alone_does_it(page):
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "sample":
+            break
+    page.keyboard.press("Enter")
+    wait_until_judged(page, 1)
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.tagName") == "CANVAS":
+            break
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Radiograph ")
+    page.keyboard.press("h")
+    before = pixels(page)
+    assert colourful(before) < 1
+    for key, back in (("i", "i"), ("+", "0"), ("ArrowLeft", "ArrowRight")):
+        page.keyboard.press(key)
+        assert np.abs(pixels(page).astype(int) - before).mean() > 3, key
+        page.keyboard.press(back)
+        if back == "0":
+            page.keyboard.press("h")
+        np.testing.assert_allclose(pixels(page), before, atol=2)
+
+
+def test_two_models_beside_each_other(page, samples):
+    add(page, samples[9])
+    wait_until_judged(page, 1)
+    page.select_option("#second", "reference-lstm")
+    wait_until_judged(page, 1)
+    assert page.locator("#panels .panel").count() == 2
+    expected = [load(name).predict(samples[9]).probability for name in ("mobilenet", "reference-lstm")]
+    shown = [float(text.split()[-1]) for text in page.locator("#panels .figure").all_inner_texts()]
+    assert shown == pytest.approx(expected, abs=1e-3)
+    assert "no heatmap" in page.locator("#panels .reason").nth(1).inner_text()
+    page.select_option("#model", "reference-mobilenet")
+    page.locator("#panels .reason", has_text="reference-mobilenet").wait_for()
+    page.select_option("#second", "")
+    assert page.locator("#panels .panel").count() == 1
+
+
+def test_another_operating_point_judges_again(page, samples):
+    add(page, samples[0])
+    wait_until_judged(page, 1)
+    page.select_option("#point", "screening")
+    point = load(threshold="screening").threshold
+    page.locator("#panels .reason", has_text=f"PNEUMONIA from {point:.3f} on").wait_for()
+
+
+def test_what_is_saved(page, samples):
+    chosen = [samples[0], samples[9], samples[17]]
+    add(page, *chosen)
+    wait_until_judged(page, 3)
+    with page.expect_download() as download:
+        page.click("#csv")
+    table = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    assert tuple(table[0]) == FIELDS
+    for row, one in zip(table, load().predict_many(chosen), strict=True):
+        assert row["image_sha256"] == one.image_sha256
+        assert float(row["probability"]) == pytest.approx(one.probability, abs=1e-6)
+    with page.expect_download() as download:
+        page.click("#overlays")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [f"{path.stem}.png" for path in chosen]
+        for path in chosen:
+            picture = cv2.imdecode(np.frombuffer(archive.read(f"{path.stem}.png"), np.uint8), cv2.IMREAD_COLOR)
+            assert picture.shape[:2] == cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).shape
+            assert colourful(picture) > 5
+
+
+def test_many_files_can_be_cancelled_and_forgotten(page, samples):
+    add(page, *samples * 4)
+    page.click("#cancel")
+    wait_until_judged(page, 96)
+    states = [row[1] for row in rows(page)]
+    assert "cancelled" in states
+    assert page.locator("#cancel").is_hidden()
+    page.click("#clear")
+    assert rows(page) == []
+    assert page.locator("#result").is_hidden()
+    add(page, samples[0])
+    wait_until_judged(page, 1)
+
+
+def test_a_dicom_file_is_shown_as_the_service_reads_it(page, samples, tmp_path):
+    from test_dicom import dicom
+
+    radiograph = cv2.imread(str(samples[9]), cv2.IMREAD_GRAYSCALE)
+    path = tmp_path / "image.dcm"
+    path.write_bytes(dicom(255 - radiograph, PhotometricInterpretation="MONOCHROME1"))
+    add(page, path)
+    wait_until_judged(page, 1)
+    page.click("[data-do=heatmap]")
+    page.locator("canvas[aria-label*='PNEUMONIA']").wait_for()
+    from_dicom = pixels(page)
+    assert from_dicom.std() > 20
+    page.click("#clear")
+    png = tmp_path / "image.png"
+    cv2.imwrite(str(png), radiograph)
+    add(page, png)
+    wait_until_judged(page, 1)
+    page.click("[data-do=heatmap]") if page.locator("[data-do=heatmap][aria-pressed=true]").count() else None
+    np.testing.assert_allclose(pixels(page), from_dicom, atol=2)
+
+
+def test_the_card_says_what_was_measured(page):
+    page.click("#card-button")
+    page.locator("#card[open]").wait_for()
+    text = page.locator("#card").inner_text()
+    auc = load().bundle.contract["metrics"]["roc_auc"]
+    assert f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}; n = {auc['n']})" in text
+    page.keyboard.press("Escape")
+    assert page.locator("#card[open]").count() == 0
+
+
+def test_a_service_that_has_gone_is_said(browser, samples):
+    context = browser.new_context()
+    page = context.new_page()
+    with serving(predictors={"mobilenet": load()}) as client:
+        page.goto(str(client.base_url))
+        page.wait_for_selector("#model option", state="attached")
+    add(page, samples[0])
+    page.locator("#message", has_text="is it still running?").wait_for()
+    assert rows(page)[0][1] == "error"
+    context.close()
+
+
+def test_a_token_is_asked_for(browser, samples):
+    context = browser.new_context()
+    page = context.new_page()
+    with serving(predictors={"mobilenet": load()}, token="a-token-of-some-length") as client:
+        page.goto(str(client.base_url))
+        page.locator("#message", has_text="with the token of this service").wait_for()
+        page.fill("#token", "a-token-of-some-length")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#model option", state="attached")
+        add(page, samples[0])
+        wait_until_judged(page, 1)
+        assert rows(page)[0][1].startswith("NORMAL")
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1366])
+def test_axe_finds_nothing_and_nothing_scrolls_sideways(browser, service, samples, scheme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(str(service.base_url))
+    page.wait_for_selector("#model option", state="attached")
+    for step in ("empty", "judged", "card"):
+        if step == "judged":
+            add(page, samples[9], samples[0])
+            wait_until_judged(page, 2)
+        if step == "card":
+            page.click("#card-button")
+            page.locator("#card[open]").wait_for()
+        found = Axe().run(page).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == [], step
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
