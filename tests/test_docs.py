@@ -52,6 +52,9 @@ def test_recipes_in_the_documents_are_recipes(code, tmp_path):
     assert read_recipe(path).name
 
 
+SERVE = "src/pneumoscope/serve.py"  # where the paths of the service are
+
+
 @pytest.mark.parametrize("code", _blocks("sh"))
 def test_commands_in_the_documents_exist(code):
     """Each ``pneumoscope`` line is parsed by the program itself, up to running it."""
@@ -62,6 +65,10 @@ def test_commands_in_the_documents_exist(code):
             if words[:1] == ["pneumoscope"]:
                 found += 1
                 _parse(typer.main.get_command(app), words[1:])
+            elif words[:1] == ["curl"]:
+                found += 1
+                address = next(word for word in words if ":8000/" in word)
+                assert f'"/{address.split(":8000/")[1].split("?")[0]}"' in (ROOT / SERVE).read_text()
             elif words[:1] == ["make"]:
                 found += 1
                 assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
