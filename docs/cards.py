@@ -51,8 +51,7 @@ def models_page(elsewhere: dict, full_size: dict) -> str:
         "Published systems trained on them lose specificity on the official test set (0.5 to 0.8 at threshold 0.5) and",
         "fall towards chance on adults of other hospitals, as above. The aspect ratio is a known shortcut, and",
         "squashing every image to a square writes it into the picture: the reference models learn from that,",
-        "`mobilenet` learns from images whose own ratio was taken out first. Doing so draws black borders whose place",
-        "differs by label; what the file learnt from them is not measured.",
+        "`mobilenet` learns from images whose own ratio was taken out first.",
         "",
     ]
     return "\n".join(parts)
