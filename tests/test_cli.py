@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from pneumoscope import cli
@@ -140,22 +141,42 @@ def test_predict_writes_csv_heatmaps_and_a_page(run, samples, tmp_path):
 
 def test_resume_judges_the_rest_and_gives_the_whole(run, samples, tmp_path):
     files = ["--csv", "r.csv", "--heatmaps", "h"]
-    run("predict", *samples[:3], "missing.png", *files)
-    overlays = sorted((tmp_path / "h").iterdir())
-    kept = overlays[0].stat().st_mtime_ns
-    drawn = overlays[1].read_bytes()
-    overlays[1].unlink()
-    code, out, err = run(
-        "predict", *samples[:3], "missing.png", samples[9], *files, "--html", "i.html", "--json", "--resume"
-    )
-    assert code == 1
-    assert "4 of 5 images are judged already" in err
-    assert [row["path"] for row in _objects(out)] == [*map(str, samples[:3]), "missing.png", str(samples[9])]
+    run("predict", *samples[:20], *files)
+    kept, drawn = (tmp_path / "h" / f"{samples[number].stem}.png" for number in (0, 1))
+    before, picture = kept.stat().st_mtime_ns, drawn.read_bytes()
+    drawn.unlink()
+    code, out, err = run("predict", *samples, *files, "--html", "i.html", "--json", "--resume")
+    assert code == 0
+    assert "16 of 24 images are judged already" in err  # the batch that was not full is judged again
+    assert [row["path"] for row in _objects(out)] == [str(path) for path in samples]
     rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
-    assert [row["path"] for row in rows] == [row["path"] for row in _objects(out)]
-    assert (overlays[0].stat().st_mtime_ns, overlays[1].read_bytes()) == (kept, drawn)
+    assert [row["path"] for row in rows] == [str(path) for path in samples]
+    assert (kept.stat().st_mtime_ns, drawn.read_bytes()) == (before, picture)
     page = (tmp_path / "i.html").read_text()
-    assert all(f'src="h/{path.stem}.png"' in page for path in (*samples[:3], samples[9]))
+    assert all(f'src="h/{path.stem}.png"' in page for path in samples)
+
+
+def test_a_resumed_sheet_shows_each_image_its_own_heatmap(run, samples, tmp_path, monkeypatch):
+    """Names of overlays depend on what comes before: a new image of the same name moves them all."""
+    for folder, sample in (("b", samples[0]), ("c", samples[9])):
+        (tmp_path / folder).mkdir()
+        shutil.copy(sample, tmp_path / folder / "IM1.jpeg")
+    run("predict", "b", "c", "--csv", "r.csv", "--heatmaps", "h")
+    drawn = {one: (tmp_path / "h" / name).read_bytes() for one, name in (("b", "IM1.png"), ("c", "IM1-2.png"))}
+    (tmp_path / "a").mkdir()
+    shutil.copy(samples[17], tmp_path / "a" / "IM1.jpeg")
+    monkeypatch.setattr("pneumoscope.results.BATCH", 1)  # or the neighbours of the new one are judged again
+    run("predict", "a", "b", "c", "--csv", "r.csv", "--heatmaps", "h", "--resume", "--html", "i.html")
+    assert (tmp_path / "h" / "IM1-2.png").read_bytes() == drawn["b"]
+    assert (tmp_path / "h" / "IM1-3.png").read_bytes() == drawn["c"]
+    assert (tmp_path / "h" / "IM1.png").read_bytes() not in drawn.values()
+
+
+def test_a_call_refused_for_one_output_leaves_the_other(run, samples, tmp_path):
+    run("predict", samples[0], "--csv", "keep.csv", "--parquet", "parts")
+    before = (tmp_path / "keep.csv").read_bytes()
+    assert run("predict", samples[9], "--csv", "keep.csv", "--parquet", "parts")[0] == 2
+    assert (tmp_path / "keep.csv").read_bytes() == before
 
 
 def test_resume_needs_a_file_to_go_on_with(run, samples):
@@ -201,7 +222,8 @@ def test_a_file_that_can_be_read_only_once_costs_its_picture_alone(run, samples,
         once.add(path)
         return read(path)
 
-    monkeypatch.setattr(pneumoscope.images, "read_file", vanishing)
+    for module in ("images", "predict"):  # who draws, and who judges
+        monkeypatch.setattr(f"pneumoscope.{module}.read_file", vanishing)
     code, out, err = run("predict", samples[0], samples[1], "--heatmaps", "h", "--json")
     assert code == 1
     assert [row["label"] for row in _objects(out)] == ["NORMAL", "NORMAL"]
@@ -463,11 +485,13 @@ def test_the_clock_of_a_training_starts_with_it(monkeypatch, capsys):
     ]  # fmt: skip
 
 
-def test_ctrl_c_keeps_what_was_written(samples, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_what_was_written(samples, tmp_path, number):
     """A real process on a long list, interrupted after its third row."""
     names = tmp_path / "names.txt"
     names.write_text("".join(f"{path}\n" for path in samples) * 40)
     command = [sys.executable, "-m", "pneumoscope", "predict", "-", "--csv", str(tmp_path / "r.csv"), "--json"]
+    command += ["--parquet", str(tmp_path / "parts")]
     with (
         names.open() as listed,
         (tmp_path / "err.txt").open("w") as said,
@@ -483,9 +507,10 @@ def test_ctrl_c_keeps_what_was_written(samples, tmp_path):
     ):
         for _ in range(3):
             process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.stdout.read()
         assert process.wait(60) == 130
     assert "interrupted; what was written so far is kept" in (tmp_path / "err.txt").read_text()
     rows = len((tmp_path / "r.csv").read_text().splitlines()) - 1
     assert 3 <= rows < 960
+    assert rows - pyarrow.parquet.read_table(tmp_path / "parts").num_rows in (0, 1)  # written one after the other

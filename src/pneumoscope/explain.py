@@ -4,6 +4,8 @@ A heatmap shows what raised this model's score on this image. It is not a segmen
 that the score is right.
 """
 
+import struct
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ OCCLUSION = "occlusion sensitivity"
 PATCH, STRIDE = 30, 15
 #: Share of the radiograph that the strongest colour covers.
 OPACITY = 0.5
+_AFTER_IHDR = 33  # bytes of a PNG's signature and first chunk
 #: Longer side, in pixels, below which an overlay is enlarged.
 MIN_DRAWN = 600
 
@@ -154,12 +157,32 @@ def write_overlay(explanation: Explanation, path: str | Path) -> Path:
     # Compression 1: an overlay is looked at, not archived, and level 3 takes twice as long.
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if path.suffix.lower() == ".png" else []
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(overlay(explanation), cv2.COLOR_RGB2BGR), options)
+    content = encoded.tobytes()
+    if path.suffix.lower() == ".png":
+        content = content[:_AFTER_IHDR] + _mark(explanation.prediction) + content[_AFTER_IHDR:]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, encoded.tobytes())
+        write_whole(path, content)
     except OSError as error:
         raise PneumoscopeError(f"expected to write the overlay {path}: {error.strerror}") from None
     return path
+
+
+def shows(path: Path, prediction: Prediction) -> bool:
+    """Whether a PNG file is the overlay of this very prediction, by a mark that :func:`write_overlay` left in it."""
+    mark = _mark(prediction)
+    try:
+        with path.open("rb") as file:
+            return file.read(_AFTER_IHDR + len(mark))[_AFTER_IHDR:] == mark
+    except OSError:
+        return False
+
+
+def _mark(prediction: Prediction) -> bytes:
+    """A tEXt chunk (PNG specification, section 11.3.4.3): which image, which model, at which point."""
+    values = prediction.image_sha256, prediction.model_sha256, prediction.threshold, prediction.prevalence
+    body = b"tEXtpneumoscope\0" + " ".join(map(str, values)).encode("latin-1")
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def _corners(length: int) -> list[int]:

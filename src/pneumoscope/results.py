@@ -3,10 +3,12 @@
 A row is known by its image's name and SHA-256. A file of results holds one model at one operating point.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +19,18 @@ from pneumoscope.ahead import in_order
 from pneumoscope.atomic import write_whole
 from pneumoscope.errors import ImageError, MissingExtra, UsageError
 from pneumoscope.images import read_file
-from pneumoscope.predict import FIELDS, Prediction, Predictor
+from pneumoscope.predict import BATCH, ERROR, FIELDS, Prediction, Predictor
 
-#: Rows of a Parquet part: what a ``kill -9`` can cost.
-PART_ROWS = 1000
+#: Rows of a Parquet part, and the seconds after which a part that is not full is written: what a ``kill -9`` can cost.
+PART_ROWS, PART_SECONDS = 1000, 10.0
 
 _NUMBERS = ("probability", "threshold", "bacterial", "prevalence")
 
 
 class ResultsFile:
     """What all kinds have in common; ``predictions`` are those that were there when it was opened.
+
+    Opening reads and refuses, and changes nothing; :meth:`begin` is called once every file of a call has been opened.
 
     Args:
         path: of the file, or the folder of Parquet parts.
@@ -39,18 +43,26 @@ class ResultsFile:
 
     def __init__(self, path: Path, predictor: Predictor, resume: bool) -> None:
         self.path = path
+        self._lock: BinaryIO | None = None
         try:
             self.predictions = self._open(resume)
+            ours = predictor.bundle.sha256, predictor.threshold, predictor.prevalence
+            if any((held.model_sha256, held.threshold, held.prevalence) != ours for held in self.predictions):
+                raise UsageError(
+                    f"expected results of {predictor.bundle.name} at this operating point and prevalence in {path}, it "
+                    "holds others: name another file"
+                )
         except OSError as error:
+            self.release()
             raise UsageError(f"expected a place for results at {path}: {error.strerror}") from None
-        ours = predictor.bundle.sha256, predictor.threshold, predictor.prevalence
-        if any((held.model_sha256, held.threshold, held.prevalence) != ours for held in self.predictions):
-            self.close()
-            raise UsageError(
-                f"expected results of {predictor.bundle.name} at this operating point and prevalence in {path}, it "
-                "holds others: name another file"
-            )
+        except UsageError:
+            self.release()
+            raise
         self._held = Counter(self._key(prediction) for prediction in self.predictions)
+
+    def begin(self) -> None:
+        """Make the file ready for rows."""
+        raise NotImplementedError
 
     def write(self, prediction: Prediction) -> None:
         """Add a row, unless the file has it from before."""
@@ -62,7 +74,12 @@ class ResultsFile:
 
     def close(self) -> None:
         """Write what is left, and let the file go."""
-        raise NotImplementedError
+        self.release()
+
+    def release(self) -> None:
+        """Let the file go as it is."""
+        if self._lock:
+            self._lock.close()
 
     def _open(self, resume: bool) -> list[Prediction]:
         raise NotImplementedError
@@ -70,8 +87,8 @@ class ResultsFile:
     def _append(self, row: dict) -> None:
         raise NotImplementedError
 
-    def _key(self, prediction: Prediction) -> tuple[str, str]:
-        return prediction.path, prediction.image_sha256
+    def _key(self, prediction: Prediction) -> tuple[str, ...]:
+        return prediction.path, prediction.image_sha256, prediction.reason if prediction.status == ERROR else ""
 
 
 class _Lines(ResultsFile):
@@ -79,31 +96,32 @@ class _Lines(ResultsFile):
 
     def _open(self, resume: bool) -> list[Prediction]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file: BinaryIO = self.path.open("ab")
-        _lock(self.file, self.path)
-        if not self.path.is_file():  # a terminal or a pipe
-            self._begin()
+        self.file = self._lock = self.path.open("ab")
+        _take(self.file, self.path)
+        self.end = 0
+        if not resume or not self.path.is_file():  # not a file: a terminal or a pipe
             return []
-        data = self.path.read_bytes() if resume else b""
         try:
-            rows, end = self._whole_rows(data)
-            predictions = [_prediction(row) for row in rows]
-        except (ValueError, TypeError, KeyError):
-            self.close()
+            rows, self.end = self._whole_rows(self.path.read_bytes())
+            return [_prediction(row) for row in rows]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error):
             raise UsageError(
                 f"expected results that pneumoscope wrote in {self.path}, to go on with them, received others: name "
                 "another file"
             ) from None
-        self.file.truncate(end)
-        if not end:
-            self._begin()
-        return predictions
 
-    def _begin(self) -> None:
-        """What stands before the first row."""
+    def begin(self) -> None:
+        """Cut off what did not arrive whole, and write what stands before the first row."""
+        if self.path.is_file():
+            self.file.truncate(self.end)
+        if not self.end:
+            self._put(self._head())
+
+    def _head(self) -> str:
+        return ""
 
     def _whole_rows(self, data: bytes) -> tuple[list[dict], int]:
-        """Rows, and where the last whole one ends."""
+        """Rows, and where the last whole one ends; raises for a file of others."""
         raise NotImplementedError
 
     def _put(self, text: str) -> None:
@@ -111,21 +129,22 @@ class _Lines(ResultsFile):
         self.file.write(text.encode("utf-8", "surrogateescape"))
         self.file.flush()
 
-    def close(self) -> None:
-        """Let the file go."""
-        self.file.close()
-
 
 class CsvFile(_Lines):
     """A table with a header line."""
 
-    def _begin(self) -> None:
-        self._put(_csv_line(FIELDS))
+    def _head(self) -> str:
+        return _csv_line(FIELDS)
 
     def _append(self, row: dict) -> None:
         self._put(_csv_line(row.values()))
 
     def _whole_rows(self, data: bytes) -> tuple[list[dict], int]:
+        head = self._head().encode()
+        if not data.startswith(head):
+            if head.startswith(data):  # cut off in the header
+                return [], 0
+            raise ValueError
         read, end, rows = 0, 0, []
 
         def lines() -> Iterator[str]:
@@ -134,14 +153,17 @@ class CsvFile(_Lines):
                 read += len(line)
                 yield line.decode("utf-8", "surrogateescape")
 
-        for cells in csv.reader(lines()):
-            if len(cells) != len(FIELDS) or data[read - 1 : read] != b"\n":
-                break
-            rows.append(dict(zip(FIELDS, cells, strict=True)))
-            end = read
-        whole_header = bool(rows) and tuple(rows[0].values()) == FIELDS
-        if read < len(data) or not (whole_header or _csv_line(FIELDS).startswith(data.decode("utf-8", "replace"))):
-            raise ValueError
+        try:
+            for cells in csv.reader(lines(), strict=True):
+                if data[read - 1 : read] != b"\n":  # the last line, cut off
+                    break
+                if len(cells) != len(FIELDS):
+                    raise ValueError
+                rows.append(dict(zip(FIELDS, cells, strict=True)))
+                end = read
+        except csv.Error:
+            if read < len(data) or data.count(b'"', end) % 2 == 0:  # not a last row cut off within its quotes
+                raise
         return rows[1:], end
 
 
@@ -153,8 +175,12 @@ class JsonLinesFile(_Lines):
 
     def _whole_rows(self, data: bytes) -> tuple[list[dict], int]:
         end = data.rfind(b"\n") + 1
-        if data[end : end + 1] not in (b"", b"{"):
+        tail, begins = data[end:], b'{"path": "'
+        if not (begins.startswith(tail) or tail.startswith(begins)):
             raise ValueError
+        with contextlib.suppress(json.JSONDecodeError):
+            if tail:  # whole but for its line's end: ours, or of others
+                _prediction(json.loads(tail))
         return [json.loads(line) for line in data[:end].splitlines()], end
 
 
@@ -173,35 +199,46 @@ class ParquetParts(ResultsFile):
         except ImportError as error:
             raise MissingExtra("--parquet", "parquet", error.name or "pyarrow") from None
         self.path.mkdir(parents=True, exist_ok=True)
-        self.lock: BinaryIO = (self.path / ".lock").open("ab")  # readers of a folder pass over hidden files
-        _lock(self.lock, self.path)
+        self._lock = (self.path / ".lock").open("ab")  # readers of a folder pass over hidden files
+        _take(self._lock, self.path)
         parts = sorted(self.path.glob("part-*.parquet"))
         if parts and not resume:
-            self.lock.close()
             raise UsageError(
                 f"expected a folder without results at {self.path}, it has {len(parts)} parts: go on with them by "
                 "--resume, or name another folder"
             )
         try:
+            if [part.name for part in parts] != [_part_name(number) for number in range(len(parts))]:
+                raise ValueError
             tables = [pyarrow.parquet.read_table(part).to_pylist() for part in parts]
             predictions = [_prediction(row) for table in tables for row in table]
         except (pyarrow.ArrowException, ValueError, TypeError, KeyError):
-            self.lock.close()
             raise UsageError(
-                f"expected parts that pneumoscope wrote in {self.path}, received others: name another folder"
+                f"expected every part that pneumoscope wrote in {self.path}, from {_part_name(0)} on, to go on with "
+                "them, received others: name another folder"
             ) from None
-        self.done = sum(len(table) == PART_ROWS for table in tables)
-        self.rows = [row for table in tables[self.done :] for row in table]
+        self.rows = tables.pop() if tables and len(tables[-1]) < PART_ROWS else []
+        self.done, self.written = len(tables), time.monotonic()
         return predictions
+
+    def begin(self) -> None:
+        """Nothing: parts are written when they are full."""
+
+    def close(self) -> None:
+        """Write the part that is not full."""
+        if self.rows:
+            self._write_part()
+        super().close()
 
     def _append(self, row: dict) -> None:
         self.rows.append({**row, "path": _valid(row["path"])})
-        if len(self.rows) == PART_ROWS:
+        if len(self.rows) == PART_ROWS or time.monotonic() > self.written + PART_SECONDS:
             self._write_part()
+        if len(self.rows) == PART_ROWS:
             self.done, self.rows = self.done + 1, []
 
-    def _key(self, prediction: Prediction) -> tuple[str, str]:
-        return _valid(prediction.path), prediction.image_sha256
+    def _key(self, prediction: Prediction) -> tuple[str, ...]:
+        return _valid(prediction.path), *super()._key(prediction)[1:]
 
     def _write_part(self) -> None:
         import pyarrow
@@ -211,17 +248,16 @@ class ParquetParts(ResultsFile):
         content = pyarrow.BufferOutputStream()
         table = pyarrow.Table.from_pylist(self.rows, schema=pyarrow.schema(kinds.items()))
         pyarrow.parquet.write_table(table, content)
-        write_whole(self.path / f"part-{self.done:05d}.parquet", content.getvalue())
-
-    def close(self) -> None:
-        """Write the part that is not full."""
-        if self.rows:
-            self._write_part()
-        self.lock.close()
+        write_whole(self.path / _part_name(self.done), content.getvalue())
+        self.written = time.monotonic()
 
 
 def judged_before(files: Sequence[ResultsFile], sources: Sequence[object]) -> list[Prediction | None]:
     """What a resumed file holds of each source as it is now; None where it has to be judged.
+
+    Judged again are unreadable images, which cost little and may be readable now, and the neighbours of what is new
+    in its batch: the last digit of a probability depends on the size of the batch, and the whole is to be what an
+    uninterrupted run writes.
 
     Args:
         files: that were opened; of several, the one that holds most.
@@ -229,7 +265,8 @@ def judged_before(files: Sequence[ResultsFile], sources: Sequence[object]) -> li
     """
     held: dict[tuple[str, str], deque[Prediction]] = defaultdict(deque)
     for prediction in max((file.predictions for file in files), key=len, default=[]):
-        held[prediction.path, prediction.image_sha256].append(prediction)
+        if prediction.status != ERROR:
+            held[prediction.path, prediction.image_sha256].append(prediction)
     paths = {path for path, _ in held}
 
     def find_hash(source: object) -> str | None:
@@ -237,8 +274,12 @@ def judged_before(files: Sequence[ResultsFile], sources: Sequence[object]) -> li
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         hashes = list(in_order(pool, find_hash, sources, ahead=64))
-    found = [held.get((str(source), digest)) for source, digest in zip(sources, hashes, strict=True)]
-    return [same.popleft() if same else None for same in found]
+    kept = [held.get((str(source), digest)) for source, digest in zip(sources, hashes, strict=True)]
+    found = [same.popleft() if same else None for same in kept]
+    for start in range(0, len(found), BATCH):
+        if None in found[start : start + BATCH]:
+            found[start : start + BATCH] = [None] * len(found[start : start + BATCH])
+    return found
 
 
 def _sha256(source: object) -> str:
@@ -249,7 +290,7 @@ def _sha256(source: object) -> str:
         return ""
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def _take(file: BinaryIO, path: Path) -> None:
     """Refuse results that another process is writing."""
     try:
         import fcntl
@@ -258,14 +299,13 @@ def _lock(file: BinaryIO, path: Path) -> None:
     except ImportError:  # Windows has no such lock
         pass
     except BlockingIOError:
-        file.close()
         raise UsageError(f"expected to write {path} alone, another pneumoscope does: name another file") from None
 
 
 def _csv_line(cells: Iterable[object]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    csv.writer(line).writerow(cells)  # its own line end makes it quote both of \r and \n
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _prediction(row: dict) -> Prediction:
@@ -274,6 +314,10 @@ def _prediction(row: dict) -> Prediction:
     for name in _NUMBERS:
         values[name] = None if values[name] in ("", None) else float(values[name])
     return Prediction(**{**values, "label": values["label"] or None})
+
+
+def _part_name(number: int) -> str:
+    return f"part-{number:05d}.parquet"
 
 
 def _valid(name: str) -> str:

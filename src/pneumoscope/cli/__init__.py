@@ -3,7 +3,9 @@
 Heavy modules are imported inside the commands, so that ``--help`` and ``--version`` answer at once.
 """
 
+import signal
 import sys
+import threading
 
 import typer
 import typer.core
@@ -13,9 +15,11 @@ from pneumoscope.errors import Interrupted, PneumoscopeError
 
 
 class _Commands(typer.core.TyperGroup):
-    """Ctrl-C becomes one of our errors, before Typer turns it into a silent exit."""
+    """Ctrl-C becomes one of our errors, before Typer turns it into a silent exit; SIGTERM is taken for it."""
 
     def invoke(self, context: typer.Context) -> object:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().invoke(context)
         except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Commands that judge radiographs: predict, explain, demo, models."""
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -52,8 +53,15 @@ def predict(
         _make_folder(folder)
     predictor = open_predictor(model, threshold, prevalence)
     kinds = ((CsvFile, csv), (JsonLinesFile, jsonl), (ParquetParts, parquet))
-    files = [kind(path, predictor, resume) for kind, path in kinds if path]
-    everything_judged = _screen(predictor, sources, files, json_lines, heatmaps, html)
+    with contextlib.ExitStack() as opened:
+        files = []
+        for kind, path in kinds:
+            if path:
+                files.append(kind(path, predictor, resume))
+                opened.callback(files[-1].release)
+        for file in files:  # once all are known to be of use
+            file.begin()
+        everything_judged = _screen(predictor, sources, files, json_lines, heatmaps, html)
     raise typer.Exit(0 if everything_judged else 1)
 
 
@@ -116,8 +124,9 @@ def demo(
     from pneumoscope.samples import sample_paths
 
     page, predictor = out / "index.html", load(model)
-    files = [CsvFile(out / "predictions.csv", predictor, resume=False)]
-    everything_judged = _screen(predictor, sample_paths(), files, False, out / "heatmaps", page)
+    table = CsvFile(out / "predictions.csv", predictor, resume=False)
+    table.begin()
+    everything_judged = _screen(predictor, sample_paths(), [table], False, out / "heatmaps", page)
     print(f"Contact sheet: {page.absolute()}")
     print(f"Heatmaps:      {(out / 'heatmaps').absolute()}")
     raise typer.Exit(0 if everything_judged else 1)
@@ -203,7 +212,9 @@ def _screen(
 
 def _overlay(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path, is_held: bool) -> Path | None:
     """The overlay of a judged image: drawn, or there from the call that judged it."""
-    if is_held and path.is_file():
+    from pneumoscope.explain import shows
+
+    if is_held and shows(path, prediction):
         return path
     return _write_heatmap(predictor, source, predictor.predict(source) if is_held else prediction, path)
 
