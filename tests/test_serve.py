@@ -64,6 +64,7 @@ def test_the_answer_is_that_of_the_command_line(client, samples):
     for found, wanted in zip(answer["predictions"], expected, strict=True):
         assert tuple(found) == (*FIELDS, "heatmap")
         assert found["probability"] == pytest.approx(wanted["probability"], abs=1e-6)
+        assert found["bacterial"] == pytest.approx(wanted["bacterial"], abs=1e-5)
         assert {**found, "probability": 0, "bacterial": 0} == {
             **wanted,
             "probability": 0,
@@ -106,6 +107,23 @@ def test_operating_point_and_prevalence_of_a_request(client, samples):
     found = ask("?prevalence=0.05")
     assert found["probability"] == pytest.approx(expected.probability, abs=1e-6)
     assert (found["threshold"], found["prevalence"]) == (expected.threshold, 0.05)
+
+
+def test_what_a_request_does_not_say_stays_as_the_service_was_started(samples):
+    started = load(threshold="screening", prevalence=0.05)
+    with serving(predictors={"mobilenet": started}) as client:
+        for query, expected in (
+            ("", started),
+            ("?threshold=0.3", load(threshold=0.3, prevalence=0.05)),
+            ("?prevalence=0.5", load(threshold="screening", prevalence=0.5)),
+        ):
+            (found,) = client.post(f"/v1/predictions{query}", files=files_of(samples[0])).json()["predictions"]
+            wanted = expected.predict(samples[0])
+            assert found["probability"] == pytest.approx(wanted.probability, abs=1e-6)
+            assert (found["threshold"], found["prevalence"]) == (wanted.threshold, wanted.prevalence)
+        card = client.get("/v1/models/mobilenet").json()
+        assert (card["threshold"], card["prevalence"]) == (started.threshold, 0.05)
+        assert card["operating_points"]["screening"] == started.threshold
 
 
 def test_one_bad_file_among_many_is_an_entry_alone_it_is_a_problem(client, samples):
@@ -202,6 +220,7 @@ def test_wrong_bodies_are_a_sentence(client):
     assert "at least one file" in problem_of(ask(b"--x--\r\n", form), 400)
     assert "a boundary" in problem_of(ask(b"", "multipart/form-data"), 400)
     assert "RFC 7578" in problem_of(ask(b"nothing of the kind", form), 400)
+    assert "at most 256 bytes" in problem_of(ask(part, f"multipart/form-data; boundary={'a' * 300}"), 400)
     field = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + bytes(2_000_000) + b"\r\n--x--\r\n"
     assert "long fields" in problem_of(ask(field, form), 400)
     assert problem_of(ask(part + b"--x--\r\n", form), 422).startswith("expected a JPEG, PNG or DICOM image")
@@ -214,6 +233,7 @@ def test_limits_of_files(client):
     many = [("files", (f"{number}", b"x")) for number in range(MAX_FILES + 1)]
     assert f"at most {MAX_FILES} files" in problem_of(client.post("/v1/predictions", files=many), 400)
     assert client.post("/v1/predictions", files=many[1:]).status_code == 200
+    assert "at most 8 files" in problem_of(client.post("/v1/predictions?heatmap=png", files=many[:9]), 400)
     assert "pneumoscope_images_inside 0.0" in client.get("/metrics").text  # nothing stays counted
 
 
@@ -240,6 +260,21 @@ def test_other_hosts_and_origins_are_turned_away(client):
         client.get("/healthz", headers={"host": own.split("//")[1].replace("127.0.0.1", "localhost")}).status_code
         == 200
     )
+
+
+def test_the_origin_of_the_page_behind_a_proxy_or_in_capitals(samples):
+    with serving(predictors={"mobilenet": load()}, hosts=("box.local", "localhost")) as client:
+        for host, origin, status in (
+            ("box.local", "https://box.local", 200),
+            ("BOX.local", "https://box.local:443", 200),
+            ("localhost:80", "http://localhost", 200),
+            ("box.local", "https://box.local:8443", 403),
+            ("box.local:81", "http://box.local", 403),
+        ):
+            assert client.get("/healthz", headers={"host": host, "origin": origin}).status_code == status, origin
+        link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "host": "box.local"}
+        assert client.get("/", headers=link).status_code == 200
+        assert client.get("/v1/models", headers=link).status_code == 403
 
 
 def test_a_token_is_asked_for_where_there_is_one(samples):
@@ -278,7 +313,10 @@ def test_bytes_have_a_bound_too(samples):
     limits = Load(max_bytes=1_000_000)
     with serving(load=limits) as client:
         assert client.post("/v1/predictions", content=bytes(900_000)).status_code == 422
-        assert client.post("/v1/predictions", content=bytes(1_100_000)).status_code == 503
+        assert "at most 1 MB a request" in problem_of(client.post("/v1/predictions", content=bytes(1_100_000)), 413)
+        limits.enter(size=500_000)
+        assert "the service is full" in problem_of(client.post("/v1/predictions", content=bytes(900_000)), 503)
+        limits.leave(size=500_000)
         assert (limits.images, limits.bytes) == (0, 0)
 
 
@@ -306,20 +344,148 @@ def test_headers_that_do_not_come_end_the_connection(client, monkeypatch):
             assert slow.recv(1000) == b""
 
 
+def connected(client, receive_buffer=None) -> socket.socket:
+    """A bare connection to the service."""
+    bare = socket.socket()
+    if receive_buffer:
+        bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    bare.settimeout(30)
+    bare.connect((client.base_url.host, client.base_url.port))
+    return bare
+
+
+def wait_until(condition, seconds=10.0):
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+POST = b"POST /v1/predictions%s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+
+
+def form_of(paths) -> tuple[bytes, bytes]:
+    """Content type and body."""
+    request = httpx.Request("POST", "http://127.0.0.1", files=files_of(*paths))
+    return request.headers["content-type"].encode(), request.read()
+
+
 def test_a_client_that_goes_in_mid_upload_leaves_nothing(samples):
     limits = Load()
-    with serving(load=limits) as client:
+    with serving(load=limits, timeout=300) as client:
+        kind, body = form_of(samples)
         for _ in range(5):
-            with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as gone:
-                gone.sendall(
-                    b"POST /v1/predictions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500000\r\n\r\n"
-                    + bytes(100_000)
-                )
+            with connected(client) as gone:
+                gone.sendall(POST % (b"", kind, len(body)) + body[:-1000])
+                wait_until(lambda: limits.images >= 1)
+            wait_until(lambda: (limits.images, limits.bytes) == (0, 0))
         assert client.post("/v1/predictions", files=files_of(samples[0])).status_code == 200
-        ends = time.monotonic() + 30
-        while limits.images and time.monotonic() < ends:
-            client.get("/healthz")
-        assert (limits.images, limits.bytes) == (0, 0)
+
+
+def test_a_client_that_goes_before_its_answer_leaves_nothing(samples):
+    limits = Load()
+    with serving(load=limits, timeout=300) as client:
+        kind, body = form_of(samples * 2)
+        with connected(client) as gone:
+            gone.sendall(POST % (b"?model=reference-lstm", kind, len(body)) + body)
+            wait_until(lambda: limits.images >= 1)
+        wait_until(lambda: (limits.images, limits.bytes) == (0, 0))
+
+
+def test_requests_whose_bodies_do_not_come_take_no_place(samples):
+    limits = Load(max_images=2)
+    with serving(load=limits, timeout=300) as client:
+        idle = [connected(client) for _ in range(8)]
+        for one in idle:
+            one.sendall(POST % (b"", b"image/png", 1000))
+        assert client.post("/v1/predictions", files=files_of(samples[0])).status_code == 200
+        for one in idle:
+            one.close()
+
+
+def test_an_answer_counts_until_it_has_been_taken(samples):
+    limits = Load()
+    with serving(load=limits, timeout=1.0) as client:
+        kind, body = form_of(samples[9:13])
+        with connected(client, receive_buffer=4096) as slow:
+            slow.sendall(POST % (b"?heatmap=png", kind, len(body)) + body)
+            slow.recv(100)
+            assert limits.bytes > 1_000_000
+            wait_until(lambda: (limits.images, limits.bytes) == (0, 0))
+
+
+def test_what_comes_after_an_early_answer_is_dropped_and_then_the_client(client, monkeypatch):
+    monkeypatch.setattr("pneumoscope.listen.LINGER", 0.3)
+    with connected(client) as wordy:
+        wordy.sendall(b"POST /v1/predictions HTTP/1.1\r\nHost: attacker.example\r\nContent-Length: 100000000\r\n\r\n")
+        answer = b""
+        while part := wordy.recv(65536):
+            answer += part
+            wordy.sendall(b"a")
+        assert answer.startswith(b"HTTP/1.1 421")
+        assert b"connection: close" in answer
+        wait_until(lambda: not _takes(wordy))
+
+
+def _takes(connection) -> bool:
+    try:
+        connection.sendall(bytes(1000))
+    except OSError:
+        return False
+    return True
+
+
+def test_more_clients_than_there_is_room_for_are_let_go(samples, monkeypatch):
+    monkeypatch.setattr("pneumoscope.listen.MAX_CONNECTIONS", 3)
+    with serving(predictors={"mobilenet": load()}) as client:
+        assert client.get("/healthz").status_code == 200
+        others = [connected(client) for _ in range(5)]
+        gone = 0
+        for other in others[2:]:
+            try:
+                gone += other.recv(1) == b""
+            except ConnectionResetError:
+                gone += 1
+        assert gone == 3
+        assert client.get("/healthz").status_code == 200
+        for other in others:
+            other.close()
+
+
+def test_what_is_no_http_ends_in_an_answer_or_a_closed_connection(client):
+    for sent in (
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / HTTP/9\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\n" * 50_000,
+    ):
+        with connected(client) as odd:
+            odd.sendall(sent)
+            odd.shutdown(socket.SHUT_WR)
+            answer = odd.recv(65536)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+    with connected(client) as odd:
+        odd.sendall(b"POST /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert odd.recv(65536).startswith(b"HTTP/1.1 405")
+        odd.sendall(b"ZZ\r\n")
+        while odd.recv(65536):
+            pass
+    assert client.get("/healthz").status_code == 200
+
+
+def test_the_end_does_not_wait_for_a_client_that_sends_nothing(samples, monkeypatch, caplog):
+    monkeypatch.setattr("pneumoscope.listen.GRACE", 1)
+    with serving(predictors={"mobilenet": load()}) as client:
+        stuck = connected(client)
+        stuck.sendall(POST % (b"", b"image/png", 1000) + b"a")
+        assert client.get("/healthz").status_code == 200
+    answer = b""
+    while part := stuck.recv(65536):
+        answer += part
+    stuck.close()
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"the service ends" in answer
+    assert b"x-frame-options" in answer
 
 
 def test_an_error_of_the_runtime_fails_its_images_alone(samples, caplog):
@@ -348,17 +514,56 @@ def test_an_error_of_the_runtime_fails_its_images_alone(samples, caplog):
 
 
 def test_batches_form_while_the_model_is_busy(samples):
-    sizes = []
-    scorer = Scorer(on_batch=sizes.append)
-    predictor, data = load(), [path.read_bytes() for path in samples]
-    futures = [scorer.submit(predictor, one, str(n)) for n, one in enumerate(data * 2)]
-    assert [future.result(60).path for future in futures] == [str(n) for n in range(48)]
-    cancelled = scorer.submit(predictor, data[0], "gone")
-    cancelled.cancel()
+    """The first image is judged alone; what is decoded meanwhile is judged together, in the order it came."""
+    sizes, go = [], threading.Event()
+
+    class Held:
+        bundle = load().bundle
+        prepare = load().prepare
+
+        def judge(self, batch):
+            assert go.wait(60)
+            return load().judge(batch)
+
+    scorer, held, data = Scorer(on_batch=sizes.append), Held(), [path.read_bytes() for path in samples]
+    futures = [scorer.submit(held, data[0], "0")]
+    wait_until(lambda: sizes == [1])
+    futures += [scorer.submit(held, one, str(number)) for number, one in enumerate(data * 2, start=1)]
+    wait_until(lambda: scorer._queue.qsize() == 48)
+    assert futures[7].cancel()
+    go.set()
+    assert [one.result(60).path for number, one in enumerate(futures) if number != 7] == [
+        str(number) for number in range(49) if number != 7
+    ]
     scorer.close()
     assert not scorer.alive
-    assert sum(sizes) in (48, 49)
-    assert max(sizes) <= 16
+    assert sizes == [1, 15, 16, 16]
+
+
+def test_a_cancelled_image_is_let_go_of_at_once(samples):
+    """Its bytes wait for a decoder no longer; the bound on bytes would not hold."""
+    go = threading.Event()
+
+    class Held:
+        bundle = load().bundle
+
+        def prepare(self, data):
+            go.wait(60)
+            return load().prepare(data)
+
+        def judge(self, batch):
+            return load().judge(batch)
+
+    scorer, data = Scorer(decoders=1), bytearray(samples[0].read_bytes())
+    first = scorer.submit(Held(), bytes(data), "first")
+    before = sys.getrefcount(data)
+    second = scorer.submit(Held(), data, "second")
+    assert sys.getrefcount(data) > before
+    second.cancel()
+    assert sys.getrefcount(data) == before
+    go.set()
+    assert first.result(60).judged
+    scorer.close()
 
 
 # The command ---------------------------------------------------------------------------------------------
@@ -368,7 +573,7 @@ def test_batches_form_while_the_model_is_busy(samples):
 def command(*options):
     """The real command on a free port: its process and a client."""
     arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0", *map(str, options)]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             said = process.stderr.readline()
             address = re.search(r"http://\S+:\d+", said)
@@ -441,10 +646,14 @@ def test_nothing_of_a_request_reaches_disk_or_log(samples, tmp_path):
     try:
         with command("--model", "mobilenet") as (process, client):
             secret = ("files", ("Jane-Doe-1957.jpeg", samples[0].read_bytes() * 10))
+            kind, body = form_of([samples[0]] * 20)
+            half = connected(client)
+            half.sendall(POST % (b"", kind, len(body)) + body[:-1000])
             assert client.post("/v1/predictions", files=[secret, secret]).status_code == 200
             assert client.post("/v1/predictions?model=Jane-Doe", files=[secret]).status_code == 400
-            opened = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir() if link.exists()]
-            assert not [name for name in opened if name.startswith(str(tmp_path))]
+            opened = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+            assert not [name for name in opened if name.startswith("/") and "/dev/" not in name]
+            half.close()
             assert list((tmp_path / "tmp").iterdir()) == []
             process.send_signal(signal.SIGTERM)
             process.wait(15)

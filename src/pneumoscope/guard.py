@@ -17,6 +17,8 @@ from pneumoscope.problems import problem
 
 #: Seconds that a request may take, its upload included.
 TIMEOUT = 30.0
+#: Bytes of an answer that are sent at a time.
+PIECE = 65_536
 #: Of every answer. Pages may load what this service serves and nothing else.
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -54,7 +56,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        started, whole, sent = False, False, Headers(scope=scope)
+        has_body = sent.get("content-length", "0") != "0" or "transfer-encoding" in sent
 
         async def send_guarded(message: Message) -> None:
             nonlocal started
@@ -64,9 +67,12 @@ class Guard:
                 for name, value in SECURITY_HEADERS.items():
                     headers[name] = value
                 del headers["server"]
-            await send(message)
-
-        whole = False
+                if has_body and not whole:  # what is left of it is not read: see listen
+                    headers["connection"] = "close"
+            body = message.get("body", b"")
+            for start in range(0, len(body) - PIECE, PIECE):  # in pieces, between which a slow reader is waited for
+                await send({**message, "body": body[start : start + PIECE], "more_body": True})
+            await send({**message, "body": body[-(len(body) % PIECE or PIECE) :]} if len(body) > PIECE else message)
 
         async def receive_noting() -> Message:
             nonlocal whole
@@ -74,19 +80,25 @@ class Guard:
             whole = whole or (message["type"] == "http.request" and not message.get("more_body", False))
             return message
 
-        refusal = self._refusal(scope["path"], Headers(scope=scope))
+        refusal = self._refusal(scope["path"], sent)
         if refusal:
             await refusal(scope, receive, send_guarded)
             return
         try:
             async with asyncio.timeout(self.timeout):
                 await self.app(scope, receive_noting, send_guarded)
-        except TimeoutError:
-            if started:
-                raise
-            what = "the answer" if whole else "the request"
-            sentence = f"expected {what} within {self.timeout:g} seconds, it took longer: send fewer images at a time"
-            late = problem(503 if whole else 408, sentence, {"retry-after": "1", "connection": "close"})
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if started:  # half an answer: the server ends the connection
+                return
+            if isinstance(error, asyncio.CancelledError):  # the server has waited for long enough
+                status, sentence = 503, "expected an answer before the service ends, it ends now: try again later"
+            else:
+                what = "the answer" if whole else "the request"
+                sentence = (
+                    f"expected {what} within {self.timeout:g} seconds, it took longer: send fewer images at a time"
+                )
+                status = 503 if whole else 408
+            late = problem(status, sentence, {"retry-after": "1", "connection": "close"})
             await late(scope, receive, send_guarded)
 
     def _refusal(self, path: str, headers: Headers) -> "Callable[..., Awaitable[None]] | None":
@@ -111,7 +123,12 @@ class Guard:
             return False
 
     def _is_same(self, origin: str, headers: Headers) -> bool:
+        """Whether name and port of the origin are those of the host; the scheme is that of a proxy, or ours."""
         try:
-            return urlsplit(origin).netloc == headers["host"]
+            theirs = urlsplit(origin)
+            ours = urlsplit(f"{theirs.scheme}://{headers.get('host', '')}")
+            default = {"http": 80, "https": 443}.get(theirs.scheme)
+            ports = [each.port or default for each in (theirs, ours)]
+            return bool(theirs.hostname) and theirs.hostname == ours.hostname and ports[0] == ports[1] is not None
         except ValueError:
             return False

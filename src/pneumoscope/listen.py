@@ -16,6 +16,10 @@ from pneumoscope.errors import UsageError
 
 #: Seconds for the headers of a request; for the next request of a connection; for requests at the end.
 HEADERS_TIMEOUT, KEEP_ALIVE, GRACE = 10.0, 5, 9
+#: Seconds that an answer may lie unread; that a client may go on sending after its answer.
+UNREAD_TIMEOUT, LINGER = 30.0, 2.0
+#: Clients at a time; each is an open file.
+MAX_CONNECTIONS, BACKLOG = 500, 100
 
 
 def is_loopback(host: str) -> bool:
@@ -34,19 +38,45 @@ class PatientProtocol(H11Protocol):
     """HTTP/1.1 that hangs up on headers which do not come: uvicorn waits for them without end."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A client has connected."""
-        super().connection_made(transport)
+        super().connection_made(_Lingering(transport, self))
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        client = transport.get_extra_info("socket")
+        if client is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # a client that takes nothing more is let go
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * UNREAD_TIMEOUT))
         self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come: whole headers, or a part of them."""
+        if self._ending:
+            return
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
             self._expect_headers()
         else:
             self._expect_nothing()
+
+    def end(self, transport: asyncio.Transport) -> None:
+        """Close; while a client still sends what is not read, let it read its answer first (RFC 9112, section 9.6)."""
+        self._expect_nothing()
+        if self.conn.their_state is not h11.SEND_BODY or self._ending or transport.is_closing():
+            transport.close()
+            return
+        self._ending = True  # what still comes is dropped
+        transport.write_eof()
+        self.loop.call_later(LINGER, transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless an answer is on its way."""
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
@@ -67,6 +97,19 @@ class PatientProtocol(H11Protocol):
         answering = self.cycle is not None and not self.cycle.response_complete
         if self.conn.their_state is h11.IDLE and not answering and not self.transport.is_closing():
             self.transport.close()
+
+
+class _Lingering:
+    """A transport whose ``close`` is the protocol's to decide."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: PatientProtocol) -> None:
+        self._transport, self._protocol = transport, protocol
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        self._protocol.end(self._transport)
 
 
 def run(app: ASGIApp, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -100,11 +143,12 @@ class Server(uvicorn.Server):
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACE,
+            backlog=BACKLOG,
         )
         super().__init__(config)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._listener = socket.create_server((host, port), family=family, backlog=1024)
+            self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
         except OSError as error:
             reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # below: of a name
             raise UsageError(

@@ -106,6 +106,7 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, threshold: float | str | None = None, prevalence: float | None = None) -> None:
         self.bundle = bundle
+        self._given = threshold, prevalence
         self.prevalence = bundle.prevalence if prevalence is None else prevalence
         self._offset = _prior_offset(bundle, prevalence)
         self.threshold = self._threshold(threshold)
@@ -113,6 +114,20 @@ class Predictor:
         same = self.threshold == bundle.threshold  # also where both are 0 or 1, whose log odds have no difference
         by = 0.0 if same else _log_odds(self.threshold) - _log_odds(bundle.threshold)
         self.uncertain = tuple(_moved(end, by) for end in bundle.uncertain)
+
+    def at(self, threshold: float | str | None = None, prevalence: float | None = None) -> "Predictor":
+        """The same model at another operating point or prevalence; what is None stays as it was given."""
+        ours = self._given
+        return Predictor(
+            self.bundle,
+            ours[0] if threshold is None else threshold,
+            ours[1] if prevalence is None else prevalence,
+        )
+
+    @property
+    def operating_points(self) -> dict[str, float]:
+        """The file's thresholds by name, where pneumonia is as common as the user said."""
+        return {name: self._at_prevalence(point) for name, point in self.bundle.operating_points.items()}
 
     def _threshold(self, threshold: float | str | None) -> float:
         points = self.bundle.operating_points

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from pneumoscope.errors import BundleError, Busy
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pneumoscope.errors import BundleError, Busy, ImageTooLarge
 from pneumoscope.explain import explain_prediction, overlay
 from pneumoscope.images import read_radiograph
 from pneumoscope.predict import BATCH, Prediction, Predictor, Prepared
@@ -49,16 +52,64 @@ class Load:
         """
         with self._lock:
             if self.images + images > self.max_images or self.bytes + size > self.max_bytes:
-                raise Busy(
-                    f"expected fewer than {self.max_images} images at a time, they are being judged: try again in a "
-                    "second"
-                )
+                raise Busy("expected room for more images, the service is full: try again in a second")
             self.images, self.bytes = self.images + images, self.bytes + size
 
     def leave(self, images: int = 0, size: int = 0) -> None:
         """Count them out."""
         with self._lock:
             self.images, self.bytes = self.images - images, self.bytes - size
+
+
+class Inside:
+    """What one request has inside.
+
+    Raises:
+        Busy: at once, before anything is read, if the service is full.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._load, self._images, self._bytes = load, 0, 0
+        load.enter(images=1)
+        load.leave(images=1)
+
+    def keep_image(self) -> None:
+        """One more image, to be judged."""
+        self._load.enter(images=1)
+        self._images += 1
+
+    def keep_bytes(self, size: int) -> None:
+        """So many more bytes, of files or of the answer.
+
+        Raises:
+            ImageTooLarge: this request alone has more than there is room for.
+        """
+        if self._bytes + size > self._load.max_bytes:
+            raise ImageTooLarge(
+                f"expected at most {self._load.max_bytes // 10**6} MB a request, received more: send fewer files"
+            )
+        self._load.enter(size=size)
+        self._bytes += size
+
+    def leave(self) -> None:
+        """All of it is out."""
+        self._load.leave(self._images, self._bytes)
+        self._images = self._bytes = 0
+
+    def until_sent(self, response: Response) -> ASGIApp:
+        """A response that keeps it counted until its last byte has been taken, or the client has gone."""
+        return _Leaving(response, self)
+
+
+class _Leaving(Response):
+    def __init__(self, response: Response, inside: Inside) -> None:
+        self.response, self.inside, self.background = response, inside, None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.response(scope, receive, send)
+        finally:
+            self.inside.leave()
 
 
 class Scorer:
@@ -77,9 +128,11 @@ class Scorer:
         self._thread.start()
 
     def submit(self, predictor: Predictor, data: bytes, name: str) -> "Future[Prediction]":
-        """Begin to judge the bytes of an image; cancelling the future spares what has not begun."""
+        """Begin to judge the bytes of an image; cancelling the future lets go of them."""
         future: Future[Prediction] = Future()
-        self._decoders.submit(self._decode, predictor, data, name, future)
+        held = [data]
+        future.add_done_callback(lambda done: held.clear())
+        self._decoders.submit(self._decode, predictor, held, name, future)
         return future
 
     def draw(self, predictor: Predictor, data: bytes, prediction: Prediction) -> "Future[bytes]":
@@ -91,8 +144,8 @@ class Scorer:
         return self._decoders.submit(_rendered, data)
 
     def close(self) -> None:
-        """Finish what was submitted, then stop the threads."""
-        self._decoders.shutdown(wait=True)
+        """Finish what is being read and judged, drop what has not begun, and stop the threads."""
+        self._decoders.shutdown(wait=True, cancel_futures=True)
         self._queue.put(None)
         self._thread.join()
 
@@ -101,8 +154,10 @@ class Scorer:
         """Whether the model's thread runs."""
         return self._thread.is_alive()
 
-    def _decode(self, predictor: Predictor, data: bytes, name: str, future: Future) -> None:
-        if future.cancelled():
+    def _decode(self, predictor: Predictor, held: list[bytes], name: str, future: Future) -> None:
+        try:
+            data = held.pop()
+        except IndexError:  # cancelled
             return
         try:
             prepared = predictor.prepare(data)._replace(path=name)

@@ -8,10 +8,9 @@ away before (guard).
 import asyncio
 import base64
 import functools
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Literal
@@ -19,23 +18,16 @@ from typing import Literal
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
 from pneumoscope.answers import Predictions, Problem
+from pneumoscope.counters import Counted, Metrics
 from pneumoscope.errors import ImageError, PneumoscopeError, UsageError
 from pneumoscope.explain import GRAD_CAM
 from pneumoscope.guard import PAGE_PATH, TIMEOUT, Guard
@@ -43,21 +35,14 @@ from pneumoscope.labels import LABELS, label_index
 from pneumoscope.predict import Prediction, Predictor
 from pneumoscope.problems import PROBLEM, problem
 from pneumoscope.samples import sample_paths
-from pneumoscope.scoring import Load, Scorer
+from pneumoscope.scoring import Inside, Load, Scorer
 from pneumoscope.uploads import MAX_FILE_BYTES, MAX_FILES, Upload, read_uploads
 
 #: Names by which a browser on this machine reaches the service.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: Files of a request whose overlays are drawn: each is some megabytes.
+MAX_DRAWN = 8
 _PAGE = Path(__file__).parent / "page"
-
-
-@dataclass(frozen=True)
-class _Metrics:
-    registry: CollectorRegistry
-    requests: Counter
-    seconds: Histogram
-    images: Counter
-    batches: Histogram
 
 
 def create_app(
@@ -77,7 +62,7 @@ def create_app(
         load: limits of what is inside at a time.
         timeout: seconds that a request may take.
     """
-    load, metrics = load or Load(), _metrics()
+    load, metrics = load or Load(), Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,28 +77,27 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # their redirections are no problem details
         responses={"4XX": {"model": Problem, "content": {PROBLEM: {}}}, 503: {"model": Problem}},
     )
-    Gauge("pneumoscope_images_inside", "Images that are being judged", registry=metrics.registry).set_function(
-        lambda: load.images
-    )
+    metrics.inside.set_function(lambda: load.images)
     _add_errors(app)
     _add_predictions(app, predictors, load, metrics)
     _add_models(app, predictors)
     _add_page(app, load)
     _add_health(app, metrics)
-    # Around the whole application, its answers to unexpected errors included, which middleware of its own is not.
-    return Guard(_Counted(app, metrics), tuple(hosts), token, timeout)
+    # Around the whole application, which its own middleware is not: its answers to unexpected errors lie outside it.
+    return Counted(Guard(app, tuple(hosts), token, timeout), metrics)
 
 
-def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Load, metrics: _Metrics) -> None:
+def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Load, metrics: Metrics) -> None:
     @functools.lru_cache(maxsize=64)  # one object a point, so that requests at the same one are judged together
     def at(model: str, threshold: str | None, prevalence: float | None) -> Predictor:
         if model not in predictors:
             raise UsageError(f"expected a model among {', '.join(predictors)}, received {model[:80]!r}")
         if threshold is None and prevalence is None:
             return predictors[model]
-        return Predictor(predictors[model].bundle, _number_or_name(threshold), prevalence)
+        return predictors[model].at(_number_or_name(threshold), prevalence)
 
     async def predictions(
         request: Request,
@@ -130,23 +114,36 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
         files: list[Upload] = []
         waiting: list[asyncio.Future[Prediction]] = []
         scorer: Scorer = app.state.scorer
-        async with _inside(load) as keep:
-            try:
-                async for upload in read_uploads(request.headers.get("content-type", ""), request.stream(), keep):
-                    keep(0, images=1 if waiting else 0)
-                    waiting.append(asyncio.wrap_future(scorer.submit(predictor, upload.data, upload.name)))
-                    files.append(upload if heatmap == "png" else replace(upload, data=b""))
-                found = list(await asyncio.gather(*waiting))
-                maps = [await _heatmap(scorer, predictor, *pair, heatmap) for pair in zip(files, found, strict=True)]
-            finally:
-                for future in waiting:
-                    future.cancel()
-        for prediction in found:
-            metrics.images.labels(prediction.model, prediction.status).inc()
-        rows = [{**one.to_dict(), "heatmap": drawn} for one, drawn in zip(found, maps, strict=True)]
-        if len(found) == 1 and not found[0].judged:
-            return problem(ImageError.http_status, found[0].reason, prediction=rows[0])
-        return JSONResponse({"predictions": rows, "notice": RESEARCH_USE_ONLY})
+        inside = Inside(load)
+        try:
+            async for upload in read_uploads(
+                request.headers.get("content-type", ""), request.stream(), inside.keep_bytes
+            ):
+                if heatmap == "png" and len(files) == MAX_DRAWN:
+                    raise UsageError(
+                        f"expected at most {MAX_DRAWN} files a request with heatmap=png, received more: send them in "
+                        "parts, or ask for heatmap=json"
+                    )
+                inside.keep_image()
+                waiting.append(asyncio.wrap_future(scorer.submit(predictor, upload.data, upload.name)))
+                files.append(upload if heatmap == "png" else replace(upload, data=b""))
+            found = list(await _unless_gone(request, asyncio.gather(*waiting)))
+            maps = [await _heatmap(scorer, predictor, *pair, heatmap) for pair in zip(files, found, strict=True)]
+            for prediction in found:
+                metrics.images.labels(prediction.model, prediction.status).inc()
+            rows = [{**one.to_dict(), "heatmap": drawn} for one, drawn in zip(found, maps, strict=True)]
+            if len(found) == 1 and not found[0].judged:
+                answer = problem(ImageError.http_status, found[0].reason, prediction=rows[0])
+            else:
+                answer = JSONResponse({"predictions": rows, "notice": RESEARCH_USE_ONLY})
+            inside.keep_bytes(len(answer.body))
+        except BaseException:
+            inside.leave()
+            raise
+        finally:
+            for future in waiting:
+                future.cancel()
+        return inside.until_sent(answer)
 
     image = {"schema": {"type": "string", "format": "binary"}}
     form = {
@@ -170,25 +167,21 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
     )(predictions)
 
 
-@asynccontextmanager
-async def _inside(load: Load) -> AsyncIterator[Callable[..., None]]:
-    """Count one image in, and what the yielded ``keep(size, images=0)`` is told of; all of it out at the end.
+async def _unless_gone(request: Request, work: asyncio.Future) -> object:
+    """The result of work, unless the client goes before it is there; its body must have been read.
 
     Raises:
-        Busy: at once, before anything is read, if the service is full.
+        ClientDisconnect: it has gone, and the work is cancelled.
     """
-    load.enter(images=1)
-    inside, kept = 1, 0
-
-    def keep(size: int, images: int = 0) -> None:
-        nonlocal inside, kept
-        load.enter(images, size)
-        inside, kept = inside + images, kept + size
-
+    gone = asyncio.ensure_future(request.receive())
     try:
-        yield keep
+        done, _ = await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if work not in done:
+            raise ClientDisconnect
+        return work.result()
     finally:
-        load.leave(inside, kept)
+        gone.cancel()
+        work.cancel()
 
 
 async def _heatmap(
@@ -233,8 +226,9 @@ def _summary(name: str, predictor: Predictor) -> dict:
         "sha256": bundle.sha256,
         "labels": list(LABELS),
         "input": list(bundle.spec.shape),
-        "operating_points": bundle.operating_points,
-        "prevalence": bundle.prevalence,
+        "operating_points": predictor.operating_points,
+        "threshold": predictor.threshold,
+        "prevalence": predictor.prevalence,
         "heatmap": bundle.has_gradcam,
         "metrics": bundle.contract.get("metrics"),
     }
@@ -273,14 +267,20 @@ def _add_page(app: FastAPI, load: Load) -> None:
     )
     async def rendering(request: Request) -> Response:
         """A radiograph at its full size as it is read, as PNG: for DICOM files, which browsers cannot show."""
-        async with _inside(load) as keep:
-            uploads = read_uploads("application/octet-stream", request.stream(), keep)
+        inside = Inside(load)
+        try:
+            uploads = read_uploads("application/octet-stream", request.stream(), inside.keep_bytes)
             (data,) = [upload.data async for upload in uploads]
-            picture = await asyncio.wrap_future(app.state.scorer.render(data))
-        return Response(picture, media_type="image/png")
+            inside.keep_image()
+            picture = await _unless_gone(request, asyncio.wrap_future(app.state.scorer.render(data)))
+            inside.keep_bytes(len(picture))
+        except BaseException:
+            inside.leave()
+            raise
+        return inside.until_sent(Response(picture, media_type="image/png"))
 
 
-def _add_health(app: FastAPI, metrics: _Metrics) -> None:
+def _add_health(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/healthz")
     def healthz() -> dict:
         """The process answers."""
@@ -297,43 +297,6 @@ def _add_health(app: FastAPI, metrics: _Metrics) -> None:
     def prometheus() -> Response:
         """Counters for Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _metrics() -> _Metrics:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    return _Metrics(
-        registry,
-        Counter("pneumoscope_requests", "Requests", ["route", "status"], registry=registry),
-        Histogram("pneumoscope_request_seconds", "From the first byte to the last", ["route"], registry=registry),
-        Counter("pneumoscope_images", "Images by outcome", ["model", "status"], registry=registry),
-        Histogram("pneumoscope_batch_images", "Images judged at a time", buckets=(1, 2, 4, 8, 16), registry=registry),
-    )
-
-
-class _Counted:
-    """ASGI middleware: how many requests of each route, with what status, in what time."""
-
-    def __init__(self, app: ASGIApp, metrics: _Metrics) -> None:
-        self.app, self.metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 500
-
-        async def send_noting(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_noting)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")  # never the path as sent: it is unbounded
-            self.metrics.requests.labels(route, status).inc()
-            self.metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from pneumoscope.errors import ImageTooLarge, UsageError
@@ -85,13 +85,16 @@ class _Form:
         }
         if not boundary:
             raise UsageError("expected a boundary in the header Content-Type of the form, received none: send it")
-        self._parser = MultipartParser(boundary, callbacks)
+        try:
+            self._parser = MultipartParser(boundary, callbacks)
+        except FormParserError:
+            raise UsageError("expected a boundary of at most 256 bytes, received a longer one: shorten it") from None
 
     def feed(self, chunk: bytes) -> list[Upload]:
         """Files that are complete with this chunk."""
         try:
             self._parser.write(chunk)
-        except MultipartParseError:
+        except FormParserError:
             raise UsageError("expected a form as RFC 7578 describes it, received another: send files") from None
         done, self._done = self._done, []
         return done

@@ -1,5 +1,6 @@
 """The command that answers over HTTP: serve."""
 
+import re
 from pathlib import Path
 
 import typer
@@ -49,6 +50,13 @@ def serve(
             f"expected a token where others can reach the service at {host}: add --token-file FILE, or listen on "
             "127.0.0.1"
         )
+    for name in allow_host or []:
+        if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", name):
+            raise UsageError(
+                f"expected --allow-host as a bare name or address, without port or scheme, received {name!r}"
+            )
+    if not host:
+        raise UsageError("expected an address for --host, received an empty one: leave it out for 127.0.0.1")
     everywhere = host in ("0.0.0.0", "::")  # no name of its own
     names = tuple(dict.fromkeys([*LOOPBACK, *(allow_host or []), *([] if everywhere else [host])]))
     from pneumoscope.bundle import DEFAULT_MODEL, shipped_models
