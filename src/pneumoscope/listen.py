@@ -38,7 +38,7 @@ class PatientProtocol(H11Protocol):
     """HTTP/1.1 that hangs up on headers which do not come: uvicorn waits for them without end."""
 
     _waiting: asyncio.TimerHandle | None = None
-    _ending = False
+    _ending = _shutting = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A client has connected."""
@@ -64,12 +64,17 @@ class PatientProtocol(H11Protocol):
     def end(self, transport: asyncio.Transport) -> None:
         """Close; while a client still sends what is not read, let it read its answer first (RFC 9112, section 9.6)."""
         self._expect_nothing()
-        if self.conn.their_state is not h11.SEND_BODY or self._ending or transport.is_closing():
+        if self.conn.their_state is not h11.SEND_BODY or self._ending or self._shutting or transport.is_closing():
             transport.close()
             return
         self._ending = True  # what still comes is dropped
         transport.write_eof()
         self.loop.call_later(LINGER, transport.abort)
+
+    def shutdown(self) -> None:
+        """The service ends: nothing is waited for once the answer is out."""
+        self._shutting = True
+        super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, unless an answer is on its way."""
