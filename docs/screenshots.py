@@ -1,8 +1,8 @@
-"""Pictures of the page in every state, for the documents; needs Chromium (requirements/debian.txt).
+"""Pictures for the documents: an overlay, and the page in every state (needs Chromium, requirements/debian.txt).
 
     python docs/screenshots.py
 
-Starts the service on a free port and writes docs/images/page-*.jpg.
+Starts the service on a free port; writes docs/images/overlay.jpg and docs/images/page-*.jpg.
 """
 
 import re
@@ -18,8 +18,10 @@ import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pneumoscope import load, sample_paths
+from pneumoscope.explain import explain, overlay
 
 IMAGES = Path(__file__).parent / "images"
+OVERLAID = "person541_bacteria_2275"
 WIDTHS = {"phone": (390, 844), "laptop": (1366, 768), "wide": (1920, 1080)}
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
@@ -27,6 +29,9 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 def main() -> None:
     """Write all of them."""
     samples = sample_paths()
+    drawn = overlay(explain(load(), next(path for path in samples if path.stem == OVERLAID)))
+    small = cv2.resize(drawn, None, fx=760 / drawn.shape[1], fy=760 / drawn.shape[1], interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(IMAGES / "overlay.jpg"), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     with tempfile.TemporaryDirectory() as folder, service() as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         blank = Path(folder, "blank.png")
@@ -37,8 +42,8 @@ def main() -> None:
         shots = [
             ("empty", "laptop", "light", [], ""),
             ("working", "laptop", "light", samples * 6, ""),
-            ("result", "laptop", "light", [samples[9]], ""),
-            ("result", "phone", "dark", [samples[9]], ""),
+            ("result", "laptop", "light", [samples[13]], ""),
+            ("result", "phone", "dark", [samples[13]], ""),
             ("uncertain", "laptop", "dark", [unsure], ""),
             ("rejected", "phone", "light", [blank], ""),
             ("error", "laptop", "light", [notes], ""),
