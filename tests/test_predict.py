@@ -77,7 +77,8 @@ def test_bad_files_keep_their_place(predictor, samples, tmp_path):
     text.write_text("not an image")
     sources = [samples[0], text, np.zeros((100, 100), np.uint8), samples[1]]
     predictions = list(predictor.predict_many(sources))
-    assert [p.status for p in predictions] == ["ok", "error", "rejected", "ok"]
+    assert [p.judged for p in predictions] == [True, False, False, True]
+    assert [p.status for p in predictions[1:3]] == ["error", "rejected"]
     assert predictions[1].path == str(text)
     assert predictions[1].label is None
     assert predictions[1].probability is None
@@ -278,7 +279,7 @@ def test_judging_an_image_writes_nothing_and_reports_to_no_one(samples, tmp_path
     kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
     places = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "tmp", "XDG_CACHE_HOME": tmp_path / "cache"}
     code = (
-        "import sys, os; from pneumoscope import load; print(load().predict(sys.argv[1]).status)\n"
+        "import sys, os; from pneumoscope import load; print(load().predict(sys.argv[1]).label)\n"
         "links = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if int(fd) > 3]\n"
         "print([link for link in links if link.startswith('socket:')])"
     )
@@ -289,5 +290,5 @@ def test_judging_an_image_writes_nothing_and_reports_to_no_one(samples, tmp_path
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == ["ok", "[]"]
+    assert done.stdout.splitlines() == ["NORMAL", "[]"]
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []

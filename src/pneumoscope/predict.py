@@ -269,8 +269,8 @@ def load(
         threshold, prevalence: see :class:`Predictor`.
 
     >>> from pneumoscope import load, sample_paths
-    >>> load().predict(sample_paths()[0]).status
-    'ok'
+    >>> load().predict(sample_paths()[9]).label
+    'PNEUMONIA'
     """
     return Predictor(open_bundle(model), threshold, prevalence)
 
