@@ -39,6 +39,8 @@ _KNOWN_FOREIGN = (  # beginnings of files
     (rb"\s*<(!doctype|html)", "a web page"),
 )  # fmt: skip
 
+_ROWS = 256  # that are worked on at a time
+
 #: JPEG frames that the decoder reads: baseline, extended and progressive, Huffman or arithmetic (T.81, table B.1).
 _JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
@@ -172,6 +174,7 @@ def _decode(data: bytes) -> np.ndarray:
     if image is None:
         raise UnreadableImage("expected a whole JPEG or PNG image, received a damaged one: export it again")
     if image.ndim == 3:
+        image = _to_eight_bits(image)
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     return _from_array(image)
 
@@ -257,9 +260,12 @@ def _to_eight_bits(image: np.ndarray) -> np.ndarray:
     image = image.astype(np.uint16, copy=False)  # a DICOM array may be big-endian
     values = image[..., :3] if image.ndim == 3 else image  # alpha is 16-bit also over 12-bit values
     bits = max(8, int(values.max()).bit_length())  # 12-bit data in a 16-bit file: 12
-    eight = (image >> (bits - 8)).astype(np.uint8)
-    if image.ndim == 3 and image.shape[2] == 4:
-        eight[..., 3] = image[..., 3] >> 8
+    eight = np.empty(image.shape, np.uint8)
+    for row in range(0, len(image), _ROWS):  # a whole shifted copy would double the memory of the largest images
+        part = image[row : row + _ROWS]
+        eight[row : row + _ROWS] = part >> (bits - 8)
+        if image.ndim == 3 and image.shape[2] == 4:
+            eight[row : row + _ROWS, :, 3] = part[..., 3] >> 8
     return eight
 
 
