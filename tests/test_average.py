@@ -6,9 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pneumoscope import models
-from pneumoscope.augment import Augmentation
-from pneumoscope.average import average_runs, with_statistics
+from pneumoscope.average import average_runs
 from pneumoscope.bundle import open_bundle
 from pneumoscope.calibration import log_odds
 from pneumoscope.crossval import ALIGNMENT_NAME, fold_results, pooled_for, train_average
@@ -16,10 +14,8 @@ from pneumoscope.datasets import read_dataset
 from pneumoscope.errors import BundleError, RunError, UsageError
 from pneumoscope.export import export_run
 from pneumoscope.predict import load
-from pneumoscope.preprocess import preprocess
 from pneumoscope.release import release
-from pneumoscope.runs import Run, open_finished
-from pneumoscope.splits import make_split
+from pneumoscope.runs import open_finished
 from pneumoscope.train import train
 
 
@@ -72,30 +68,6 @@ def test_its_file_carries_the_figures_and_calibration_of_the_folds(averaged, sam
     predictor = load(run.folder, "screening")
     assert predictor.threshold == pooled["operating_points"]["screening"]
     assert all(prediction.judged for prediction in predictor.predict_many(samples))
-
-
-@pytest.mark.parametrize("batch_size", [24, 8])
-def test_batch_statistics_are_those_of_the_training_images(fine_tuned, samples_folder, samples, batch_size):
-    """In one batch, use then equals training; in several, the statistics are the mean of theirs."""
-    still = replace(fine_tuned.recipe, split="all", batch_size=batch_size, augment=Augmentation(), mixup=0.0)
-    manifest = read_dataset(samples_folder)
-    run = Run(fine_tuned.folder, still, make_split(manifest, "all"))
-    before = _weights(fine_tuned.folder)
-    after = with_statistics(run, before, manifest)
-    model = models.build(still, weights=None)
-    model.set_weights(list(after.values()))
-    backbone = model.get_layer("backbone")
-    images = 2 * np.concatenate([preprocess(path, still.spec) for path in samples]) - 1
-    first = models.keras.Model(backbone.input, backbone.get_layer("conv1").output)(images).numpy()
-    norm = backbone.get_layer("conv1_bn")
-    np.testing.assert_allclose(norm.moving_mean, first.mean(axis=(0, 1, 2)), atol=1e-5)
-    if batch_size == 24:
-        np.testing.assert_allclose(norm.moving_variance, first.var(axis=(0, 1, 2)), rtol=1e-3)
-        used, trained = (backbone(images, training=training).numpy() for training in (False, True))
-        np.testing.assert_allclose(used, trained, atol=1e-3 * trained.max())
-    moved = [name for name in after if not np.array_equal(before[name], after[name])]
-    statistics = [w.path.rsplit("/")[-1].startswith("moving") for w in model.weights]
-    assert [f"weight{i}" for i, moves in enumerate(statistics) if moves] == moved
 
 
 def test_an_average_that_does_not_know_its_own_training_images_is_refused(averaged, samples_folder):

@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import os
-import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -65,7 +64,8 @@ def rows(page) -> list[list[str]]:
 
 
 def wait_until_judged(page, count):
-    page.locator("#progress", has_text=re.compile(f"^{count} of {count} judged$")).wait_for()
+    """Until nothing is left to do with so many files, judged or not."""
+    page.locator(f"#worklist[data-left='0'] #progress:text-matches('^[0-9]+ of {count} judged')").wait_for()
 
 
 def add(page, *paths):
@@ -110,6 +110,7 @@ def test_files_are_judged_and_sorted_and_a_bad_one_says_why(page, samples, tmp_p
     expected = sorted(chosen, key=lambda path: -(found[str(path)].probability or -1) if path != bad else 2)
     assert [row[0] for row in shown] == [path.name for path in expected]
     assert shown[-1] == ["notes.txt", "error", "–"]
+    assert page.locator("#progress").inner_text() == "4 of 5 judged, 1 could not be"
     page.get_by_role("button", name="notes.txt").click()
     assert "expected a JPEG, PNG or DICOM image" in page.locator("#panels .reason").inner_text()
     assert page.locator("#panels .label").inner_text() == "Not judged"
@@ -244,7 +245,8 @@ def test_what_is_saved(page, samples):
         page.click("#csv")
     table = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     assert tuple(table[0]) == FIELDS
-    for row, one in zip(table, load().predict_many(chosen), strict=True):
+    for row, one, path in zip(table, load().predict_many(chosen), chosen, strict=True):
+        assert row["path"] == path.name
         assert row["image_sha256"] == one.image_sha256
         assert float(row["probability"]) == pytest.approx(one.probability, abs=1e-6)
     with page.expect_download() as download:
@@ -262,9 +264,13 @@ def test_many_files_can_be_cancelled_and_forgotten(page, samples):
     add(page, *samples * 4)
     page.click("#cancel")
     wait_until_judged(page, 96)
-    states = [row[1] for row in rows(page)]
-    assert "cancelled" in states
+    cancelled = [row[1] for row in rows(page)].count("cancelled")
+    assert cancelled > 0
+    assert page.locator("#progress").inner_text() == f"{96 - cancelled} of 96 judged, {cancelled} cancelled"
     assert page.locator("#cancel").is_hidden()
+    page.click("#again")
+    wait_until_judged(page, 96)
+    assert "cancelled" not in {row[1] for row in rows(page)}
     page.click("#clear")
     assert rows(page) == []
     assert page.locator("#result").is_hidden()
@@ -293,6 +299,103 @@ def test_a_dicom_file_is_shown_as_the_service_reads_it(page, samples, tmp_path):
     np.testing.assert_allclose(pixels(page), from_dicom, atol=2)
 
 
+def held(page, path):
+    """Holds requests to a path; returns how to let them go."""
+    waiting = []
+    page.route(f"**{path}*", lambda route: waiting.append(route))
+
+    def release():
+        for route in waiting:
+            route.continue_()
+        page.unroute(f"**{path}*")
+
+    return release
+
+
+def test_no_picture_stands_under_the_name_of_another(page, samples, tmp_path):
+    other = tmp_path / "other.png"
+    cv2.imwrite(str(other), cv2.imread(str(samples[0]), cv2.IMREAD_GRAYSCALE))
+    add(page, samples[9])
+    wait_until_judged(page, 1)
+    page.locator("canvas[aria-label^='Radiograph']").wait_for()
+    assert pixels(page).std() > 10
+    release = held(page, "/v1/renderings")
+    add(page, other)
+    wait_until_judged(page, 2)
+    page.get_by_role("button", name="other.png").click()
+    assert page.locator("#result-title").inner_text() == "other.png"
+    assert pixels(page).max() == 0
+    assert "is being read" in page.locator("#panels .stage canvas").get_attribute("aria-label")
+    release()
+    page.locator("canvas[aria-label^='Radiograph other.png']").wait_for()
+    assert pixels(page).std() > 10
+    page.click("#clear")
+    assert page.locator("#panels .panel").count() == 0
+
+
+def test_a_late_answer_does_not_stand_for_another_question(page, samples):
+    release = held(page, "/v1/predictions")
+    add(page, samples[0])
+    page.select_option("#point", "screening")
+    release()
+    point = load(threshold="screening").threshold
+    page.locator("#panels .reason", has_text=f"PNEUMONIA from {point:.3f} on").wait_for()
+    page.select_option("#model", "reference-mobilenet")
+    page.locator("#panels .reason", has_text="reference-mobilenet").wait_for()
+    wait_until_judged(page, 1)
+    page.select_option("#model", "mobilenet")
+    wait_until_judged(page, 1)
+    assert page.locator("#point").input_value() == "default"
+    assert "PNEUMONIA from 0.500 on" in page.locator("#panels .reason").inner_text()
+
+
+@pytest.mark.parametrize(("threshold", "chosen"), [("screening", "screening"), (0.3, "")])
+def test_the_point_that_the_service_was_started_with_is_the_one_in_use(browser, samples, threshold, chosen):
+    context = browser.new_context()
+    page = context.new_page()
+    started = load(threshold=threshold)
+    with serving(predictors={"mobilenet": started}) as client:
+        page.goto(str(client.base_url))
+        add(page, samples[0])
+        wait_until_judged(page, 1)
+        assert page.locator("#point").input_value() == chosen
+        assert f"PNEUMONIA from {started.threshold:.3f} on" in page.locator("#panels .reason").inner_text()
+        context.close()
+
+
+def test_a_png_of_twelve_bits_is_shown_as_it_is_judged(page, samples, tmp_path):
+    radiograph = cv2.imread(str(samples[9]), cv2.IMREAD_GRAYSCALE)
+    deep = tmp_path / "deep.png"
+    cv2.imwrite(str(deep), radiograph.astype(np.uint16) << 4)
+    add(page, deep)
+    wait_until_judged(page, 1)
+    page.click("[data-do=heatmap]")
+    page.locator("canvas[aria-label^='Radiograph deep.png']").wait_for()
+    shown = pixels(page)
+    assert shown[shown.sum(axis=2) > 0].mean() == pytest.approx(radiograph[radiograph > 0].mean(), abs=6)
+
+
+def test_what_failed_once_is_tried_again(page, samples):
+    page.route("**/v1/predictions*", lambda route: route.fulfill(status=500, json={"detail": "broken for once"}))
+    add(page, samples[9])
+    page.locator("#message", has_text="broken for once").wait_for()
+    assert page.locator("#progress").inner_text() == "0 of 1 judged, 1 could not be"
+    page.unroute("**/v1/predictions*")
+    page.click("#again")
+    wait_until_judged(page, 1)
+    assert page.locator("#progress").inner_text() == "1 of 1 judged"
+
+
+def test_the_overlays_are_those_of_the_moment_they_were_asked_for(page, samples):
+    add(page, *samples[:12])
+    wait_until_judged(page, 12)
+    with page.expect_download() as download:
+        page.click("#overlays")
+        page.select_option("#model", "reference-lstm")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(archive.namelist()) == 12
+
+
 def test_the_card_says_what_was_measured(page):
     page.click("#card-button")
     page.locator("#card[open]").wait_for()
@@ -311,7 +414,7 @@ def test_a_service_that_has_gone_is_said(browser, samples):
         page.wait_for_selector("#model option", state="attached")
     add(page, samples[0])
     page.locator("#message", has_text="is it still running?").wait_for()
-    assert rows(page)[0][1] == "error"
+    page.locator("#rows tr td.failed").wait_for()
     context.close()
 
 
@@ -321,12 +424,16 @@ def test_a_token_is_asked_for(browser, samples):
     with serving(predictors={"mobilenet": load()}, token="a-token-of-some-length") as client:
         page.goto(str(client.base_url))
         page.locator("#message", has_text="with the token of this service").wait_for()
+        add(page, samples[9])
+        page.fill("#token", "another-token-of-some-length")
+        page.keyboard.press("Enter")
+        page.locator("#message", has_text="with the token of this service").wait_for()
         page.fill("#token", "a-token-of-some-length")
         page.keyboard.press("Enter")
         page.wait_for_selector("#model option", state="attached")
-        add(page, samples[0])
         wait_until_judged(page, 1)
-        assert rows(page)[0][1].startswith("NORMAL")
+        assert rows(page)[0][1].startswith("PNEUMONIA")
+        assert page.locator("#message").is_hidden()
         context.close()
 
 

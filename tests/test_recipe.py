@@ -138,6 +138,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"model": "bilstm", "mirror": True}, "expected mirror with a mobilenet, .*, received bilstm"),
         ({"average": 1}, "average as 2 to 100 folds or 0, received 1"),
         ({"average": 101}, "average as 2 to 100 folds or 0, received 101"),
+        ({"model": "mobilenet", "average": 5, "trainable": "all"}, "expected batch_norm = 'frozen' with average"),
         ({"dropout": 1.0}, r"dropout from 0 to below 1, received 1\.0"),
         ({"dropout": -0.1}, "dropout from 0 to below 1"),
         ({"label_smoothing": 1}, "label_smoothing from 0 to below 1"),

@@ -305,7 +305,7 @@ def test_a_full_service_refuses_at_once_and_keeps_its_promises(samples):
         assert answer.headers["retry-after"] == "1"
         limits.leave(images=3)
         assert client.post("/v1/predictions", files=files_of(*samples[:3])).status_code == 200
-        assert client.post("/v1/predictions", files=files_of(*samples[:4])).status_code == 503
+        assert "at most 3 files" in problem_of(client.post("/v1/predictions", files=files_of(*samples[:4])), 400)
         assert (limits.images, limits.bytes) == (0, 0)
 
 
@@ -561,6 +561,10 @@ def test_a_cancelled_image_is_let_go_of_at_once(samples):
     assert sys.getrefcount(data) > before
     second.cancel()
     assert sys.getrefcount(data) == before
+    for waiting in (scorer.render(data), scorer.draw(load(), data, load().predict(samples[0]))):
+        assert sys.getrefcount(data) > before
+        waiting.cancel()
+        assert sys.getrefcount(data) == before
     go.set()
     assert first.result(60).judged
     scorer.close()

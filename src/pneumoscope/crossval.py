@@ -108,7 +108,7 @@ def train_average(recipe: Recipe, data: str | Path | Manifest, *, runs: str | Pa
     splits = [f"fold{fold}of{recipe.average}" for fold in range(recipe.average)]
     cross_validate(recipe, manifest, splits=splits, seeds=(recipe.seed,), runs=runs, **watch)
     folds = [open_finished(Path(runs) / run_id(replace(recipe, split=split))) for split in splits]
-    run = average_runs(recipe, folds, manifest, runs, watch.get("progress"))
+    run = average_runs(recipe, folds, manifest, runs)
     _align(run, folds, manifest, watch.get("progress"))
     return run
 

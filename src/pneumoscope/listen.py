@@ -64,7 +64,12 @@ class PatientProtocol(H11Protocol):
     def end(self, transport: asyncio.Transport) -> None:
         """Close; while a client still sends what is not read, let it read its answer first (RFC 9112, section 9.6)."""
         self._expect_nothing()
-        if self.conn.their_state is not h11.SEND_BODY or self._ending or self._shutting or transport.is_closing():
+        if (
+            self.conn.their_state not in (h11.SEND_BODY, h11.ERROR)
+            or self._ending
+            or self._shutting
+            or transport.is_closing()
+        ):
             transport.close()
             return
         self._ending = True  # what still comes is dropped

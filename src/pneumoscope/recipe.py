@@ -121,6 +121,11 @@ class Recipe:
             raise UsageError(f"expected the recipe's average as 2 to 100 folds or 0, received {self.average}")
         if self.mirror and self.model != "mobilenet":
             raise UsageError(f"expected mirror with a mobilenet, whose feature map it averages, received {self.model}")
+        if self.average and self.trainable == "all" and self.batch_norm != "frozen":
+            raise UsageError(
+                "expected batch_norm = 'frozen' with average: networks with free batch norm do not average, see "
+                "experiments/README.md"
+            )
         if bool(self.teacher) != (self.teacher_share > 0) or not 0 <= self.teacher_share <= 1:
             raise UsageError(
                 "expected the recipe's teacher with a teacher_share above 0 and at most 1, or neither, received "

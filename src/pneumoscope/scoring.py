@@ -10,13 +10,13 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pneumoscope.errors import BundleError, Busy, ImageTooLarge
+from pneumoscope.errors import BundleError, Busy, ImageTooLarge, UsageError
 from pneumoscope.explain import explain_prediction, overlay
 from pneumoscope.images import read_radiograph
 from pneumoscope.predict import BATCH, Prediction, Predictor, Prepared
@@ -74,7 +74,13 @@ class Inside:
         load.leave(images=1)
 
     def keep_image(self) -> None:
-        """One more image, to be judged."""
+        """One more image, to be judged.
+
+        Raises:
+            UsageError: this request alone has more than there is room for.
+        """
+        if self._images >= self._load.max_images:
+            raise UsageError(f"expected at most {self._load.max_images} files a request, received more: send fewer")
         self._load.enter(images=1)
         self._images += 1
 
@@ -137,11 +143,26 @@ class Scorer:
 
     def draw(self, predictor: Predictor, data: bytes, prediction: Prediction) -> "Future[bytes]":
         """The overlay of a judged image, as PNG."""
-        return self._decoders.submit(_drawn, predictor, data, prediction)
+        return self._later(lambda data: _drawn(predictor, data, prediction), data)
 
     def render(self, data: bytes) -> "Future[bytes]":
         """A radiograph as it is read, as PNG."""
-        return self._decoders.submit(_rendered, data)
+        return self._later(_rendered, data)
+
+    def _later(self, work: Callable[[bytes], bytes], data: bytes) -> "Future[bytes]":
+        """Work for a decoder; cancelling the future lets go of the data."""
+        held = [data]
+
+        def run() -> bytes:
+            try:
+                mine = held.pop()
+            except IndexError:  # cancelled
+                raise CancelledError from None
+            return work(mine)
+
+        future = self._decoders.submit(run)
+        future.add_done_callback(lambda done: held.clear())
+        return future
 
     def close(self) -> None:
         """Finish what is being read and judged, drop what has not begun, and stop the threads."""

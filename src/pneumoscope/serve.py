@@ -174,6 +174,7 @@ async def _unless_gone(request: Request, work: asyncio.Future) -> object:
         ClientDisconnect: it has gone, and the work is cancelled.
     """
     gone = asyncio.ensure_future(request.receive())
+    work.add_done_callback(lambda done: done.cancelled() or done.exception())  # that nobody may wait for
     try:
         done, _ = await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         if work not in done:

@@ -1,12 +1,15 @@
 // The page: files in, a worklist, one radiograph in view, beside each other for two models.
 import { Viewer, colour, drawHeat, grayOf, heatPicture, newView, windowed } from "/page/viewer.js";
-import { zip } from "/page/zip.js";
+import { entry, zip } from "/page/zip.js";
 
 const $ = (id) => document.getElementById(id);
-const AT_A_TIME = 2, LARGEST = 20e6;
+const AT_A_TIME = 2, LARGEST = 20e6, TRIES = 60, KEPT_IMAGES = 3, ARCHIVE = 1e9;
 const FIELDS = ["path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence", "image_sha256", "model_sha256"];
 
-const state = { models: [], items: [], chosen: null, view: newView(), viewers: [], running: 0, stop: new AbortController(), samples: null };
+const state = {
+  models: [], items: [], chosen: null, view: newView(), viewers: [], images: new Map(), running: 0, samples: null,
+  stop: new AbortController(), needsToken: false, pressing: false,
+};
 
 // Talking to the service -----------------------------------------------------------------------------------
 
@@ -25,39 +28,51 @@ async function ask(path, options = {}) {
   throw Object.assign(new Error(problem.detail), { status: response.status, prediction: problem.prediction });
 }
 
-/** One file judged by one model; waits where the service is full. */
-async function judge(file, model, signal) {
-  const body = new FormData();
-  body.append("files", file, file.name);
-  const query = new URLSearchParams({ model, heatmap: "json", threshold: $("point").value || "default" });
-  if (!operatingPoints(model).includes(query.get("threshold"))) query.delete("threshold");
-  for (;;) {
+/** The same, waiting a second where the service is full. */
+async function askUntilFree(path, options, signal) {
+  for (let tries = 1; ; tries++) {
     try {
-      const began = performance.now();
-      const answer = await (await ask(`/v1/predictions?${query}`, { method: "POST", body, signal })).json();
-      return { ...answer.predictions[0], ms: performance.now() - began };
+      return await ask(path, options);
     } catch (error) {
-      if (error.prediction) return error.prediction;
-      if (error.status !== 503) throw error;
+      if (error.status !== 503 || tries === TRIES) throw error;
       await new Promise((resolve) => setTimeout(resolve, 1000));
-      signal.throwIfAborted();
+      signal?.throwIfAborted();
     }
   }
 }
 
-const operatingPoints = (name) => Object.keys(state.models.find((model) => model.name === name)?.operating_points ?? {});
-const chosenModels = () => [$("model").value, $("second").value].filter(Boolean);
+/** One file judged by one model. */
+async function judge(file, model, signal) {
+  await file.slice(0, 1).arrayBuffer().catch(() => { throw new Error("expected the file as it was chosen, it cannot be read any more: choose it again"); });
+  const body = new FormData();
+  body.append("files", file, file.name);
+  const query = new URLSearchParams({ model, heatmap: "json" });
+  if (pointFor(model)) query.set("threshold", pointFor(model));
+  try {
+    const began = performance.now();
+    const answer = await (await askUntilFree(`/v1/predictions?${query}`, { method: "POST", body, signal }, signal)).json();
+    return { ...answer.predictions[0], ms: performance.now() - began };
+  } catch (error) {
+    if (error.prediction) return error.prediction;
+    throw error;
+  }
+}
+
+const modelNamed = (name) => state.models.find((model) => model.name === name);
+/** The operating point to ask a model for by name; empty for its own. */
+const pointFor = (name) => ($("point").value in (modelNamed(name)?.operating_points ?? {}) ? $("point").value : "");
+const chosenModels = () => [...new Set([$("model").value, $("second").value])].filter(Boolean);
 
 // The worklist ---------------------------------------------------------------------------------------------
 
-async function add(files) {
-  const list = [...files].filter((file) => file.size > 0 || say(`${file.name} is empty and was left out.`));
-  if (!list.length) return;
-  for (const file of list) {
-    const item = { file, name: file.name || "pasted.png", results: {}, error: "" };
-    if (file.size > LARGEST) item.error = "expected a file of at most 20 MB, received more: save it smaller";
+function add(files) {
+  for (const file of files) {
+    const item = { file, name: file.name || "pasted.png", results: {}, errors: {}, refused: "", cancelled: false, busy: null };
+    if (!file.size) item.refused = "expected an image, received an empty file: export it again";
+    if (file.size > LARGEST) item.refused = "expected a file of at most 20 MB, received more: save it smaller";
     state.items.push(item);
   }
+  if (!state.items.length) return;
   document.body.classList.add("working");
   $("worklist").hidden = false;
   state.chosen ??= state.items[0];
@@ -72,36 +87,57 @@ function work() {
   while (state.running < AT_A_TIME) {
     const job = nextJob();
     if (!job) break;
+    const { item, model } = job, { results, errors } = item; // an answer to what is no longer asked falls into nothing
     state.running++;
-    job.item.busy = job.model;
-    judge(job.item.file, job.model, signal)
-      .then((result) => { job.item.results[job.model] = result; })
-      .catch((error) => { if (error.name !== "AbortError") fail(job.item, error); })
-      .finally(() => { job.item.busy = null; state.running--; if (!signal.aborted) work(); draw(); });
+    item.busy = model;
+    judge(item.file, model, signal)
+      .then((result) => { results[model] = result; })
+      .catch((error) => {
+        if (error.status === 401) askForToken(error);
+        else if (error.name !== "AbortError") { errors[model] = error.message; say(`${item.name}: ${error.message}`); }
+      })
+      .finally(() => { item.busy = null; state.running--; if (!state.stop.signal.aborted) work(); draw(); });
   }
 }
 
 function nextJob() {
+  if (state.needsToken) return null;
   for (const item of [state.chosen, ...state.items]) {
-    if (!item || item.busy || item.error || item.cancelled) continue;
-    const model = chosenModels().find((name) => !item.results[name]);
+    if (!item || item.busy || item.refused || item.cancelled) continue;
+    const model = chosenModels().find((name) => !item.results[name] && !item.errors[name]);
     if (model) return { item, model };
   }
   return null;
 }
 
-function fail(item, error) {
-  item.error = error.message;
-  if (error.status === 401) {
-    $("token-label").hidden = false;
-    $("token").focus();
-    item.error = "";
-    item.cancelled = true;
-  }
-  say(`${item.name}: ${error.message}`);
+function askForToken(error) {
+  state.needsToken = true;
+  state.stop.abort();
+  $("token-label").hidden = false;
+  $("token").focus();
+  say(error.message);
 }
 
-function judgedBy(item, model = $("model").value) { return item.results[model]; }
+/** Judge again what was judged otherwise, could not be, or was cancelled. */
+function again(everything) {
+  for (const item of state.items) {
+    if (everything) item.results = {};
+    Object.assign(item, { errors: {}, cancelled: false });
+  }
+  work();
+  draw();
+}
+
+const judgedBy = (item, model = $("model").value) => item.results[model];
+
+/** What has become of an item: judged, refused, failed, cancelled, working or waiting. */
+function fate(item) {
+  const models = chosenModels();
+  if (item.refused || models.some((name) => item.errors[name])) return "failed";
+  const found = models.map((name) => item.results[name]);
+  if (models.length && found.every(Boolean)) return found.every((one) => one.label) ? "judged" : "refused";
+  return item.cancelled ? "cancelled" : item.busy ? "working" : "waiting";
+}
 
 function sorted() {
   const chance = (item) => judgedBy(item)?.probability ?? -1;
@@ -109,33 +145,48 @@ function sorted() {
 }
 
 function draw() {
-  const left = state.items.filter((item) => !item.error && !item.cancelled && chosenModels().some((name) => !item.results[name])).length;
-  const done = state.items.length - left;
-  $("progress").textContent = state.items.length ? `${done} of ${state.items.length} judged` : "";
+  const fates = state.items.map(fate), count = (...names) => fates.filter((one) => names.includes(one)).length;
+  const left = count("working", "waiting"), not = count("refused", "failed"), cancelled = count("cancelled");
+  const parts = [`${count("judged")} of ${state.items.length} judged`, not && `${not} could not be`, cancelled && `${cancelled} cancelled`];
+  $("progress").textContent = state.items.length ? parts.filter(Boolean).join(", ") : "";
+  $("worklist").dataset.left = String(left);
   $("bar").max = Math.max(1, state.items.length);
-  $("bar").value = done;
+  $("bar").value = state.items.length - left;
+  if (!left && document.activeElement === $("cancel")) $("choose").focus();
   $("cancel").hidden = !left;
+  if (!count("failed", "cancelled") && document.activeElement === $("again")) $("choose").focus();
+  $("again").hidden = !count("failed", "cancelled");
   $("csv").disabled = !state.items.some((item) => judgedBy(item));
-  $("overlays").disabled = !state.items.some((item) => judgedBy(item)?.heatmap);
-  const focused = document.activeElement?.dataset?.number;
-  $("rows").replaceChildren(...sorted().map(row));
-  if (focused !== undefined) document.querySelector(`[data-number="${focused}"]`)?.focus();
+  if (!state.saving) $("overlays").disabled = !state.items.some((item) => judgedBy(item)?.heatmap);
+  drawRows();
   show();
 }
 
-function row(item) {
-  const found = judgedBy(item);
-  const line = document.createElement("tr");
-  const open = document.createElement("button");
-  Object.assign(open, { type: "button", textContent: item.name, title: item.name });
-  open.dataset.number = String(state.items.indexOf(item));
-  open.setAttribute("aria-pressed", String(item === state.chosen));
-  open.addEventListener("click", () => { choose(item); });
-  line.className = item === state.chosen ? "chosen" : "";
-  const status = item.error ? "error" : found?.status ?? (item.cancelled ? "cancelled" : item.busy ? "working" : "waiting");
-  const verdict = found?.label ? `${found.label}${status === "uncertain" ? ", uncertain" : ""}` : status;
-  line.append(cell(open), cell(verdict, found?.label ?? status), cell(found?.probability == null ? "–" : found.probability.toFixed(3), "number"));
-  return line;
+/** One row an item for as long as it lives; they change places only when no finger or button is on them. */
+function drawRows() {
+  for (const item of state.items) fillRow(item);
+  const lines = sorted().map((item) => item.line), shown = [...$("rows").children];
+  if (state.pressing || (lines.length === shown.length && lines.every((line, place) => line === shown[place]))) return;
+  const focused = document.activeElement;
+  $("rows").replaceChildren(...lines);
+  if (focused?.isConnected && focused.closest("#rows")) focused.focus({ preventScroll: true });
+}
+
+function fillRow(item) {
+  if (!item.line) {
+    const open = document.createElement("button");
+    Object.assign(open, { type: "button", textContent: item.name, title: item.name });
+    open.addEventListener("click", () => choose(item));
+    item.line = document.createElement("tr");
+    item.line.append(cell(open), cell(""), cell("", "number"));
+  }
+  const found = judgedBy(item), [, verdict, chance] = item.line.children;
+  item.line.className = item === state.chosen ? "chosen" : "";
+  item.line.querySelector("button").setAttribute("aria-pressed", String(item === state.chosen));
+  const one = item.refused || item.errors[$("model").value] ? "failed" : found?.status ?? fate(item);
+  verdict.textContent = found?.label ? `${found.label}${one === "uncertain" ? ", uncertain" : ""}` : one;
+  verdict.className = found?.label ?? one;
+  chance.textContent = found?.probability == null ? "–" : found.probability.toFixed(3);
 }
 
 function cell(content, name = "") {
@@ -153,37 +204,63 @@ function choose(item) {
 
 // The radiograph in view -----------------------------------------------------------------------------------
 
-async function imageOf(item) {
-  item.image ??= (async () => {
+/** The gray values of a file as they are judged; null where it is no picture. */
+async function readImage(item) {
+  if (item.refused) return null;
+  const [first, second] = new Uint8Array(await item.file.slice(0, 2).arrayBuffer());
+  let picture = item.file;
+  if (first !== 0xff || second !== 0xd8) { // only a JPEG is read alike by browsers: not 16 bits, turned PNGs, or DICOM
     try {
-      return grayOf(await createImageBitmap(item.file));
-    } catch { // a DICOM file, or a PNG that the browser does not know: as the service reads it
-      const response = await ask("/v1/renderings", { method: "POST", body: item.file, headers: { "content-type": "application/octet-stream" } });
-      return grayOf(await createImageBitmap(await response.blob()));
+      const options = { method: "POST", body: item.file, headers: { "content-type": "application/octet-stream" } };
+      picture = await (await askUntilFree("/v1/renderings", options)).blob();
+    } catch (error) {
+      if (error.status >= 400 && error.status < 500 && error.status !== 401) return null;
+      throw error;
     }
-  })().catch(() => null);
-  return item.image;
+  }
+  const bitmap = await createImageBitmap(picture, { colorSpaceConversion: "none" }).catch(() => null);
+  try {
+    return bitmap && grayOf(bitmap);
+  } finally {
+    bitmap?.close();
+  }
+}
+
+/** The same, of the last few that were looked at. */
+function imageOf(item) {
+  const kept = state.images.get(item) ?? readImage(item).catch(() => { state.images.delete(item); return null; });
+  state.images.delete(item);
+  state.images.set(item, kept);
+  for (const oldest of state.images.keys()) if (state.images.size > KEPT_IMAGES) state.images.delete(oldest);
+  return kept;
 }
 
 async function show() {
-  const item = state.chosen;
+  const item = state.chosen, models = item ? chosenModels() : [];
   $("result").hidden = !item;
-  if (!item) return;
-  $("result-title").textContent = item.name;
-  const models = chosenModels();
   if (state.viewers.map((one) => one.model).join() !== models.join()) build(models);
+  $("result-title").textContent = item?.name ?? "";
+  if (!item) return;
   for (const { model, panel } of state.viewers) fill(panel, item, model);
   const assumed = judgedBy(item)?.prevalence;
-  $("prevalence").textContent = assumed ? `${Math.round(100 * assumed)} %` : "as many as in its training";
+  $("calibrated").hidden = assumed == null;
+  $("uncalibrated").hidden = assumed != null;
+  $("prevalence").textContent = `${Math.round(100 * (assumed ?? 0))} %`;
+  $("opacity").disabled = !models.some((model) => item.results[model]?.heatmap);
+  for (const { viewer } of state.viewers) {
+    if (viewer.item === item) continue;
+    viewer.show(null);
+    viewer.canvas.setAttribute("aria-label", `The picture of ${item.name} is being read`);
+  }
   const image = await imageOf(item);
   if (item !== state.chosen) return;
-  for (const { model, viewer, panel } of state.viewers) {
-    viewer.show(image, item.results[model]?.heatmap?.values);
-    const what = item.results[model];
-    viewer.canvas.setAttribute("aria-label", image ? `Radiograph ${item.name}, ${what?.label ?? "no verdict"}${what?.heatmap ? ", with heatmap" : ""}` : `No picture of ${item.name}`);
-    panel.querySelector(".scale").hidden = !what?.heatmap;
+  for (const { model, viewer } of state.viewers) {
+    const found = item.results[model];
+    viewer.item = item;
+    viewer.show(image, found?.heatmap?.values);
+    const heat = found?.heatmap && state.view.heatmap ? `, with heatmap for ${found.heatmap.label}` : "";
+    viewer.canvas.setAttribute("aria-label", image ? `Radiograph ${item.name}, ${found?.label ?? "no verdict"}${heat}` : `No picture of ${item.name}`);
   }
-  for (const name of ["opacity"]) $(name).disabled = !models.some((model) => item.results[model]?.heatmap);
 }
 
 function build(models) {
@@ -194,7 +271,7 @@ function build(models) {
     panel.innerHTML = `<p class="verdict"><span class="label"></span> <span class="figure"></span> <span class="status"></span></p>
       <div class="chance" role="img"><span></span><i></i></div><p class="reason soft"></p>
       <div class="stage"><canvas tabindex="0" role="img" aria-describedby="keys"></canvas></div>
-      <p class="scale"><span>0</span><canvas width="200" height="1" aria-hidden="true"></canvas><span>highest: raised the score most</span></p>`;
+      <p class="scale"><span>0</span><canvas width="200" height="1" aria-hidden="true"></canvas><span class="most"></span></p>`;
     const bar = panel.querySelector(".scale canvas").getContext("2d");
     for (let x = 0; x < 200; x++) { bar.fillStyle = `rgb(${colour(x / 199).join(" ")})`; bar.fillRect(x, 0, 1, 1); }
     return { model, panel, viewer: new Viewer(panel.querySelector(".stage canvas"), state.view, viewChanged) };
@@ -203,13 +280,14 @@ function build(models) {
 }
 
 function fill(panel, item, model) {
-  const found = item.results[model];
+  const found = item.results[model], error = item.refused || item.errors[model];
   const part = (name) => panel.querySelector(`.${name}`);
-  part("label").textContent = found ? found.label ?? "Not judged" : item.error ? "Not judged" : item.cancelled ? "Cancelled" : "Judging …";
+  const waiting = item.cancelled ? "Cancelled" : state.needsToken ? "Waiting for the token" : "Judging …";
+  part("label").textContent = found?.label ?? (found || error ? "Not judged" : waiting);
   part("label").className = `label ${found?.label ?? ""}`;
   const judged = found?.probability != null;
   part("figure").textContent = judged ? `probability of pneumonia ${found.probability.toFixed(3)}` : "";
-  const status = item.error ? "error" : found?.status ?? "";
+  const status = error ? "error" : found?.status ?? "";
   part("status").textContent = status === "ok" ? "" : status;
   part("status").className = `status ${status}`;
   const chance = part("chance");
@@ -218,13 +296,16 @@ function fill(panel, item, model) {
   chance.querySelector("i").style.left = found ? `${100 * found.threshold}%` : "50%";
   chance.querySelector("i").hidden = !judged;
   chance.setAttribute("aria-label", judged ? `${found.probability.toFixed(3)}; PNEUMONIA from ${found.threshold.toFixed(3)} on` : "no probability yet");
-  const facts = [`${model}`];
-  if (item.error || found?.reason) facts.unshift(item.error || found.reason);
+  const facts = [error, found?.reason, model].filter(Boolean);
   if (judged) facts.push(`PNEUMONIA from ${found.threshold.toFixed(3)} on`);
+  if (judged && $("point").value && !pointFor(model)) facts.push(`it has no point “${$("point").value}”, this is its own`);
+  if (judged && found.prevalence == null) facts.push("not calibrated");
   if (found?.bacterial != null) facts.push(`if a pneumonia: bacterial ${Math.round(100 * found.bacterial)} %, viral ${Math.round(100 - 100 * found.bacterial)} %`);
   if (judged && !found.heatmap) facts.push("this model has no feature map, so no heatmap");
   if (found?.ms) facts.push(`${Math.round(found.ms)} ms`);
   part("reason").textContent = facts.join(" · ");
+  part("scale").hidden = !found?.heatmap;
+  part("most").textContent = found?.heatmap ? `highest: spoke most for ${found.heatmap.label}` : "";
 }
 
 function viewChanged() {
@@ -256,26 +337,44 @@ function save(blob, name) {
 
 function csv() {
   const quoted = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const rows = state.items.flatMap((item) => chosenModels().map((name) => item.results[name]).filter(Boolean));
+  const rows = state.items.flatMap((item) => chosenModels().map((model) => {
+    const error = item.refused || item.errors[model] || "this was not judged";
+    return { ...(item.results[model] ?? { model, status: "error", reason: error }), path: item.name };
+  }));
   const lines = [FIELDS, ...rows.map((found) => FIELDS.map((name) => String(found[name] ?? "")))];
   save(new Blob([lines.map((line) => line.map(quoted).join(",") + "\n").join("")], { type: "text/csv" }), "pneumoscope.csv");
 }
 
+/** Overlays of what is judged now, whatever is chosen meanwhile; in archives of about a gigabyte. */
 async function overlays() {
-  const files = [], names = new Set();
-  for (const item of state.items) {
-    const found = judgedBy(item), image = found?.heatmap && (await imageOf(item));
-    if (!image) continue;
-    const canvas = windowed(image, newView()), context = canvas.getContext("2d");
-    drawHeat(context, heatPicture(found.heatmap.values), 0, 0, image.width, image.height, state.view.opacity);
-    const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer());
-    const stem = item.name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}._-]/gu, "_") || "overlay";
-    let name = `${stem}.png`;
-    for (let n = 2; names.has(name.toLowerCase()); n++) name = `${stem}-${n}.png`;
-    names.add(name.toLowerCase());
-    files.push({ name, bytes });
+  const { items, view: { opacity } } = state, names = new Set();
+  const jobs = items.map((item) => ({ item, found: judgedBy(item) })).filter(({ found }) => found?.heatmap);
+  let files = [], size = 0, archives = 0, without = 0;
+  const write = () => { if (files.length) save(zip(files), `pneumoscope-overlays${++archives > 1 ? `-${archives}` : ""}.zip`); };
+  state.saving = $("overlays").disabled = true;
+  try {
+    for (const { item, found } of jobs) {
+      const image = await readImage(item).catch(() => null);
+      if (state.items !== items) return; // all was forgotten
+      if (!image) { without++; continue; }
+      const canvas = windowed(image, newView()), context = canvas.getContext("2d");
+      drawHeat(context, heatPicture(found.heatmap.values), 0, 0, image.width, image.height, opacity);
+      const blob = await canvas.convertToBlob({ type: "image/png" });
+      canvas.width = canvas.height = 0;
+      const stem = item.name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}._-]/gu, "_") || "overlay";
+      let name = `${stem}.png`;
+      for (let n = 2; names.has(name.toLowerCase()); n++) name = `${stem}-${n}.png`;
+      names.add(name.toLowerCase());
+      files.push(await entry(name, blob));
+      size += blob.size;
+      if (size > ARCHIVE) { write(); [files, size] = [[], 0]; }
+    }
+    write();
+    if (without) say(`${without} of ${jobs.length} overlays could not be drawn, their files cannot be read any more.`);
+  } finally {
+    state.saving = false;
+    draw();
   }
-  save(zip(files), "pneumoscope-overlays.zip");
 }
 
 // The card of a model --------------------------------------------------------------------------------------
@@ -285,7 +384,7 @@ async function card() {
     const model = await (await ask(`/v1/models/${encodeURIComponent($("model").value)}`)).json();
     $("card-title").textContent = model.name;
     const figure = (m) => (m ? `${m.value.toFixed(3)} (${m.low.toFixed(3)} to ${m.high.toFixed(3)}; n = ${m.n})` : "–");
-    const { metrics = {}, contract } = model;
+    const { contract } = model, metrics = model.metrics ?? {};
     const facts = {
       "ROC AUC": figure(metrics.roc_auc), Sensitivity: figure(metrics.sensitivity), Specificity: figure(metrics.specificity),
       Accuracy: figure(metrics.accuracy), "Calibration error": figure(metrics.ece),
@@ -321,29 +420,36 @@ async function sample() {
     if (!free.length) return say("All bundled samples are in the list.");
     const name = free[(7 * state.items.length + 13) % free.length];
     const blob = await (await ask(`/v1/samples/${encodeURIComponent(name)}`)).blob();
-    const item = new File([blob], name, { type: "image/jpeg" });
-    await add([item]);
+    add([new File([blob], name, { type: "image/jpeg" })]);
     choose(state.items.at(-1));
   } catch (error) {
     say(error.message);
   }
 }
 
+/** The operating points of the model; one that the service was started with and that has no name comes first. */
 function points() {
-  const kept = $("point").value;
-  $("point").replaceChildren(...operatingPoints($("model").value).map((name) => new Option(name, name, false, name === kept)));
+  const before = $("point").value, { operating_points: named = {}, threshold } = modelNamed($("model").value) ?? {};
+  const started = Object.keys(named).find((name) => named[name] === threshold);
+  const own = started === undefined && threshold !== undefined ? [["", `${threshold.toFixed(3)}, of this service`]] : [];
+  const options = [...own, ...Object.keys(named).map((name) => [name, name])];
+  const kept = options.some(([value]) => value === before) && $("point").options.length ? before : started ?? "";
+  $("point").replaceChildren(...options.map(([value, text]) => new Option(text, value, false, value === kept)));
 }
 
 async function begin() {
   try {
     const { models } = await (await ask("/v1/models")).json();
     state.models = models;
-    for (const id of ["model", "second"]) $(id).append(...models.map(({ name }) => new Option(name, name)));
+    $("model").replaceChildren(...models.map(({ name }) => new Option(name, name)));
+    $("second").replaceChildren(new Option("no other", ""), ...models.map(({ name }) => new Option(name, name)));
     points();
     say("");
+    work();
+    draw();
   } catch (error) {
-    if (error.status === 401) $("token-label").hidden = false;
-    say(error.message);
+    if (error.status === 401) askForToken(error);
+    else say(error.message);
   }
 }
 
@@ -351,15 +457,18 @@ $("choose").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
 $("sample").addEventListener("click", sample);
 $("cancel").addEventListener("click", () => {
-  for (const item of state.items) if (chosenModels().some((name) => !item.results[name])) item.cancelled = true;
+  for (const item of state.items) if (["waiting", "working"].includes(fate(item))) item.cancelled = true;
   state.stop.abort();
   draw();
 });
+$("again").addEventListener("click", () => again(false));
 $("clear").addEventListener("click", () => {
   state.stop.abort();
   Object.assign(state, { items: [], chosen: null });
+  state.images.clear();
   document.body.classList.remove("working");
   $("worklist").hidden = true;
+  $("choose").focus();
   say("");
   draw();
 });
@@ -368,17 +477,23 @@ $("overlays").addEventListener("click", overlays);
 $("card-button").addEventListener("click", card);
 for (const id of ["model", "second", "point"]) {
   $(id).addEventListener("change", () => {
-    if (id === "point") for (const item of state.items) item.results = {};
+    const before = $("point").value;
     if (id === "model") points();
-    for (const item of state.items) item.cancelled = false;
-    work();
-    draw();
+    again(id === "point" || $("point").value !== before);
+  });
+}
+for (const [name, pressing] of [["pointerdown", true], ["pointerup", false], ["pointercancel", false]]) {
+  document.addEventListener(name, (event) => {
+    state.pressing = pressing && Boolean(event.target.closest?.("#rows"));
+    if (!pressing) setTimeout(drawRows); // after the click that this ends
   });
 }
 $("settings").addEventListener("submit", (event) => event.preventDefault()); // Enter in the token's field
 $("token").addEventListener("change", () => {
-  for (const item of state.items) item.cancelled = false;
-  state.models.length ? work() : begin();
+  state.needsToken = false;
+  say("");
+  if (!state.models.length) begin();
+  else again(false);
 });
 $("opacity").addEventListener("input", () => first().apply({ opacity: Number($("opacity").value) / 100 }));
 $("centre").addEventListener("input", () => first().apply({ centre: Number($("centre").value) }));

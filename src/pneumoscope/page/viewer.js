@@ -95,9 +95,10 @@ export class Viewer {
   }
 
   show(image, heatValues) {
+    if (image !== this.image) this.levels = null;
+    if (!image) this.shown = undefined;
     this.image = image;
-    this.heat = heatValues ? heatPicture(heatValues) : null;
-    this.levels = null;
+    this.heat = image && heatValues ? heatPicture(heatValues) : null;
     this.draw();
   }
 
@@ -146,13 +147,15 @@ export class Viewer {
   reset() { this.apply(newView()); }
 
   down(event) {
+    if (event.button === 2) return;
     this.canvas.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, event);
   }
 
   move(event) {
     const before = this.pointers.get(event.pointerId);
-    if (!before || !this.image) return;
+    if (event.buttons === 0) this.pointers.delete(event.pointerId);
+    if (!before || !this.image || event.buttons === 0) return;
     const dx = event.clientX - before.clientX, dy = event.clientY - before.clientY;
     const others = [...this.pointers.values()].filter((pointer) => pointer.pointerId !== event.pointerId);
     this.pointers.set(event.pointerId, event);
