@@ -85,8 +85,7 @@ def show(page: Page, files: list[Path], beside: str, wait: bool) -> None:
     if beside:
         page.select_option("#second", beside)
     page.set_input_files("#files", [str(file) for file in files])
-    count = len(files) if wait else r"\d+"
-    page.locator("#progress", has_text=re.compile(f"^{count} of {len(files)} judged$")).wait_for()
+    page.locator("#worklist[data-left='0']" if wait else "#progress", has_text=f" of {len(files)} judged").wait_for()
     page.wait_for_selector("#panels .stage canvas[data-painted], #panels .label:text('Not judged')")
     page.wait_for_timeout(500)  # the picture is drawn with the next frames
 
