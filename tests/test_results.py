@@ -51,7 +51,7 @@ def open_file(request, tmp_path, predictor):
 
 
 def _content(path):
-    files = sorted(path.glob("part-*")) if path.is_dir() else [path]
+    files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
     return [file.read_bytes() for file in files]
 
 

@@ -561,7 +561,9 @@ def test_a_cancelled_image_is_let_go_of_at_once(samples):
     assert sys.getrefcount(data) > before
     second.cancel()
     assert sys.getrefcount(data) == before
-    for waiting in (scorer.render(data), scorer.draw(load(), data, load().predict(samples[0]))):
+    prediction = load().predict(samples[0])
+    for begin in (lambda: scorer.render(data), lambda: scorer.draw(load(), data, prediction)):
+        waiting = begin()
         assert sys.getrefcount(data) > before
         waiting.cancel()
         assert sys.getrefcount(data) == before
