@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import platform
 import random
 import re
@@ -38,16 +39,10 @@ def main() -> None:
     with service() as (process, port):
         found = asyncio.run(measure(port, [path.read_bytes() for path in paths], arguments, process.pid))
     found |= {"images": len(paths), "mean_bytes": round(statistics.mean(path.stat().st_size for path in paths))}
-    found["machine"] = f"{platform.machine()}, {len_cpus()} cores, Python {platform.python_version()}"
+    found["machine"] = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
     for name, value in found.items():
         print(f"{name}: {value}")
     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-def len_cpus() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager
@@ -100,7 +95,7 @@ class Client:
 async def measure(port: int, images: list[bytes], arguments: argparse.Namespace, pid: int) -> dict:
     """All figures."""
     endless = itertools.cycle(images)
-    alone = await closed_loop(port, endless, 1, WARM_UP)
+    await closed_loop(port, endless, 1, WARM_UP)
     alone = await closed_loop(port, endless, 1, 2 * WARM_UP)
     together = await closed_loop(port, endless, CLIENTS, 4 * WARM_UP)
     capacity = len(together) / (4 * WARM_UP)

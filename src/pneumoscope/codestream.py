@@ -24,10 +24,15 @@ def frame_size(frame: bytes) -> tuple[int, int, int] | None:
     for marker, start, end in jpeg_segments(frame):
         if marker in (0xDE, 0xDF):  # frames of several sizes (T.81, annex J)
             return None
-        if ((0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7) and end - start >= 6:
+        if (is_frame(marker) or marker == 0xF7) and end - start >= 6:
             _, height, width, components = struct.unpack(">BHHB", frame[start : start + 6])  # T.81, B.2.2; T.87
             return width, height, components
     return None
+
+
+def is_frame(marker: int) -> bool:
+    """Whether a marker of a JPEG begins a frame, and no table (T.81, table B.1)."""
+    return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 
 
 def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:

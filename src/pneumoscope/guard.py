@@ -38,7 +38,7 @@ OPEN_PATHS = ("/", "/healthz", "/readyz")
 
 
 class Guard:
-    """ASGI middleware, outermost.
+    """ASGI middleware around the whole application.
 
     Args:
         app: what it stands before.

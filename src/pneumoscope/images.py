@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.codestream import check_size, jpeg_segments
+from pneumoscope.codestream import check_size, is_frame, jpeg_segments
 from pneumoscope.dicom import is_dicom, read_dicom
 from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 
@@ -217,7 +217,7 @@ def _check_png_chunks(data: bytes) -> None:
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     """Read the frame header (T.81, B.2.2)."""
     for marker, start, end in jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and end - start >= 6:  # a frame, not a table
+        if is_frame(marker) and end - start >= 6:
             bits, height, width = struct.unpack(">BHH", data[start : start + 5])
             if bits != 8 or marker not in _JPEG_FRAMES:
                 raise UnreadableImage(

@@ -79,6 +79,18 @@ class Prediction:
         return {name: getattr(self, name) for name in FIELDS}
 
 
+def parse_threshold(text: str | None) -> float | str | None:
+    """An operating point as it was typed: a number where it is one, else a name.
+
+    >>> parse_threshold("0.3"), parse_threshold("screening"), parse_threshold(None)
+    (0.3, 'screening', None)
+    """
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
 class Prepared(NamedTuple):
     """An image on its way to the model: name, SHA-256 of its bytes, and pixels or why there are none."""
 

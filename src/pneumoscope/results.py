@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ PART_ROWS, PART_SECONDS = 1000, 10.0
 _NUMBERS = ("probability", "threshold", "bacterial", "prevalence")
 
 
-class ResultsFile:
+class ResultsFile(ABC):
     """What all kinds have in common; ``predictions`` are those that were there when it was opened.
 
     Opening reads and refuses, and changes nothing; :meth:`begin` is called once every file of a call has been opened.
@@ -60,9 +61,9 @@ class ResultsFile:
             raise
         self._held = Counter(self._key(prediction) for prediction in self.predictions)
 
+    @abstractmethod
     def begin(self) -> None:
         """Make the file ready for rows."""
-        raise NotImplementedError
 
     def write(self, prediction: Prediction) -> None:
         """Add a row, unless the file has it from before."""
@@ -81,11 +82,13 @@ class ResultsFile:
         if self._lock:
             self._lock.close()
 
+    @abstractmethod
     def _open(self, resume: bool) -> list[Prediction]:
-        raise NotImplementedError
+        """Lock and read it, and return what it holds."""
 
+    @abstractmethod
     def _append(self, row: dict) -> None:
-        raise NotImplementedError
+        """Write one row."""
 
     def _key(self, prediction: Prediction) -> tuple[str, ...]:
         return prediction.path, prediction.image_sha256, prediction.reason if prediction.status == ERROR else ""
@@ -120,9 +123,9 @@ class _Lines(ResultsFile):
     def _head(self) -> str:
         return ""
 
+    @abstractmethod
     def _whole_rows(self, data: bytes) -> tuple[list[dict], int]:
         """Rows, and where the last whole one ends; raises for a file of others."""
-        raise NotImplementedError
 
     def _put(self, text: str) -> None:
         # surrogateescape: a file name that is not UTF-8 is written back byte for byte
@@ -267,6 +270,8 @@ def judged_before(files: Sequence[ResultsFile], sources: Sequence[object]) -> li
     for prediction in max((file.predictions for file in files), key=len, default=[]):
         if prediction.status != ERROR:
             held[prediction.path, prediction.image_sha256].append(prediction)
+    if not held:
+        return [None] * len(sources)
     paths = {path for path, _ in held}
 
     def find_hash(source: object) -> str | None:

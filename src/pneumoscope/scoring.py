@@ -62,7 +62,7 @@ class Load:
 
 
 class Inside:
-    """What one request has inside.
+    """What one request has inside; as a context it leaves where an error ends it, else with its answer.
 
     Raises:
         Busy: at once, before anything is read, if the service is full.
@@ -72,6 +72,13 @@ class Inside:
         self._load, self._images, self._bytes = load, 0, 0
         load.enter(images=1)
         load.leave(images=1)
+
+    def __enter__(self) -> "Inside":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.leave()
 
     def keep_image(self) -> None:
         """One more image, to be judged.

@@ -7,9 +7,9 @@ away before (guard).
 
 import asyncio
 import base64
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -32,7 +32,7 @@ from pneumoscope.errors import ImageError, PneumoscopeError, UsageError
 from pneumoscope.explain import GRAD_CAM
 from pneumoscope.guard import PAGE_PATH, TIMEOUT, Guard
 from pneumoscope.labels import LABELS, label_index
-from pneumoscope.predict import Prediction, Predictor
+from pneumoscope.predict import Prediction, Predictor, parse_threshold
 from pneumoscope.problems import PROBLEM, problem
 from pneumoscope.samples import sample_paths
 from pneumoscope.scoring import Inside, Load, Scorer
@@ -43,6 +43,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: Files of a request whose overlays are drawn: each is some megabytes.
 MAX_DRAWN = 8
 _PAGE = Path(__file__).parent / "page"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}  # in OpenAPI
 
 
 def create_app(
@@ -64,7 +65,7 @@ def create_app(
     """
     load, metrics = load or Load(), Metrics()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.scorer = Scorer(on_batch=metrics.batches.observe)
         yield
@@ -97,7 +98,7 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
             raise UsageError(f"expected a model among {', '.join(predictors)}, received {model[:80]!r}")
         if threshold is None and prevalence is None:
             return predictors[model]
-        return predictors[model].at(_number_or_name(threshold), prevalence)
+        return predictors[model].at(parse_threshold(threshold), prevalence)
 
     async def predictions(
         request: Request,
@@ -114,11 +115,9 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
         files: list[Upload] = []
         waiting: list[asyncio.Future[Prediction]] = []
         scorer: Scorer = app.state.scorer
-        inside = Inside(load)
-        try:
-            async for upload in read_uploads(
-                request.headers.get("content-type", ""), request.stream(), inside.keep_bytes
-            ):
+        content_type = request.headers.get("content-type", "")
+        with Inside(load) as inside, contextlib.ExitStack() as cancelling:
+            async for upload in read_uploads(content_type, request.stream(), inside.keep_bytes):
                 if heatmap == "png" and len(files) == MAX_DRAWN:
                     raise UsageError(
                         f"expected at most {MAX_DRAWN} files a request with heatmap=png, received more: send them in "
@@ -126,6 +125,7 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
                     )
                 inside.keep_image()
                 waiting.append(asyncio.wrap_future(scorer.submit(predictor, upload.data, upload.name)))
+                cancelling.callback(waiting[-1].cancel)
                 files.append(upload if heatmap == "png" else replace(upload, data=b""))
             found = list(await _unless_gone(request, asyncio.gather(*waiting)))
             maps = [await _heatmap(scorer, predictor, *pair, heatmap) for pair in zip(files, found, strict=True)]
@@ -137,15 +137,8 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
             else:
                 answer = JSONResponse({"predictions": rows, "notice": RESEARCH_USE_ONLY})
             inside.keep_bytes(len(answer.body))
-        except BaseException:
-            inside.leave()
-            raise
-        finally:
-            for future in waiting:
-                future.cancel()
         return inside.until_sent(answer)
 
-    image = {"schema": {"type": "string", "format": "binary"}}
     form = {
         "schema": {
             "type": "object",
@@ -154,12 +147,12 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
                 "files": {
                     "type": "array",
                     "maxItems": MAX_FILES,
-                    "items": {**image["schema"], "description": f"at most {MAX_FILE_BYTES // 10**6} MB"},
+                    "items": {**_BINARY["schema"], "description": f"at most {MAX_FILE_BYTES // 10**6} MB"},
                 }
             },
         }
     }
-    kinds = {kind: image for kind in ("image/jpeg", "image/png", "application/dicom", "application/octet-stream")}
+    kinds = {kind: _BINARY for kind in ("image/jpeg", "image/png", "application/dicom", "application/octet-stream")}
     app.post(
         "/v1/predictions",
         response_model=Predictions,
@@ -197,13 +190,6 @@ async def _heatmap(
     return heatmap | {
         "values": np.round(prediction.gradcam[label_index(prediction.label)].astype(np.float64), 6).tolist()
     }
-
-
-def _number_or_name(threshold: str | None) -> float | str | None:
-    try:
-        return None if threshold is None else float(threshold)
-    except ValueError:
-        return threshold
 
 
 def _add_models(app: FastAPI, predictors: Mapping[str, Predictor]) -> None:
@@ -257,8 +243,7 @@ def _add_page(app: FastAPI, load: Load) -> None:
             raise HTTPException(404, f"expected the name of a sample, see /v1/samples, received {name[:80]!r}")
         return FileResponse(by_name[name], media_type="image/jpeg")
 
-    image = {"schema": {"type": "string", "format": "binary"}}
-    body = {"required": True, "content": {"application/octet-stream": image, "application/dicom": image}}
+    body = {"required": True, "content": {"application/octet-stream": _BINARY, "application/dicom": _BINARY}}
 
     @app.post(
         "/v1/renderings",
@@ -268,16 +253,12 @@ def _add_page(app: FastAPI, load: Load) -> None:
     )
     async def rendering(request: Request) -> Response:
         """A radiograph at its full size as it is read, as PNG: for DICOM files, which browsers cannot show."""
-        inside = Inside(load)
-        try:
+        with Inside(load) as inside:
             uploads = read_uploads("application/octet-stream", request.stream(), inside.keep_bytes)
             (data,) = [upload.data async for upload in uploads]
             inside.keep_image()
             picture = await _unless_gone(request, asyncio.wrap_future(app.state.scorer.render(data)))
             inside.keep_bytes(len(picture))
-        except BaseException:
-            inside.leave()
-            raise
         return inside.until_sent(Response(picture, media_type="image/png"))
 
 

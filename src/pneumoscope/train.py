@@ -89,7 +89,7 @@ def _train(
     model = models.build(recipe, weights=recipe.weights)
     records = {side: run.split.records(manifest, side) for side in ("train", "val")}
     # Augmentation needs pixels around its crops; without it one cache holds both sides.
-    source = source_spec(recipe)
+    source = _source_spec(recipe)
     if source == run.spec:
         pixels = load_pixels(manifest, [*records["train"], *records["val"]], run.spec, cache_folder, show)
         inputs = {"train": pixels[: len(records["train"])], "val": pixels[len(records["train"]) :]}
@@ -110,7 +110,7 @@ def _train(
         inputs = {"train": features[: len(records["train"])], "val": features[len(records["train"]) :]}
         transforms = dict.fromkeys(("train", "val"), lambda batch, rows, epoch: np.asarray(batch))
     elif recipe.augments:
-        widening = own_widenings(records["train"], recipe)
+        widening = _own_widenings(records["train"], recipe)
         transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed, teacher, widening)
     featured = time.perf_counter()
 
@@ -151,13 +151,13 @@ def _train(
     )
 
 
-def source_spec(recipe: Recipe) -> InputSpec:
+def _source_spec(recipe: Recipe) -> InputSpec:
     """Form in which training images are kept, before they are changed."""
     large = recipe.source_size if recipe.augments else 0
     return replace(recipe.spec, height=large, width=large) if large else recipe.spec
 
 
-def own_widenings(records: Sequence[Record], recipe: Recipe) -> np.ndarray:
+def _own_widenings(records: Sequence[Record], recipe: Recipe) -> np.ndarray:
     """(N,) how much wider each training image is drawn, see :func:`pneumoscope.augment.widenings`."""
     return widenings([r.ratio for r in records], [r.label for r in records], recipe.augment.even)
 
@@ -205,7 +205,7 @@ def _contents(run: Run, manifest: Manifest, teacher: Teacher | None) -> dict[str
         "images_sha256": cache_key(*(identity(manifest, record) for record in records)),
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if known else run.recipe.weights,
         **({"teacher_sha256": teacher.bundle.sha256} if teacher else {}),
-        **({"ratios_sha256": cache_key(*own_widenings(training, run.recipe))} if run.recipe.augment.even else {}),
+        **({"ratios_sha256": cache_key(*_own_widenings(training, run.recipe))} if run.recipe.augment.even else {}),
     }
 
 

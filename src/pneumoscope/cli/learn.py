@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from pneumoscope.cli import app
-from pneumoscope.cli.options import DATA, MODEL, PREVALENCE, THRESHOLD, open_predictor
+from pneumoscope.cli.options import DATA, MODEL, PREVALENCE, THRESHOLD, open_predictor, read_training_data
 from pneumoscope.cli.output import printable, progress_bar, report_lines, say
 from pneumoscope.errors import DatasetError, UsageError
 
@@ -54,18 +54,14 @@ def train(
         weights=weights,
     )
     from pneumoscope.crossval import train_average
-    from pneumoscope.datasets import read_dataset
     from pneumoscope.runs import run_id
     from pneumoscope.splits import ALL
-    from pneumoscope.train import squashed_note
     from pneumoscope.train import train as run_training
 
     averages = resolved.average > 0 and resolved.split == ALL
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
-        manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
+        manifest = read_training_data(data, resolved, show)
         _check_split_file(split, manifest)
-        if note := squashed_note(resolved, manifest):
-            say(note)
         if averages:
             say(f"training {resolved.average} folds under {runs}, then averaging their weights")
             run = train_average(resolved, manifest, runs=runs, progress=show, on_run=_tell_row, on_batch=watch)
@@ -112,13 +108,9 @@ def crossval(
     for name in chosen["splits"]:
         check_scheme(name)
     from pneumoscope.crossval import cross_validate
-    from pneumoscope.datasets import read_dataset
-    from pneumoscope.train import squashed_note
 
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
-        manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
-        if note := squashed_note(resolved, manifest):
-            say(note)
+        manifest = read_training_data(data, resolved, show)
         result = cross_validate(
             resolved, manifest, runs=runs, progress=show, on_run=_tell_row, on_batch=watch, **chosen
         )

@@ -1,6 +1,10 @@
 """Options that several commands share: the model, its operating point, the prevalence, labelled data."""
 
+from pathlib import Path
+
 import typer
+
+from pneumoscope.cli.output import say
 
 MODEL = typer.Option(
     "mobilenet", "--model", "-m", metavar="NAME|FILE", help="A shipped model, a file, or a run folder."
@@ -16,10 +20,17 @@ PREVALENCE = typer.Option(
 
 def open_predictor(model: str, threshold: str | None, prevalence: float | None):
     """Load a model with the operating point as it was typed."""
-    from pneumoscope.predict import load
+    from pneumoscope.predict import load, parse_threshold
 
-    try:
-        point = None if threshold is None else float(threshold)
-    except ValueError:
-        point = threshold
-    return load(model, point, prevalence)
+    return load(model, parse_threshold(threshold), prevalence)
+
+
+def read_training_data(data: Path, recipe, show):
+    """The manifest to train on, and a note where it does not tell what the recipe takes out."""
+    from pneumoscope.datasets import read_dataset
+    from pneumoscope.train import squashed_note
+
+    manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
+    if note := squashed_note(recipe, manifest):
+        say(note)
+    return manifest

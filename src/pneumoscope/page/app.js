@@ -128,7 +128,7 @@ function again(everything) {
   draw();
 }
 
-const judgedBy = (item, model = $("model").value) => item.results[model];
+const judgedBy = (item) => item.results[$("model").value];
 
 /** What has become of an item: judged, refused, failed, cancelled, working or waiting. */
 function fate(item) {
