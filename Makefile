@@ -5,7 +5,7 @@ DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock docs bench-cold bench-train clean
+.PHONY: help demo test lint lock audit docs bench-cold bench-train clean
 
 help: ## List the chores
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,11 +35,14 @@ bench-train: $(VENV)/ready ## Time training: DATA=DIR, WEIGHTS=FILE, RECIPE=FILE
 lock: $(VENV)/ready ## Resolve the dependencies anew and write the hashed locks
 	requirements/lock.sh $(BIN)/python
 
+audit: ## Look for known vulnerabilities in the locked dependencies, where the package index tells
+	requirements/audit.sh $(PYTHON)
+
 clean: ## Remove environments and outputs, not runs/
 	rm -rf $(VENV) $(DEMO_VENV) demo .pytest_cache .ruff_cache
 
 # The locks are complete: --no-deps installs what they name and resolves nothing.
-# Screening alone: NumPy, OpenCV, ONNX Runtime, Typer, Rich.
+# Screening alone: NumPy, OpenCV, simplejpeg, ONNX Runtime, Typer, Rich.
 $(DEMO_VENV)/ready: requirements/core.txt pyproject.toml
 	$(PYTHON) requirements/check_python.py
 	$(PYTHON) -m venv $(DEMO_VENV)

@@ -160,6 +160,14 @@ def test_the_api_describes_itself(client):
     assert "HTTPValidationError" not in found["components"]["schemas"]
 
 
+def test_the_example_in_the_description_is_a_real_answer(client, samples):
+    described = client.get("/openapi.json").json()["paths"]["/v1/predictions"]["post"]
+    example = described["responses"]["200"]["content"]["application/json"]["example"]
+    sample = next(path for path in samples if path.name == example["predictions"][0]["path"])
+    (answer,) = client.post("/v1/predictions", files=files_of(sample)).json()["predictions"]
+    assert example["predictions"] == [{name: value for name, value in answer.items() if value is not None}]
+
+
 def test_health_and_counters(client, samples):
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ok"}

@@ -45,6 +45,9 @@ class Problem(BaseModel):
     """RFC 9457."""
 
     type: str = "about:blank"
-    title: str
-    status: int
-    detail: str = Field(description="what was expected, what came, what to do")
+    title: str = Field(examples=["Unprocessable Entity"])
+    status: int = Field(examples=[422])
+    detail: str = Field(
+        description="what was expected, what came, what to do",
+        examples=["expected at least 64 pixels a side, received 40x40: send the full-size radiograph"],
+    )

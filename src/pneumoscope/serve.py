@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -92,6 +93,8 @@ def create_app(
 
 
 def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Load, metrics: Metrics) -> None:
+    first = next(iter(predictors))
+
     @functools.lru_cache(maxsize=64)  # one object a point, so that requests at the same one are judged together
     def at(model: str, threshold: str | None, prevalence: float | None) -> Predictor:
         if model not in predictors:
@@ -102,9 +105,11 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
 
     async def predictions(
         request: Request,
-        model: str = Query(next(iter(predictors)), description="name, see /v1/models"),
-        threshold: str | None = Query(None, description="operating point: a probability, or a name of the model's"),
-        prevalence: float | None = Query(None, description="share of pneumonia among the patients"),
+        model: str = Query(first, description="name, see /v1/models", examples=[first]),
+        threshold: str | None = Query(
+            None, description="operating point: a probability, or a name of the model's", examples=["0.5"]
+        ),
+        prevalence: float | None = Query(None, description="share of pneumonia among the patients", examples=[0.1]),
         heatmap: Literal["json", "png"] | None = Query(None, description="Grad-CAM as numbers, or drawn"),
     ) -> Response:
         """Judge one or many radiographs, sent as files of a form, or one as the body.
@@ -146,6 +151,7 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
             "properties": {
                 "files": {
                     "type": "array",
+                    "minItems": 1,
                     "maxItems": MAX_FILES,
                     "items": {**_BINARY["schema"], "description": f"at most {MAX_FILE_BYTES // 10**6} MB"},
                 }
@@ -153,9 +159,12 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
         }
     }
     kinds = {kind: _BINARY for kind in ("image/jpeg", "image/png", "application/dicom", "application/octet-stream")}
+    example = predictors[first].predict(sample_paths()[-1]).to_dict() | {"path": sample_paths()[-1].name}
+    answer = {"predictions": [{**example, "heatmap": None}], "notice": RESEARCH_USE_ONLY}
     app.post(
         "/v1/predictions",
         response_model=Predictions,
+        responses={200: {"content": {"application/json": {"example": answer}}}},
         openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": form, **kinds}}},
     )(predictions)
 
@@ -199,7 +208,7 @@ def _add_models(app: FastAPI, predictors: Mapping[str, Predictor]) -> None:
         return {"models": [_summary(name, predictor) for name, predictor in predictors.items()]}
 
     @app.get("/v1/models/{name}")
-    def model(name: str) -> dict:
+    def model(name: str = InPath(examples=list(predictors))) -> dict:
         """The card of a model: everything that its file says of itself."""
         if name not in predictors:
             raise HTTPException(404, f"expected a model among {', '.join(predictors)}, received {name[:80]!r}")
@@ -237,7 +246,7 @@ def _add_page(app: FastAPI, load: Load) -> None:
         return {"samples": list(by_name)}
 
     @app.get("/v1/samples/{name}", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
-    def sample(name: str) -> Response:
+    def sample(name: str = InPath(examples=list(by_name)[:1])) -> Response:
         """One of them."""
         if name not in by_name:
             raise HTTPException(404, f"expected the name of a sample, see /v1/samples, received {name[:80]!r}")
