@@ -1,11 +1,17 @@
-"""Load the service at a share of its capacity for a while: latencies, errors, memory.
+"""Load the service at a share of its capacity for a while: latencies, errors, memory; beside the same model in Gradio.
 
-    python benchmarks/load_service.py [--minutes 10] [--share 0.8] [IMAGES...]
+    python benchmarks/load_service.py [--minutes 10] [--share 0.8] [--gradio-python PYTHON] [IMAGES...]
 
 Starts ``pneumoscope serve`` on a free port. Unloaded latency is that of one client that waits for each answer;
 capacity is what eight such clients get together. Then requests of one image each arrive at random (a Poisson process)
-at the given share of the capacity, whether or not earlier ones are answered. Prints the figures and writes
-``benchmarks/results/load_service.json``. Clients run in this process, on the same cores.
+at the given share of the capacity, whether or not earlier ones are answered; and for twenty seconds at twice the
+capacity, where refusals must come at once. With ``--gradio-python`` the same is done
+for peers/gradio_service.py, over Gradio's own HTTP interface, at the same share of its own capacity for a fifth of the
+time. Gradio is no dependency of this project and has an environment of its own, which the sources here are read into::
+
+    python -m venv /tmp/gradio && /tmp/gradio/bin/pip install gradio && /tmp/gradio/bin/pip install .
+
+Prints the figures and writes ``benchmarks/results/load_service.json``. Clients run in this process, on the same cores.
 """
 
 import argparse
@@ -17,6 +23,7 @@ import os
 import platform
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +33,7 @@ from pathlib import Path
 from pneumoscope import sample_paths
 
 RESULT = Path(__file__).parent / "results" / "load_service.json"
+GRADIO = Path(__file__).parent / "peers" / "gradio_service.py"
 CLIENTS, WARM_UP = 8, 5.0
 
 
@@ -34,14 +42,20 @@ def main() -> None:
     parser.add_argument("images", nargs="*", type=Path, help="JPEG files; the bundled ones by default")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--share", type=float, default=0.8)
+    parser.add_argument("--gradio-python", metavar="PYTHON", help="interpreter of an environment with gradio")
     arguments = parser.parse_args()
     paths = arguments.images or sample_paths()
+    images = [path.read_bytes() for path in paths]
+    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    found = {"machine": machine, "images": len(paths), "mean_bytes": round(statistics.mean(map(len, images)))}
     with service() as (process, port):
-        found = asyncio.run(measure(port, [path.read_bytes() for path in paths], arguments, process.pid))
-    found |= {"images": len(paths), "mean_bytes": round(statistics.mean(path.stat().st_size for path in paths))}
-    found["machine"] = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
-    for name, value in found.items():
-        print(f"{name}: {value}")
+        load = measure(lambda: Client(port), images, arguments.share, arguments.minutes, process.pid)
+        found["pneumoscope"] = asyncio.run(load)
+    if arguments.gradio_python:
+        with gradio_service(arguments.gradio_python) as (process, port):
+            load = measure(lambda: GradioClient(port), images, arguments.share, arguments.minutes / 5, process.pid)
+            found["gradio"] = asyncio.run(load)
+    print(json.dumps(found, indent=1))
     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -56,6 +70,20 @@ def service():
             process.terminate()
 
 
+@contextlib.contextmanager
+def gradio_service(python: str):
+    """The peer on a free port: its process and the port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PORT": str(port)}
+    with subprocess.Popen([python, GRADIO], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            process.stdout.readline()
+            yield process, port
+        finally:
+            process.terminate()
+
+
 def resident(pid: int) -> float:
     """Megabytes of memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -63,87 +91,141 @@ def resident(pid: int) -> float:
 
 
 class Client:
-    """One kept connection."""
+    """One kept connection, on which images are sent as bodies."""
 
     def __init__(self, port: int) -> None:
         self.port, self.streams = port, None
 
-    async def ask(self, image: bytes) -> tuple[int, float]:
-        """Status and seconds of one request."""
-        began = time.perf_counter()
+    async def ask(self, image: bytes) -> int:
+        """Status of the answer for one image."""
+        return (await self.send("POST /v1/predictions", image, "image/jpeg"))[0]
+
+    async def send(self, target: str, body: bytes, kind: str) -> tuple[int, bytes]:
+        """Status and body of one answer."""
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams
         writer.write(
-            b"POST /v1/predictions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
-            b"Content-Length: %d\r\n\r\n" % len(image)
+            f"{target} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: {kind}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
         )
-        writer.write(image)
-        head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(int(re.search(rb"content-length: (\d+)", head).group(1)))
+        writer.write(body)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = re.search(rb"content-length: (\d+)", head)
+        answer = await (reader.readexactly(int(length.group(1))) if length else _chunks(reader))
         if b"connection: close" in head:
-            writer.close()
-            self.streams = None
-        return int(head[9:12]), time.perf_counter() - began
+            self.close()
+        return int(head[9:12]), answer
 
     def close(self) -> None:
         """Hang up."""
         if self.streams:
             self.streams[1].close()
+            self.streams = None
 
 
-async def measure(port: int, images: list[bytes], arguments: argparse.Namespace, pid: int) -> dict:
-    """All figures."""
+class GradioClient(Client):
+    """The three requests that Gradio wants for an image: upload, call, result."""
+
+    async def ask(self, image: bytes) -> int:
+        """Status of the answer for one image: 200, or 500 where the last of the three says so."""
+        form = (
+            b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpeg"\r\n\r\n' + image + b"\r\n--b--\r\n"
+        )
+        _, uploaded = await self.send("POST /gradio_api/upload", form, "multipart/form-data; boundary=b")
+        file = {"path": json.loads(uploaded)[0], "meta": {"_type": "gradio.FileData"}}
+        call = json.dumps({"data": [file]}).encode()
+        _, called = await self.send("POST /gradio_api/call/predict", call, "application/json")
+        event = json.loads(called)["event_id"]
+        _, result = await self.send(f"GET /gradio_api/call/predict/{event}", b"", "application/json")
+        return 200 if b"event: complete" in result else 500
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    """A body of unknown length, in chunks."""
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readline()
+    return body
+
+
+async def timed(client: Client, image: bytes) -> tuple[int, float]:
+    """Status of the answer for an image, 0 without one, and its seconds."""
+    began = time.perf_counter()
+    try:
+        status = await client.ask(image)
+    except (OSError, asyncio.IncompleteReadError, LookupError, ValueError):
+        client.close()
+        status = 0
+    return status, time.perf_counter() - began
+
+
+async def measure(client, images: list[bytes], share: float, minutes: float, pid: int) -> dict:
+    """All figures of a service; ``client()`` makes a connection to it."""
     endless = itertools.cycle(images)
-    await closed_loop(port, endless, 1, WARM_UP)
-    alone = await closed_loop(port, endless, 1, 2 * WARM_UP)
-    together = await closed_loop(port, endless, CLIENTS, 4 * WARM_UP)
+    await closed_loop(client, endless, 1, WARM_UP)
+    alone = await closed_loop(client, endless, 1, 2 * WARM_UP)
+    together = await closed_loop(client, endless, CLIENTS, 4 * WARM_UP)
     capacity = len(together) / (4 * WARM_UP)
+    await open_loop(client, endless, share * capacity, 4 * WARM_UP)  # what this load needs once, it keeps
     before = resident(pid)
-    loaded = await open_loop(port, endless, arguments.share * capacity, 60 * arguments.minutes)
+    loaded = await open_loop(client, endless, share * capacity, 60 * minutes)
+    after = resident(pid)
+    overloaded = await open_loop(client, endless, 2 * capacity, 4 * WARM_UP)
     median = statistics.median(seconds for _, seconds in alone)
-    seconds = sorted(seconds for _, seconds in loaded)
+    figures = _latencies(loaded)
     return {
         "unloaded_median_ms": round(1000 * median, 1),
         "capacity_images_per_second": round(capacity, 1),
-        "share": arguments.share,
-        "minutes": arguments.minutes,
+        "share": share,
+        "minutes": minutes,
         "requests": len(loaded),
         "errors": sum(status != 200 for status, _ in loaded),
-        "median_ms": round(1000 * statistics.median(seconds), 1),
-        "p95_ms": round(1000 * seconds[int(0.95 * len(seconds))], 1),
-        "p99_ms": round(1000 * seconds[int(0.99 * len(seconds))], 1),
-        "p95_over_unloaded_median": round(seconds[int(0.95 * len(seconds))] / median, 2),
+        **figures,
+        "p95_over_unloaded_median": round(figures["p95_ms"] / 1000 / median, 2),
         "memory_before_mb": round(before, 1),
-        "memory_after_mb": round(resident(pid), 1),
+        "memory_after_mb": round(after, 1),
+        "at_twice_the_capacity": {
+            {200: "judged", 503: "refused", 0: "no answer"}.get(kind, str(kind)): {
+                "requests": len(some),
+                **_latencies(some),
+            }
+            for kind in sorted({status for status, _ in overloaded})
+            if (some := [one for one in overloaded if one[0] == kind])
+        },
+        "memory_after_overload_mb": round(resident(pid), 1),
     }
 
 
-async def closed_loop(port: int, images, clients: int, seconds: float) -> list[tuple[int, float]]:
+def _latencies(answers: list[tuple[int, float]]) -> dict[str, float]:
+    seconds = sorted(seconds for _, seconds in answers)
+    points = {"median_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+    return {name: round(1000 * seconds[int(share * len(seconds))], 1) for name, share in points.items()}
+
+
+async def closed_loop(connect, images, clients: int, seconds: float) -> list[tuple[int, float]]:
     """Clients that wait for each answer, for a while."""
     found, ends = [], time.perf_counter() + seconds
 
     async def one() -> None:
-        client = Client(port)
+        client = connect()
         while time.perf_counter() < ends:
-            found.append(await client.ask(next(images)))
+            found.append(await timed(client, next(images)))
         client.close()
 
     await asyncio.gather(*(one() for _ in range(clients)))
     return found
 
 
-async def open_loop(port: int, images, rate: float, seconds: float) -> list[tuple[int, float]]:
+async def open_loop(connect, images, rate: float, seconds: float) -> list[tuple[int, float]]:
     """Requests that arrive at random at a rate, each on a connection that is free, or a new one."""
     found, free, tasks, arrivals = [], [], set(), random.Random(0)
 
     async def one(image: bytes) -> None:
-        client = free.pop() if free else Client(port)
-        try:
-            found.append(await client.ask(image))
-            free.append(client)
-        except (OSError, asyncio.IncompleteReadError):
-            found.append((0, 0.0))
+        client = free.pop() if free else connect()
+        found.append(await timed(client, image))
+        free.append(client)
 
     due, ends = time.perf_counter(), time.perf_counter() + seconds
     while due < ends:

@@ -189,6 +189,42 @@ def test_window_and_zoom_by_drag_wheel_and_buttons(page, samples):
     np.testing.assert_allclose(pixels(page), before, atol=2)
 
 
+def test_two_fingers_zoom_and_move_and_one_sets_the_window(browser, service, samples):
+    context = browser.new_context(viewport={"width": 412, "height": 915}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(str(service.base_url))
+    page.wait_for_selector("#model option", state="attached")
+    add(page, samples[9])
+    wait_until_judged(page, 1)
+    canvas = page.locator("#panels .stage canvas")
+    canvas.scroll_into_view_if_needed()
+    before, box = pixels(page), canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    session = context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        fingers = [{"x": at[0], "y": at[1], "id": number} for number, at in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    touch("touchStart", (x - 30, y), (x + 30, y))
+    for step in (40, 50, 60):
+        touch("touchMove", (x - step, y), (x + step, y))
+    touch("touchEnd")
+    zoomed = pixels(page)
+    height, width = before.shape[:2]
+    half = before[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    twice = cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(zoomed.astype(int) - twice).mean() < 0.5 * np.abs(zoomed.astype(int) - before).mean()
+    assert page.evaluate("visualViewport.scale") == 1  # the picture is enlarged, not the page
+    touch("touchStart", (x, y))
+    for step in (20, 40, 60):
+        touch("touchMove", (x, y + step))
+    touch("touchEnd")
+    assert pixels(page).mean() > zoomed.mean() + 5
+    assert page.locator("#centre").input_value() == "98"
+    context.close()
+
+
 def test_the_keyboard_alone_does_it(page):
     for _ in range(30):
         page.keyboard.press("Tab")
