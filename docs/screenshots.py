@@ -2,7 +2,8 @@
 
     python docs/screenshots.py
 
-Starts the service on a free port; writes docs/images/overlay.jpg and docs/images/page-*.jpg.
+Starts the service on a free port. Writes docs/images/overlay.jpg, docs/images/page.jpg, and of every state of the page
+a sheet docs/images/page-STATE.jpg: on a phone, a laptop and a wide screen, light above dark.
 """
 
 import re
@@ -22,7 +23,10 @@ from pneumoscope.explain import explain, overlay
 
 IMAGES = Path(__file__).parent / "images"
 OVERLAID = "person541_bacteria_2275"
-WIDTHS = {"phone": (390, 844), "laptop": (1366, 768), "wide": (1920, 1080)}
+#: Sizes of windows, and how wide their pictures are on a sheet.
+WINDOWS = {"phone": (390, 844, 260), "laptop": (1366, 768, 640), "wide": (1920, 1080, 860)}
+SCHEMES = ("light", "dark")
+GAP, PAPER = 20, 200  # pixels between pictures and their gray
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
@@ -30,8 +34,7 @@ def main() -> None:
     """Write all of them."""
     samples = sample_paths()
     drawn = overlay(explain(load(), next(path for path in samples if path.stem == OVERLAID)))
-    small = cv2.resize(drawn, None, fx=760 / drawn.shape[1], fy=760 / drawn.shape[1], interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(IMAGES / "overlay.jpg"), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    write("overlay.jpg", scaled(drawn[:, :, ::-1], 760), quality=85)
     with tempfile.TemporaryDirectory() as folder, service() as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         blank = Path(folder, "blank.png")
@@ -39,20 +42,27 @@ def main() -> None:
         notes = Path(folder, "notes.txt")
         notes.write_text("no image")
         unsure = near_the_point(samples[-1], Path(folder, "uncertain.png"))
-        shots = [
-            ("empty", "laptop", "light", [], ""),
-            ("working", "laptop", "light", samples * 6, ""),
-            ("result", "laptop", "light", [samples[13]], ""),
-            ("result", "phone", "dark", [samples[13]], ""),
-            ("uncertain", "laptop", "dark", [unsure], ""),
-            ("rejected", "phone", "light", [blank], ""),
-            ("error", "laptop", "light", [notes], ""),
-            ("many", "wide", "dark", [*samples[:5], *samples[8:17], notes], "reference-mobilenet"),
-        ]
-        for state, width, scheme, files, beside in shots:
-            with opened(browser, address, width, scheme) as page:
-                show(page, files, beside, wait=state != "working")
-                write(page, f"page-{state}-{width}-{scheme}.jpg")
+        states = {
+            "empty": ([], ""),
+            "working": (samples * 6, ""),
+            "result": ([samples[13]], ""),
+            "uncertain": ([unsure], ""),
+            "rejected": ([blank], ""),
+            "error": ([notes], ""),
+            "many": ([*samples[:5], *samples[8:17], notes], "reference-mobilenet"),
+        }
+        for state, (files, beside) in states.items():
+            rows = []
+            for scheme in SCHEMES:
+                row = []
+                for window in WINDOWS:
+                    with opened(browser, address, window, scheme) as page:
+                        show(page, files, beside, wait=state != "working")
+                        row.append(picture(page))
+                    if (state, scheme, window) == ("result", "light", "laptop"):
+                        write("page.jpg", row[-1], quality=75)
+                rows.append(row)
+            write(f"page-{state}.jpg", sheet(rows), quality=65)
 
 
 @contextmanager
@@ -67,9 +77,9 @@ def service():
 
 
 @contextmanager
-def opened(browser: Browser, address: str, width: str, scheme: str):
+def opened(browser: Browser, address: str, window: str, scheme: str):
     """The page in a window of its own."""
-    across, down = WIDTHS[width]
+    across, down, _ = WINDOWS[window]
     context = browser.new_context(viewport={"width": across, "height": down}, color_scheme=scheme)
     page = context.new_page()
     page.goto(address)
@@ -104,9 +114,35 @@ def near_the_point(radiograph: Path, out: Path) -> Path:
     return out
 
 
-def write(page: Page, name: str) -> None:
-    """The whole page as JPEG."""
-    page.screenshot(path=str(IMAGES / name), full_page=True, type="jpeg", quality=75)
+def picture(page: Page) -> np.ndarray:
+    """The whole page, (H, W, 3) uint8 BGR."""
+    return cv2.imdecode(np.frombuffer(page.screenshot(full_page=True), np.uint8), cv2.IMREAD_COLOR)
+
+
+def scaled(image: np.ndarray, width: int) -> np.ndarray:
+    """The picture at another width."""
+    height = round(image.shape[0] * width / image.shape[1])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def sheet(rows: list[list[np.ndarray]]) -> np.ndarray:
+    """Pictures in rows and columns on gray paper."""
+    widths = [width for _, _, width in WINDOWS.values()]
+    lines = []
+    for row in rows:
+        small = [scaled(image, width) for image, width in zip(row, widths, strict=True)]
+        line = np.full((GAP + max(map(len, small)), sum(widths) + GAP * (len(widths) + 1), 3), PAPER, np.uint8)
+        left = GAP
+        for image in small:
+            line[GAP : GAP + len(image), left : left + image.shape[1]] = image
+            left += image.shape[1] + GAP
+        lines.append(line)
+    return np.vstack([*lines, np.full((GAP, lines[0].shape[1], 3), PAPER, np.uint8)])
+
+
+def write(name: str, image: np.ndarray, quality: int) -> None:
+    """A JPEG among the documents' images."""
+    cv2.imwrite(str(IMAGES / name), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     print(f"docs/images/{name}")
 
 

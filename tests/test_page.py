@@ -249,6 +249,37 @@ def test_the_keyboard_alone_does_it(page):
         np.testing.assert_allclose(pixels(page), before, atol=2)
 
 
+def test_a_refused_picture_is_shown_and_what_is_none_takes_no_room(page, tmp_path):
+    blank, notes = tmp_path / "blank.png", tmp_path / "notes.txt"
+    cv2.imwrite(str(blank), np.full((300, 400), 128, np.uint8))
+    notes.write_text("no image")
+    add(page, blank, notes)
+    wait_until_judged(page, 2)
+    page.get_by_role("button", name="blank.png").click()
+    page.locator("canvas[aria-label='Radiograph blank.png, no verdict']").wait_for()
+    assert pixels(page)[100, 100].tolist() == [128, 128, 128]
+    page.get_by_role("button", name="notes.txt").click()
+    page.locator("#tools").wait_for(state="hidden")
+    assert page.locator("#panels .stage").is_hidden()
+    page.get_by_role("button", name="blank.png").click()
+    page.locator("#tools").wait_for()
+    assert page.locator("#panels .stage").is_visible()
+
+
+def test_on_a_phone_a_row_leads_to_its_radiograph(browser, service, samples):
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(str(service.base_url))
+    page.wait_for_selector("#model option", state="attached")
+    add(page, *samples[:6])
+    wait_until_judged(page, 6)
+    page.evaluate("window.scrollTo(0, 0)")
+    page.locator("#rows button").first.click()
+    assert 0 <= page.locator("#result").bounding_box()["y"] < 0.7 * 844
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
 def test_two_models_beside_each_other(page, samples):
     add(page, samples[9])
     wait_until_judged(page, 1)

@@ -176,7 +176,7 @@ function fillRow(item) {
   if (!item.line) {
     const open = document.createElement("button");
     Object.assign(open, { type: "button", textContent: item.name, title: item.name });
-    open.addEventListener("click", () => choose(item));
+    open.addEventListener("click", () => { choose(item); reveal($("result")); });
     item.line = document.createElement("tr");
     item.line.append(cell(open), cell(""), cell("", "number"));
   }
@@ -202,9 +202,15 @@ function choose(item) {
   draw();
 }
 
+/** Scroll to what lies outside the window: on a phone the radiograph, below the list. */
+function reveal(element) {
+  const { top } = element.getBoundingClientRect();
+  if (top < 0 || top > 0.7 * window.innerHeight) element.scrollIntoView();
+}
+
 // The radiograph in view -----------------------------------------------------------------------------------
 
-/** The gray values of a file as they are judged; null where it is no picture. */
+/** The gray values of a file as they are judged, of a refused one as the browser reads it; null where it is no picture. */
 async function readImage(item) {
   if (item.refused) return null;
   const [first, second] = new Uint8Array(await item.file.slice(0, 2).arrayBuffer());
@@ -214,8 +220,7 @@ async function readImage(item) {
       const options = { method: "POST", body: item.file, headers: { "content-type": "application/octet-stream" } };
       picture = await (await askUntilFree("/v1/renderings", options)).blob();
     } catch (error) {
-      if (error.status >= 400 && error.status < 500 && error.status !== 401) return null;
-      throw error;
+      if (!(error.status >= 400 && error.status < 500) || error.status === 401) throw error;
     }
   }
   const bitmap = await createImageBitmap(picture, { colorSpaceConversion: "none" }).catch(() => null);
@@ -250,6 +255,7 @@ async function show() {
   for (const { viewer } of state.viewers) {
     if (viewer.item === item) continue;
     viewer.show(null);
+    viewer.canvas.parentElement.hidden = $("tools").hidden = false;
     viewer.canvas.setAttribute("aria-label", `The picture of ${item.name} is being read`);
   }
   const image = await imageOf(item);
@@ -257,6 +263,7 @@ async function show() {
   for (const { model, viewer } of state.viewers) {
     const found = item.results[model];
     viewer.item = item;
+    viewer.canvas.parentElement.hidden = $("tools").hidden = !image;
     viewer.show(image, found?.heatmap?.values);
     const heat = found?.heatmap && state.view.heatmap ? `, with heatmap for ${found.heatmap.label}` : "";
     viewer.canvas.setAttribute("aria-label", image ? `Radiograph ${item.name}, ${found?.label ?? "no verdict"}${heat}` : `No picture of ${item.name}`);
