@@ -2,16 +2,17 @@
 
 import base64
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -583,11 +584,12 @@ def test_a_cancelled_image_is_let_go_of_at_once(samples):
 # The command ---------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def command(*options):
+@contextlib.contextmanager
+def command(*options, **process_options):
     """The real command on a free port: its process and a client."""
     arguments = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0", *map(str, options)]
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, **pipes, **process_options) as process:
         try:
             said = process.stderr.readline()
             address = re.search(r"http://\S+:\d+", said)
@@ -679,3 +681,42 @@ def test_nothing_of_a_request_reaches_disk_or_log(samples, tmp_path):
 def test_a_socket_that_cannot_be_bound_is_a_usage_error():
     with pytest.raises(UsageError, match=r"expected to listen on 192\.0\.2\.1 port 0, the system says"):
         Server(create_app({"mobilenet": load()}), "192.0.2.1", 0, print)
+
+
+def test_a_model_file_that_changes_or_goes_changes_nothing(samples, tmp_path):
+    file = tmp_path / "mine.onnx"
+    file.write_bytes((Path(load.__code__.co_filename).parent / "zoo" / "mobilenet.onnx").read_bytes())
+    with command("--model", file) as (_, client):
+        before = client.post("/v1/predictions", content=samples[9].read_bytes()).json()
+        with file.open("r+b") as changing:  # in place, as no careful program writes
+            changing.truncate(1000)
+        assert client.post("/v1/predictions", content=samples[9].read_bytes()).json() == before
+        file.unlink()
+        assert client.post("/v1/predictions?heatmap=png", content=samples[9].read_bytes()).status_code == 200
+
+
+def test_a_full_disk_changes_nothing(samples):
+    """No byte can be written to any file, as on a full disk."""
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    with command("--model", "mobilenet", preexec_fn=full) as (process, client):
+        answer = client.post("/v1/predictions?heatmap=png", files=files_of(*samples[:8]))
+        assert [one["status"] for one in answer.json()["predictions"]].count("error") == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+
+
+def test_a_killed_process_frees_its_address_at_once(samples):
+    with command("--model", "mobilenet") as (process, client):
+        port = client.base_url.port
+        waiting = connected(client)
+        waiting.sendall(POST % (b"", b"image/jpeg", 10_000) + samples[0].read_bytes()[:5000])
+        process.kill()
+        process.wait(15)
+        with waiting, contextlib.suppress(ConnectionResetError):
+            assert waiting.recv(1) == b""
+    with command("--model", "mobilenet", "--port", port) as (_, client):
+        assert client.base_url.port == port
+        assert client.get("/readyz").status_code == 200
