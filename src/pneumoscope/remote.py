@@ -39,8 +39,7 @@ def open_address(address: str):
     """A file object for what lies at an address; its errors are those of the file system behind it."""
     system = _system(address)
     # Without blocks HTTP is one stream: a block would need a server that takes requests for ranges.
-    is_http = address.lower().startswith(("http:", "https:"))
-    return system.open(address, "rb", **({"block_size": 0} if is_http else {}))
+    return system.open(address, "rb", **({"block_size": 0} if _is_http(address) else {}))
 
 
 def list_address(address: str) -> list[str] | None:
@@ -80,9 +79,15 @@ def _system(address: str):
     try:
         return fsspec.core.url_to_fs(address)[0]
     except ImportError as error:  # fsspec's sentence names the package
+        if _is_http(address):
+            raise MissingExtra(f"reading {_kind(address)}", "remote", "aiohttp") from None
         raise UsageError(f"expected a package that reads {_kind(address)}, fsspec says: {error}") from None
     except ValueError as error:
         raise UnreadableImage(f"expected an address that fsspec knows, it says: {error}") from None
+
+
+def _is_http(address: str) -> bool:
+    return address.lower().startswith(("http:", "https:"))
 
 
 def _kind(address: str) -> str:

@@ -77,14 +77,14 @@ def _in_list(argument: str) -> Iterator[Source]:
 
 
 def _csv_column(file: io.BufferedIOBase, argument: str) -> Iterator[str]:
-    lines = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
-    rows = csv.DictReader(lines, restval="")
-    try:
-        _check_columns(rows.fieldnames or (), argument)
-        for row in rows:
-            yield row["path"]
-    except csv.Error as error:
-        raise UsageError(f"expected a CSV file at {argument}, line {rows.line_num}: {error}") from None
+    with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as lines:
+        rows = csv.DictReader(lines, restval="")
+        try:
+            _check_columns(rows.fieldnames or (), argument)
+            for row in rows:
+                yield row["path"]
+        except csv.Error as error:
+            raise UsageError(f"expected a CSV file at {argument}, line {rows.line_num}: {error}") from None
 
 
 def _parquet_column(file: io.BufferedIOBase, argument: str) -> Iterator[str | None]:
