@@ -262,7 +262,7 @@ def test_no_cluster_at_an_address_is_one_sentence(images, tmp_path):
     command = _command(images, "--engine", "ray", "--parquet", tmp_path / "out", "--address", "127.0.0.1:1")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("pneumoscope: expected a Ray cluster at 127.0.0.1:1, Ray says ")
+    assert done.stderr.startswith("pneumoscope: expected a Ray cluster at 127.0.0.1:1, the system says ")
     assert done.stderr.count("\n") == 1
 
 

@@ -5,11 +5,14 @@ import importlib.util
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 
 from pneumoscope.errors import MissingExtra, UsageError
+
+_EXPECTED = "expected a Ray cluster"
 
 
 def require_ray() -> None:
@@ -34,6 +37,8 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
     Raises:
         UsageError: no cluster at this address, or Ray does not start.
     """
+    if address is not None:
+        _check_reached(address)
     _set_environment(alone=address is None)
     import ray
 
@@ -47,7 +52,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"expected a Ray cluster at {address or 'this machine'}, Ray says {said}: start it, or name another"
+            f"{_EXPECTED} at {address or 'this machine'}, Ray says {said}: start it, or name another"
         ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -56,6 +61,18 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reached(address: str) -> None:
+    """Say at once what Ray says after minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # such as "auto", which Ray looks up
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise UsageError(f"{_EXPECTED} at {address}, the system says {said}: start it, or name another") from None
 
 
 def _set_environment(alone: bool) -> None:
