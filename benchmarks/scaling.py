@@ -2,13 +2,15 @@
 
     python benchmarks/scaling.py --full DIR [--images 2048] [--runs 3]
 
-Files of DIR are judged over and over until there are ``--images`` of them. The Ray figures are of the time between the
-first and the last part of a worker, so that starting Ray, which takes seconds once, is a figure of its own. Also timed
-is what the driver does alone: looking up sizes and dates, and writing a part. Prints a table, checks that all engines
-wrote the same bytes, and writes ``benchmarks/results/scaling.json``, from which the documents do their arithmetic.
+Files of DIR are judged over and over until there are ``--images`` of them. The Ray engine, driver and all, is held to
+as many cores as it is said to have. Its rate is of the time from the first part's beginning to the last one's end, so
+that starting Ray, which takes seconds once, is a figure of its own. Also timed is what the driver does alone: looking
+up sizes and dates, and writing a part. Prints a table, checks that all engines wrote the same bytes, and writes
+``benchmarks/results/scaling.json``, from which the documents do their arithmetic.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -80,14 +82,17 @@ def _local(predictor: Predictor, sources: list, folder: Path) -> float:
 
 def _ray(predictor: Predictor, sources: list, folder: Path, cores: int) -> tuple[float, float]:
     """Images a second of the Ray engine while its workers judge, and the seconds before."""
-    began = time.perf_counter()
-    ends = []
-    with ScaledRun(predictor, sources, folder) as run:
-        for part in run.judge(cpus=cores):
-            ends.append(time.perf_counter())
-            if len(ends) == 1:
-                first = ends[0] - part.seconds
-    return len(sources) / (ends[-1] - first), first - began
+    called, every = time.perf_counter(), os.sched_getaffinity(0)
+    begins, ends = [], []
+    os.sched_setaffinity(0, sorted(every)[:cores])  # Ray's processes inherit it
+    try:
+        with ScaledRun(predictor, sources, folder) as run:
+            for part in run.judge(cpus=cores):
+                ends.append(time.perf_counter())
+                begins.append(ends[-1] - part.seconds)
+    finally:
+        os.sched_setaffinity(0, every)
+    return len(sources) / (max(ends) - min(begins)), min(begins) - called
 
 
 def _driver(predictor: Predictor, sources: list, files: list, folder: Path) -> dict:
@@ -96,7 +101,12 @@ def _driver(predictor: Predictor, sources: list, files: list, folder: Path) -> d
     _hash_of(sources * 10)
     look = (time.perf_counter() - began) / (10 * len(sources))
     rows = [prediction.to_dict() for prediction in predictor.predict_many(files)]
-    full = (rows * (64 * BATCH // len(rows) + 1))[: 64 * BATCH]
+    full = [
+        {**rows[number % len(rows)], "image_sha256": hashlib.sha256(bytes([number % 256, number // 256])).hexdigest()}
+        for number in range(64 * BATCH)
+    ]
+    for number, row in enumerate(full):  # no image twice, or Parquet holds it once
+        row["path"] = f"{number:04d}-{row['path']}"
     content = results.parquet_part(full)
     began = time.perf_counter()
     for number in range(20):
