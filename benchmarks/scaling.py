@@ -40,7 +40,7 @@ def main() -> None:
     files = list(expand([arguments.full]))
     sources = [files[number % len(files)] for number in range(arguments.images)]
     predictor, measured = load(), {"local": [], "ray, 1 core": [], "ray, 2 cores": []}
-    starts = []
+    starts, load_before = [], os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         for run in range(arguments.runs):
             here = Path(folder) / str(run)
@@ -57,6 +57,7 @@ def main() -> None:
         "images": arguments.images,
         "runs": arguments.runs,
         "cores": os.cpu_count(),
+        "load_before": round(load_before, 1),  # what else ran: above 0.3 the rates are not those of the cores
         "mean_kilobytes": round(statistics.mean(path.stat().st_size for path in files) / 1000, 1),
         "images_a_second": {name: round(statistics.median(rates), 2) for name, rates in measured.items()},
         "all_runs": {name: [round(rate, 2) for rate in rates] for name, rates in measured.items()},
