@@ -93,7 +93,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize(
     "module", ["labels", "images", "preprocess", "datasets", "splits", "recipe", "runs", "predict", "bundle", "explain",
-               "samples", "metrics", "bootstrap", "export", "fetch"]
+               "samples", "metrics", "bootstrap", "export", "fetch", "sources", "remote", "results", "cli.output"]
 )  # fmt: skip
 def test_examples_in_docstrings_run(module):
     import doctest

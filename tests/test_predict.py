@@ -14,9 +14,10 @@ from pneumoscope import LABELS, load
 from pneumoscope.bundle import DEFAULT_MODEL, PROBABILITIES, SUBTYPES, ZOO
 from pneumoscope.errors import BundleError, UsageError
 from pneumoscope.images import read_radiograph
-from pneumoscope.predict import FIELDS, NothingFound, Predictor, expand
+from pneumoscope.predict import FIELDS, Predictor
 from pneumoscope.preprocess import InputSpec
 from pneumoscope.samples import SAMPLES
+from pneumoscope.sources import NothingFound, expand
 
 
 @pytest.fixture(scope="module")

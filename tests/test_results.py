@@ -15,8 +15,9 @@ import pytest
 from pneumoscope import load, results
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.images import read_radiograph
-from pneumoscope.predict import FIELDS, NothingFound
+from pneumoscope.predict import FIELDS
 from pneumoscope.results import CsvFile, JsonLinesFile, ParquetParts, judged_before
+from pneumoscope.sources import NothingFound
 
 KINDS = {"csv": CsvFile, "jsonl": JsonLinesFile, "parquet": ParquetParts}
 

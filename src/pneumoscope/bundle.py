@@ -124,10 +124,25 @@ def open_bundle(model: str | Path = DEFAULT_MODEL) -> Bundle:
         data = path.read_bytes()
     except OSError as error:
         raise BundleError(f"expected a model file at {path}: {error.strerror}") from None
+    return read_bundle(data, path)
+
+
+def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
+    """Verify the bytes of a model file.
+
+    Args:
+        data: the whole file.
+        path: where it came from, for messages.
+        threads: of one forward pass; 0 for one a core. The results do not depend on it, which a test holds.
+
+    Raises:
+        BundleError: not one of ours, altered, or of another version.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings speak to the exporter, not to the user
+    options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class but this

@@ -15,6 +15,7 @@ import numpy as np
 from pneumoscope.codestream import check_size, is_frame, jpeg_segments
 from pneumoscope.dicom import is_dicom, read_dicom
 from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
+from pneumoscope.remote import is_address, read_address
 
 #: File endings that a folder or glob is searched for.
 SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm")
@@ -137,9 +138,14 @@ def image_size(data: bytes) -> tuple[int, int]:
 def read_file(path: str | os.PathLike) -> bytes:
     """Bytes of an image file; of a larger file or an endless device only :data:`MAX_BYTES` + 1, which no one decodes.
 
+    Args:
+        path: of the file, or its address, such as ``s3://bucket/chest.png`` (extra ``remote``).
+
     Raises:
         UnreadableImage: a folder, not there, or not to be read.
     """
+    if is_address(path):
+        return read_address(path, MAX_BYTES + 1)
     try:
         if Path(path).is_dir():
             raise UnreadableImage("expected an image file, received a folder: name the files in it")

@@ -1,10 +1,9 @@
 """Radiographs -> Predictions, in order, in bounded memory; one bad file costs nothing but itself."""
 
-import glob
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ import numpy as np
 
 from pneumoscope.ahead import in_order
 from pneumoscope.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, SUBTYPES, Bundle, open_bundle
-from pneumoscope.errors import ImageError, RefusedImage, UnreadableImage, UsageError
-from pneumoscope.images import SUFFIXES, read_file, read_radiograph
+from pneumoscope.errors import ImageError, RefusedImage, UsageError
+from pneumoscope.images import read_file, read_radiograph
 from pneumoscope.labels import LABELS, POSITIVE
 from pneumoscope.preprocess import resize, to_input
 
@@ -194,7 +193,7 @@ class Predictor:
         is_path = isinstance(source, (str, os.PathLike))
         name, digest = str(source) if is_path else f"<{type(source).__name__}>", ""
         try:
-            if isinstance(source, ImageError):  # a name that matched nothing, from expand()
+            if isinstance(source, ImageError):  # a name that matched nothing, from sources.expand()
                 raise source
             data = read_file(source) if is_path else source
             if isinstance(data, (bytes, bytearray, memoryview)):
@@ -285,60 +284,6 @@ def load(
     'PNEUMONIA'
     """
     return Predictor(open_bundle(model), threshold, prevalence)
-
-
-class NothingFound(UnreadableImage):
-    """A folder or pattern without images; keeps the name it was given under."""
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(message)
-        self.path = path
-
-
-def expand(
-    arguments: Iterable[str], skip: Path | None = None, note: Callable[[str], None] | None = None
-) -> "Iterator[Path | NothingFound]":
-    """Files, folders and globs -> image files; what matches nothing becomes an error in its place.
-
-    Args:
-        arguments: as typed.
-        skip: a folder below a given one to leave out: where heatmaps of an earlier call lie.
-        note: told in a sentence how many files of other kinds a folder holds.
-
-    >>> list(expand(["no-such-*.png"]))[0].path
-    'no-such-*.png'
-    """
-    for argument in arguments:
-        path = Path(argument)
-        if not argument:
-            yield NothingFound(argument, "expected a file name, received an empty one")
-        elif os.path.isdir(path):  # unlike Path.is_dir, False where the rights to look are missing
-            yield from _in_folder(argument, skip, note)
-        elif glob.has_magic(argument) and not os.path.exists(path):
-            found = [Path(name) for name in sorted(glob.glob(argument, recursive=True)) if not os.path.isdir(name)]
-            yield from found or [NothingFound(argument, "expected files that match this pattern, found none")]
-        else:
-            yield path
-
-
-def _in_folder(argument: str, skip: Path | None, note: Callable[[str], None] | None) -> "Iterator[Path | NothingFound]":
-    """The images of a folder and its folders, sorted, and an error for each folder that cannot be looked into."""
-    closed: list[OSError] = []
-    found, others = [], 0
-    skipped = skip.resolve() if skip is not None and skip.resolve() != Path(argument).resolve() else None
-    for folder, folders, names in os.walk(argument, onerror=closed.append):
-        folders[:] = [name for name in folders if Path(folder, name).resolve() != skipped]
-        names = [name for name in names if not name.startswith(".")]  # macOS leaves ._name.jpeg beside images
-        images = [name for name in names if name.lower().endswith(SUFFIXES)]
-        others += len(names) - len(images)
-        found += [Path(folder, name) for name in images]
-    if others and note:
-        note(f"{argument}: left out {others} files that do not end in {', '.join(SUFFIXES)}")
-    yield from sorted(found)
-    for error in closed:
-        yield NothingFound(str(error.filename), f"expected a folder to look into, the system says {error.strerror}")
-    if not found and not closed:
-        yield NothingFound(argument, f"expected {', '.join(SUFFIXES)} files in this folder, found none")
 
 
 def _batches(items: Iterable) -> Iterator[list]:

@@ -23,7 +23,11 @@ from pneumoscope.images import read_file
 from pneumoscope.predict import BATCH, ERROR, FIELDS, Prediction, Predictor
 
 #: Rows of a Parquet part, and the seconds after which a part that is not full is written: what a ``kill -9`` can cost.
-PART_ROWS, PART_SECONDS = 1000, 10.0
+#: A part is whole batches, so that one that is judged alone has the digits of one that was judged among others.
+PART_ROWS, PART_SECONDS = 64 * BATCH, 10.0
+
+#: Written beside the parts by :mod:`pneumoscope.scale`, which alone goes on with them.
+MANIFEST = "manifest.json"
 
 _NUMBERS = ("probability", "threshold", "bacterial", "prevalence")
 
@@ -100,7 +104,7 @@ class _Lines(ResultsFile):
     def _open(self, resume: bool) -> list[Prediction]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = self._lock = self.path.open("ab")
-        _take(self.file, self.path)
+        take(self.file, self.path)
         self.end = 0
         if not resume or not self.path.is_file():  # not a file: a terminal or a pipe
             return []
@@ -203,21 +207,26 @@ class ParquetParts(ResultsFile):
             raise MissingExtra("--parquet", "parquet", error.name or "pyarrow") from None
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / ".lock").open("ab")  # readers of a folder pass over hidden files
-        _take(self._lock, self.path)
+        take(self._lock, self.path)
         parts = sorted(self.path.glob("part-*.parquet"))
         if parts and not resume:
             raise UsageError(
                 f"expected a folder without results at {self.path}, it has {len(parts)} parts: go on with them by "
                 "--resume, or name another folder"
             )
+        if (self.path / MANIFEST).exists():
+            raise UsageError(
+                f"expected a folder of the local engine at {self.path}, --engine ray wrote its {MANIFEST}: go on with "
+                "--engine ray, or name another folder"
+            )
         try:
-            if [part.name for part in parts] != [_part_name(number) for number in range(len(parts))]:
+            if [part.name for part in parts] != [part_name(number) for number in range(len(parts))]:
                 raise ValueError
             tables = [pyarrow.parquet.read_table(part).to_pylist() for part in parts]
             predictions = [_prediction(row) for table in tables for row in table]
         except (pyarrow.ArrowException, ValueError, TypeError, KeyError):
             raise UsageError(
-                f"expected every part that pneumoscope wrote in {self.path}, from {_part_name(0)} on, to go on with "
+                f"expected every part that pneumoscope wrote in {self.path}, from {part_name(0)} on, to go on with "
                 "them, received others: name another folder"
             ) from None
         self.rows = tables.pop() if tables and len(tables[-1]) < PART_ROWS else []
@@ -234,7 +243,7 @@ class ParquetParts(ResultsFile):
         super().close()
 
     def _append(self, row: dict) -> None:
-        self.rows.append({**row, "path": _valid(row["path"])})
+        self.rows.append(row)
         if len(self.rows) == PART_ROWS or time.monotonic() > self.written + PART_SECONDS:
             self._write_part()
         if len(self.rows) == PART_ROWS:
@@ -244,15 +253,30 @@ class ParquetParts(ResultsFile):
         return _valid(prediction.path), *super()._key(prediction)[1:]
 
     def _write_part(self) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
-        kinds = {name: pyarrow.float64() if name in _NUMBERS else pyarrow.string() for name in FIELDS}
-        content = pyarrow.BufferOutputStream()
-        table = pyarrow.Table.from_pylist(self.rows, schema=pyarrow.schema(kinds.items()))
-        pyarrow.parquet.write_table(table, content)
-        write_whole(self.path / _part_name(self.done), content.getvalue())
+        write_whole(self.path / part_name(self.done), parquet_part(self.rows))
         self.written = time.monotonic()
+
+
+def parquet_part(rows: list[dict]) -> bytes:
+    """Rows as the content of a Parquet part; the same rows are the same bytes."""
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {name: pyarrow.float64() if name in _NUMBERS else pyarrow.string() for name in FIELDS}
+    content = pyarrow.BufferOutputStream()
+    valid = [{**row, "path": _valid(row["path"])} for row in rows]
+    table = pyarrow.Table.from_pylist(valid, schema=pyarrow.schema(kinds.items()))
+    pyarrow.parquet.write_table(table, content)
+    return content.getvalue().to_pybytes()
+
+
+def part_name(number: int) -> str:
+    """File name of a Parquet part; sorted by name they are in order.
+
+    >>> part_name(12)
+    'part-00012.parquet'
+    """
+    return f"part-{number:05d}.parquet"
 
 
 def judged_before(files: Sequence[ResultsFile], sources: Sequence[object]) -> list[Prediction | None]:
@@ -295,7 +319,7 @@ def _sha256(source: object) -> str:
         return ""
 
 
-def _take(file: BinaryIO, path: Path) -> None:
+def take(file: BinaryIO, path: Path) -> None:
     """Refuse results that another process is writing."""
     try:
         import fcntl
@@ -319,10 +343,6 @@ def _prediction(row: dict) -> Prediction:
     for name in _NUMBERS:
         values[name] = None if values[name] in ("", None) else float(values[name])
     return Prediction(**{**values, "label": values["label"] or None})
-
-
-def _part_name(number: int) -> str:
-    return f"part-{number:05d}.parquet"
 
 
 def _valid(name: str) -> str:

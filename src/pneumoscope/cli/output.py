@@ -1,6 +1,7 @@
 """How results reach the terminal: a table, JSON lines, progress."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -33,11 +34,8 @@ class Table:
 
     def close(self) -> None:
         """Print how many of each."""
-        parts = ", ".join(f"{count} {name}" for name, count in sorted(self.count.items()))
         unsure = f" ({self.uncertain} uncertain)" if self.uncertain else ""
-        total = sum(self.count.values())
-        images = f"{total} image{'' if total == 1 else 's'}"
-        self._print(f"{images}: {parts or 'none'}{unsure}. {RESEARCH_USE_ONLY}", "bold")
+        self._print(f"{counted(self.count)}{unsure}. {RESEARCH_USE_ONLY}", "bold")
 
     def _print(self, line: str, style: str) -> None:
         self.console.print(line, style=style or None, soft_wrap=True, markup=False, highlight=False)
@@ -88,6 +86,33 @@ def progress_bar(console=None):
             yield from progress.track(items, total=total, description=what)
 
     yield show
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """What libraries write to standard error past Python goes nowhere for a while; our own sentences still arrive."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    ours, sys.stderr = sys.stderr, os.fdopen(kept, "w", buffering=1, errors="backslashreplace")
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        sys.stderr.close()
+        sys.stderr = ours
+
+
+def counted(count: dict[str, int]) -> str:
+    """How many of each, in words.
+
+    >>> counted({"ok": 2, "error": 1})
+    '3 images: 1 error, 2 ok'
+    """
+    total = sum(count.values())
+    parts = ", ".join(f"{number} {name}" for name, number in sorted(count.items()))
+    return f"{total} image{'' if total == 1 else 's'}: {parts or 'none'}"
 
 
 def printable(name: str) -> str:

@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.cli import app
 from pneumoscope.cli.options import MODEL, PREVALENCE, THRESHOLD, open_predictor
-from pneumoscope.cli.output import JsonLines, Table, printable, progress_bar, report_lines, say
+from pneumoscope.cli.output import (
+    JsonLines,
+    Table,
+    counted,
+    hushed,
+    printable,
+    progress_bar,
+    report_lines,
+    say,
+)
 from pneumoscope.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +33,9 @@ if TYPE_CHECKING:
 @app.command()
 def predict(
     paths: list[str] = typer.Argument(
-        help="Files, folders, globs, or - for a list on standard input.", metavar="PATH..."
+        help="Files, folders, globs, addresses (s3://...), lists (.csv or .parquet with a column path), or - for names "
+        "on standard input.",
+        metavar="PATH...",
     ),
     model: str = MODEL,
     threshold: str = THRESHOLD,
@@ -35,19 +47,33 @@ def predict(
     resume: bool = typer.Option(False, help="Judge only what these files do not hold yet, and go on with them."),
     heatmaps: Path = typer.Option(None, help="Write a heatmap overlay of every judged image here.", metavar="DIR"),
     html: Path = typer.Option(None, help="Write a contact sheet of the overlays (with --heatmaps).", metavar="FILE"),
+    engine: str = typer.Option("local", help="ray: judge on every core of a Ray cluster.", metavar="local|ray"),
+    address: str = typer.Option(
+        None, help="Its address, or auto; without it Ray starts on this machine alone.", metavar="HOST:PORT"
+    ),
 ) -> None:
     """Judge radiographs: table, JSON, CSV, Parquet, heatmaps.
 
     Exit code 0 when every image was judged, 1 when some were not, 2 for wrong usage.
     """
+    _check_engine(
+        engine,
+        parquet,
+        {"--address": address},
+        {"--json": json_lines, "--csv": csv, "--jsonl": jsonl, "--heatmaps": heatmaps, "--html": html},
+    )
     if html and not heatmaps:
         raise UsageError("expected --heatmaps DIR beside --html, so that the sheet has pictures to show: add it")
     if resume and not (csv or jsonl or parquet):
         raise UsageError("expected --csv, --jsonl or --parquet beside --resume, to know what is judged already: add it")
-    from pneumoscope.predict import expand
     from pneumoscope.results import CsvFile, JsonLinesFile, ParquetParts
+    from pneumoscope.sources import expand
 
     sources = list(expand(_arguments(paths), skip=heatmaps, note=say))
+    if engine == "ray":
+        raise typer.Exit(
+            0 if _scale(open_predictor(model, threshold, prevalence), sources, parquet, resume, address) else 1
+        )
     _keep_inputs(sources, [csv, jsonl, html])
     for folder in (heatmaps, html.parent if html else None):
         _make_folder(folder)
@@ -82,7 +108,7 @@ def explain(
     """
     from pneumoscope.explain import explain as explain_one
     from pneumoscope.explain import write_overlay
-    from pneumoscope.predict import NothingFound, expand
+    from pneumoscope.sources import NothingFound, expand
 
     sources = list(expand(_arguments(images), note=say))
     _keep_inputs(sources, [out])
@@ -210,6 +236,32 @@ def _screen(
     return all_judged
 
 
+def _check_engine(engine: str, parquet: Path | None, for_ray: dict, for_local: dict) -> None:
+    """Refuse options that the engine has no use for."""
+    if engine not in ("local", "ray"):
+        raise UsageError(f"expected --engine local or ray, received {engine}")
+    given = [name for name, value in (for_local if engine == "ray" else for_ray).items() if value]
+    if given:
+        other = "--engine local" if engine == "ray" else "--engine ray"
+        raise UsageError(f"expected {other} for {', '.join(given)}, received --engine {engine}: leave one of them out")
+    if engine == "ray" and not parquet:
+        raise UsageError("expected --parquet DIR beside --engine ray, for its results: add it")
+
+
+def _scale(predictor: "Predictor", sources: list, folder: Path, resume: bool, address: str | None) -> bool:
+    """Judge on a Ray cluster, a line for each part; returns whether all were judged."""
+    from pneumoscope.predict import OK, UNCERTAIN
+    from pneumoscope.scale import ScaledRun
+
+    with hushed(), ScaledRun(predictor, sources, folder, resume) as run, progress_bar() as show:
+        if len(run.missing) < run.parts:
+            say(f"{run.parts - len(run.missing)} of {run.parts} parts are judged already")
+        for part in show(run.judge(address), len(run.missing), "parts"):
+            print(f"{part.name}  {counted(part.statuses)}", flush=True)
+        print(f"{counted(run.statuses)}. {RESEARCH_USE_ONLY}")
+        return sum(run.statuses.values()) == run.statuses[OK] + run.statuses[UNCERTAIN]
+
+
 def _overlay(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path, is_held: bool) -> Path | None:
     """The overlay of a judged image: drawn, or there from the call that judged it."""
     from pneumoscope.explain import shows
@@ -246,7 +298,7 @@ def _make_folder(folder: Path | None) -> None:
 
 def _keep_inputs(sources: list, outputs: list[Path | None]) -> None:
     """Refuse an output that is one of the images."""
-    inputs = {Path(source).resolve() for source in sources if not isinstance(source, Exception)}
+    inputs = {source.resolve() for source in sources if isinstance(source, Path)}
     for output in outputs:
         if output is not None and output.resolve() in inputs:
             raise UsageError(f"expected another output than the image {output} itself: name a new file")
@@ -262,7 +314,7 @@ class _FreeNames:
         """A name that no other overlay of this run has and that is none of its images."""
         if not self.taken:
             folder = self.folder.resolve()
-            paths = [Path(path).resolve() for path in sources if not isinstance(path, Exception)]
+            paths = [path.resolve() for path in sources if isinstance(path, Path)]
             self.taken = {path.name.lower() for path in paths if path.parent == folder} | {""}
         stem, number = Path(source).stem, 1
         name = f"{stem}.png"
