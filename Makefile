@@ -5,7 +5,7 @@ DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock audit docs bench-cold bench-train clean
+.PHONY: help demo test lint lock audit docs bench bench-cold bench-train clean
 
 help: ## List the chores
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,8 +22,11 @@ lint: $(VENV)/ready ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/ready ## Write the generated pages again: help, models, experiments
+docs: $(VENV)/ready ## Write the generated pages again: help, models, speed, experiments
 	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/ready ## Time a folder beside Keras, PyTorch and TorchXRayVision: IMAGES=DIR of full-size JPEGs, PEERS=DIR
+	$(BIN)/python benchmarks/bench_folder.py --images "$(IMAGES)" --peers "$(or $(PEERS),$(HOME)/.cache/pneumoscope/peers)"
 
 bench-cold: $(VENV)/ready $(DEMO_VENV)/ready ## Time --help and one image with heatmap from a cold start
 	$(BIN)/python benchmarks/bench_cold_start.py --python $(DEMO_VENV)/bin/python

@@ -26,7 +26,6 @@ import os
 import platform
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +36,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from sides import Side, cpu, pin
 
 from pneumoscope import models
 from pneumoscope import train as training
@@ -87,20 +87,19 @@ def main() -> None:
 def _compare(arguments: argparse.Namespace, recipe: Recipe) -> None:
     """Start the sides one after the other, let them take turns, and write down what they say."""
     load = os.getloadavg()[0]
-    if hasattr(os, "sched_setaffinity"):  # Linux; the sides inherit it
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    pin(THREADS)
     own = [sys.executable, __file__, *sys.argv[1:], "--side"]
     commands = {"ours": [*own, "ours"], "folder": [*own, "folder"]}
     if arguments.torch_python:
         script = str(HERE / "torch_mobilenet.py")
         commands["torch"] = [arguments.torch_python, script, json.dumps(_torch_settings(arguments, recipe))]
-    sides = {name: _Side(name, command) for name, command in commands.items()}
+    sides = {name: Side(name, command) for name, command in commands.items()}
     about = {name: side.about for name, side in sides.items()}
     if "torch" in sides:
         _check_same_network(about["torch"], about["ours"])
     rates = _take_turns(sides, arguments.steps * recipe.batch_size, arguments.repeats)
     content = {
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": THREADS, "load_before": round(load, 2)},
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": THREADS, "load_before": round(load, 2)},
         "versions": {name: each for side in about.values() for name, each in side["versions"].items()},
         "recipe": {"name": recipe.name, "size": recipe.spec.height, "batch_size": recipe.batch_size},
         "steps": arguments.steps,
@@ -115,40 +114,13 @@ def _compare(arguments: argparse.Namespace, recipe: Recipe) -> None:
     print(f"written to {RESULT}")
 
 
-class _Side:
-    """A process that measures when it is asked to, and waits otherwise."""
-
-    def __init__(self, name: str, command: list[str]) -> None:
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # the comparison is one of processors
-        self.name = name
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        self.about = self._read()
-
-    def ask(self, what: str) -> float:
-        """Seconds of one repeat."""
-        self.process.stdin.write(what + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def end(self) -> None:
-        self.process.communicate()
-
-    def _read(self) -> object:
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"the side {self.name!r} ended with code {self.process.wait()}")
-        return json.loads(line)
-
-
 def _check_same_network(torch: dict, keras: dict) -> None:
     for what in ("backbone_parameters", "network_parameters"):
         if torch[what] != keras[what]:
             sys.exit(f"expected the {what} of Keras, {keras[what]}, PyTorch has {torch[what]}")
 
 
-def _take_turns(sides: dict[str, _Side], images: int, repeats: int) -> dict[str, list[float]]:
+def _take_turns(sides: dict[str, Side], images: int, repeats: int) -> dict[str, list[float]]:
     """Images a second of every row and repeat; the warm-up is left out."""
     rates = {row: [] for row, (side, _) in ROWS.items() if side in sides}
     for repeat in range(repeats + 1):
@@ -316,14 +288,6 @@ def _row(values: list[float] | None, rates: dict[str, list[float]]) -> dict:
         "ratio_to_a": round(median / own, 3),
         "repeats": [round(value, 2) for value in values],
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _print(content: dict) -> None:

@@ -1,4 +1,4 @@
-"""Write the pages that are made from the program itself: help, models, experiments, scaling, and the README's table.
+"""Write the pages that are made from the program itself: help, models, speed, scaling, experiments, the README's table.
 
     python docs/generate.py          # or: make docs
 
@@ -11,9 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # the modules beside this one
+sys.path.insert(0, str(Path(__file__).parent))  # the modules beside this one, and one of the benchmarks
+sys.path.insert(1, str(Path(__file__).parents[1] / "benchmarks"))
 import cards
 import experiments
+import folder_tables
 import scaling
 
 ROOT = Path(__file__).parents[1]
@@ -34,9 +36,9 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """Every generated file with its content."""
-    runs, harness, elsewhere, full_size, rates = (
+    runs, harness, elsewhere, full_size, speed, rates = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("reference_runs", "experiments", "elsewhere", "full_size", "scaling")
+        for name in ("reference_runs", "experiments", "elsewhere", "full_size", "folder_speed", "scaling")
     )
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = readme.split(BEGIN)
@@ -44,6 +46,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "help.md": help_page(),
         ROOT / "docs" / "models.md": cards.models_page(elsewhere, full_size),
+        ROOT / "docs" / "speed.md": folder_tables.speed_page(speed),
         ROOT / "docs" / "scaling.md": scaling.scaling_page(rates),
         ROOT / "docs" / "EXPERIMENTS.md": experiments.experiments_page(runs, harness),
         ROOT / "README.md": f"{before}{BEGIN}\n{experiments.readme_tables(runs, harness)}\n{END}{after}",

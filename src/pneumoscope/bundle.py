@@ -143,6 +143,8 @@ def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings speak to the exporter, not to the user
     options.intra_op_num_threads = threads
+    # Threads that wait for the next layer would keep the cores from those that decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class but this

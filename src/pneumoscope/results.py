@@ -24,7 +24,7 @@ from pneumoscope.predict import BATCH, ERROR, FIELDS, Prediction, Predictor
 
 #: Rows of a Parquet part, and the seconds after which a part that is not full is written: what a ``kill -9`` can cost.
 #: A part is whole batches, so that one that is judged alone has the digits of one that was judged among others.
-PART_ROWS, PART_SECONDS = 64 * BATCH, 10.0
+PART_ROWS, PART_SECONDS = 256 * BATCH, 10.0
 
 #: Written beside the parts by :mod:`pneumoscope.scale`, which alone goes on with them.
 MANIFEST = "manifest.json"

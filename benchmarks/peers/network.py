@@ -1,0 +1,29 @@
+"""The one network that every side runs, with random weights: ``network.keras`` and, exported, ``network.onnx``.
+
+python network.py FOLDER    (with the environment of this project's training)
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from pneumoscope import models
+from pneumoscope.bundle import open_bundle
+from pneumoscope.deploy import deployed
+from pneumoscope.export import check_parity, onnx_bytes, write_contract
+
+folder, shipped = Path(sys.argv[1]), open_bundle("mobilenet")
+model = models.build_mobilenet(shipped.spec, weights=None)
+model.save(folder / "network.keras")
+network = deployed(model)
+body = onnx_bytes(network)
+# The shipped file's contract, but for what is said of the network: its threshold and figures mean nothing here.
+contract = {
+    **shipped.contract,
+    "name": "random-mobilenet",
+    "outputs": list(network.output),
+    "body_bytes": len(body),
+    "body_sha256": hashlib.sha256(body).hexdigest(),
+}
+write_contract(folder / "network.onnx", contract, body)
+check_parity(open_bundle(folder / "network.onnx"), network)

@@ -1,0 +1,106 @@
+"""Our own side of ``bench_folder.py``: the folder, its two halves alone, and the maps; as a script with N, the memory.
+
+python own_folder.py SETTINGS [N]
+
+With N judges so many images, the files over and over, and prints the peak of its memory in MB after a tenth and at the
+end.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+
+from protocol import answer, settings
+
+THREADS_TRIED = (1, 2, 4)
+
+
+def main() -> None:
+    given = settings()
+    from pneumoscope import load
+
+    shipped = load()
+    if len(sys.argv) > 2:
+        print(*peaks(shipped.predict_many(islice(cycle(given["files"]), int(sys.argv[2]))), int(sys.argv[2])))
+        return
+    files, works, same = given["files"], {}, load(given["folder"] + "/network.onnx")
+    for name, predictor in {"shipped": shipped, "same": same}.items():
+        works[name] = lambda p=predictor: count(p.predict_many(files))
+        works |= halves(name, predictor, files)
+    bare = without_maps(same)
+    works["maps"] = lambda: count(at_input_size(one.gradcam[1]) for one in same.predict_many(files))
+    works["no maps"] = lambda: count(bare.predict_many(files))
+    answer(works, ("pneumoscope", "onnxruntime", "opencv-python-headless", "numpy"))
+
+
+def count(items: Iterable) -> int:
+    """How many, none of them kept."""
+    return sum(1 for _ in items)
+
+
+def halves(name: str, predictor: object, files: list[str]) -> dict[str, Callable[[], int]]:
+    """Reading to the model's size alone, and the model alone on what was read, with several threads and batch sizes."""
+    prepared = [predictor.prepare(path) for path in files]
+
+    def read(threads: int) -> int:
+        with ThreadPoolExecutor(threads) as pool:
+            return count(pool.map(predictor.prepare, files))
+
+    def run(threads: int, batch: int) -> int:
+        parts = [prepared[start : start + batch] for start in range(0, len(prepared), batch)]
+        with ThreadPoolExecutor(threads) as pool:
+            return sum(pool.map(lambda part: count(predictor.judge(part)), parts))
+
+    works = {f"{name}: decode, {threads} threads": lambda n=threads: read(n) for threads in THREADS_TRIED[1:]}
+    for threads, batch in ((1, 16), (2, 16), (2, 4)):
+        works[f"{name}: infer, {threads} x {batch}"] = lambda n=threads, b=batch: run(n, b)
+    return works
+
+
+def at_input_size(small: object) -> object:
+    """A map as pytorch-grad-cam gives it: relative to its maximum, as large as the network's input."""
+    import numpy as np
+
+    from pneumoscope.explain import enlarge
+    from pneumoscope.images import Radiograph
+
+    return enlarge(small, Radiograph(np.empty((160, 160), np.uint8)))
+
+
+def without_maps(predictor: object) -> object:
+    """The same file, asked for probabilities only; ONNX Runtime then leaves out what the maps alone need."""
+    import onnxruntime
+
+    from pneumoscope.predict import Predictor
+
+    only, bundle = onnxruntime.RunOptions(), predictor.bundle
+    only.only_execute_path_to_fetches = True
+
+    class Session:
+        get_inputs = staticmethod(bundle.session.get_inputs)
+
+        def run(self, names: list[str], inputs: dict) -> list:
+            return bundle.session.run(names, inputs, only)
+
+    return Predictor(replace(bundle, session=Session(), contract={**bundle.contract, "outputs": ["probabilities"]}))
+
+
+def peaks(judged: Iterator, total: int) -> tuple[int, int]:
+    """Peak resident memory in MB after a tenth of the images and after all."""
+    count(islice(judged, total // 10))
+    early = peak()
+    count(judged)
+    return early, peak()
+
+
+def peak() -> int:
+    """Of this process, in MB; Linux. Not getrusage's, which begins with that of the process that started this one."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) // 1000
+
+
+if __name__ == "__main__":
+    main()
