@@ -47,7 +47,12 @@ def main() -> None:
     paths = arguments.images or sample_paths()
     images = [path.read_bytes() for path in paths]
     machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
-    found = {"machine": machine, "images": len(paths), "mean_bytes": round(statistics.mean(map(len, images)))}
+    found = {
+        "machine": machine,
+        "load_before": round(os.getloadavg()[0], 2),
+        "images": len(paths),
+        "mean_bytes": round(statistics.mean(map(len, images))),
+    }
     with service() as (process, port):
         load = measure(lambda: Client(port), images, arguments.share, arguments.minutes, process.pid)
         found["pneumoscope"] = asyncio.run(load)

@@ -1,4 +1,4 @@
-"""Write the pages that are made from the program itself: help, models, speed, scaling, experiments, the README's table.
+"""Write the pages that are made from the program itself: help, models, figures, experiments, the README's table.
 
     python docs/generate.py          # or: make docs
 
@@ -17,6 +17,7 @@ import cards
 import experiments
 import folder_tables
 import scaling
+import service_load
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -36,9 +37,18 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """Every generated file with its content."""
-    runs, harness, elsewhere, full_size, speed, rates = (
+    runs, harness, elsewhere, full_size, speed, rates, load, fuzz = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("reference_runs", "experiments", "elsewhere", "full_size", "folder_speed", "scaling")
+        for name in (
+            "reference_runs",
+            "experiments",
+            "elsewhere",
+            "full_size",
+            "folder_speed",
+            "scaling",
+            "load_service",
+            "fuzz_service",
+        )
     )
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = readme.split(BEGIN)
@@ -48,6 +58,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "models.md": cards.models_page(elsewhere, full_size),
         ROOT / "docs" / "speed.md": folder_tables.speed_page(speed),
         ROOT / "docs" / "scaling.md": scaling.scaling_page(rates),
+        ROOT / "docs" / "service-load.md": service_load.service_load_page(load, fuzz),
         ROOT / "docs" / "EXPERIMENTS.md": experiments.experiments_page(runs, harness),
         ROOT / "README.md": f"{before}{BEGIN}\n{experiments.readme_tables(runs, harness)}\n{END}{after}",
     }

@@ -11,10 +11,11 @@ from pneumoscope.errors import BundleError
 from pneumoscope.export import write_contract
 from pneumoscope.labels import LABELS
 
-NAMES = ("mobilenet", "reference-lstm", "reference-mobilenet")
+NAMES = ("lstm", "mobilenet", "reference-lstm", "reference-mobilenet")
+LSTMS = ("lstm", "reference-lstm")
 
 
-def test_the_default_and_both_reference_models_ship():
+def test_the_default_the_lstm_and_both_reference_models_ship():
     assert tuple(shipped_models()) == NAMES
     assert DEFAULT_MODEL in NAMES
 
@@ -24,10 +25,10 @@ def test_a_shipped_model_carries_its_contract(name):
     bundle = open_bundle(name)
     contract = bundle.contract
     assert tuple(contract["labels"]) == LABELS
-    assert contract["training"]["recipe"]["split"] == ("all" if name == "mobilenet" else "patient")
+    assert contract["training"]["recipe"]["split"] == ("patient" if name.startswith("reference") else "all")
     assert contract["training"]["recipe"]["seed"] == 0
     assert len(contract["training"]["split_fingerprint"]) == 64
-    assert bundle.has_gradcam == (name != "reference-lstm")
+    assert bundle.has_gradcam == (name not in LSTMS)
     for key in ("accuracy", "roc_auc", "sensitivity", "specificity"):
         estimate = contract["metrics"][key]
         assert estimate["low"] <= estimate["value"] <= estimate["high"]
@@ -39,10 +40,10 @@ def test_a_shipped_model_carries_its_contract(name):
 def test_a_shipped_model_is_valid_onnx_with_named_ends(name):
     graph = onnx.load(ZOO / f"{name}.onnx")
     onnx.checker.check_model(graph, full_check=True)
-    assert [value.name for value in graph.graph.input] == [{"reference-lstm": "rows"}.get(name, "image")]
+    assert [value.name for value in graph.graph.input] == ["rows" if name in LSTMS else "image"]
     assert "probabilities" in [value.name for value in graph.graph.output]
     kinds = {node.op_type for node in graph.graph.node}
-    assert ("LSTM" in kinds) == (name == "reference-lstm")
+    assert ("LSTM" in kinds) == (name in LSTMS)
     assert "Loop" not in kinds
 
 

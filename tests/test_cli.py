@@ -362,7 +362,7 @@ def test_demo_writes_a_page_with_every_overlay(run, tmp_path):
 
 def test_models_lists_what_ships(run):
     out = run("models")[1]
-    assert all(name in out for name in ("  mobilenet", "reference-mobilenet", "reference-lstm"))
+    assert all(name in out for name in ("  mobilenet", "  lstm", "reference-mobilenet", "reference-lstm"))
 
 
 def test_evaluate_and_compare_on_ones_own_labels(run, tmp_path):

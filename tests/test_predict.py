@@ -48,7 +48,7 @@ def test_bytes_are_known_by_their_hash_and_pixels_are_not(predictor, samples):
     assert predictor.predict(b"no image").image_sha256 == hashlib.sha256(b"no image").hexdigest()
 
 
-@pytest.mark.parametrize("model", ["mobilenet", "reference-mobilenet", "reference-lstm"])
+@pytest.mark.parametrize("model", ["mobilenet", "lstm", "reference-mobilenet", "reference-lstm"])
 def test_most_bundled_radiographs_get_their_label(model, samples):
     """Not a measurement (most were trained on): a swapped class order or a wrong input scale would fail it."""
     predictions = list(load(model).predict_many(samples))
@@ -161,7 +161,9 @@ def test_expand_says_what_matched_nothing(kind, sentence, tmp_path):
 
 
 def test_an_unknown_model_names_the_known_ones():
-    with pytest.raises(BundleError, match=r"one of mobilenet, reference-lstm, reference-mobilenet, found no 'resnet'"):
+    with pytest.raises(
+        BundleError, match=r"one of lstm, mobilenet, reference-lstm, reference-mobilenet, found no 'resnet'"
+    ):
         load("resnet")
 
 
