@@ -107,6 +107,8 @@ class Client:
 
     async def send(self, target: str, body: bytes, kind: str) -> tuple[int, bytes]:
         """Status and body of one answer."""
+        if self.streams and self.streams[0].at_eof():  # kept for long, and closed by the other side
+            self.close()
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams

@@ -40,6 +40,12 @@ class GivenBundle:
         return outputs
 
 
+@pytest.fixture(autouse=True)
+def in_order(monkeypatch):
+    """Batches one after the other, as :class:`GivenBundle` gives its answers."""
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+
 def given(probability, threshold=None) -> Predictor:
     return Predictor(GivenBundle(probability), threshold)
 
