@@ -13,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pydicom
-from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
+from test_dicom import compressed, dataset_of, dicom, frame_of
+from test_images import chunk, png_file, with_jpeg_size
 
 _PREFIX = b"\0" * 128 + b"DICM"
 
@@ -42,27 +43,9 @@ def mutated_files(jpegs: list[Path], number: int, seed: int = 0) -> Iterator[tup
 
 
 def _dicom(pixels: np.ndarray, syntax: pydicom.uid.UID) -> bytes:
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID = pydicom.uid.ComputedRadiographyImageStorage
-    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
-    dataset = pydicom.Dataset()
-    dataset.file_meta = meta
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "CR", "CHEST", "PA"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.PixelData = pixels.tobytes()
-    dataset["PixelData"].VR = "OB"
-    if syntax == RLELossless:
-        dataset.compress(RLELossless)
-    if syntax == JPEGBaseline8Bit:
-        dataset.PixelData = encapsulate([cv2.imencode(".jpg", pixels)[1].tobytes()])
-        dataset["PixelData"].is_undefined_length = True
-    file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()
+    if syntax in (RLELossless, JPEGBaseline8Bit):
+        return compressed(frame_of(pixels, syntax), syntax, dataset_of(pixels))
+    return dicom(pixels, syntax=syntax)
 
 
 # Damage ------------------------------------------------------------------------------------------------------------
@@ -165,8 +148,7 @@ def exif_trick(rng: np.random.Generator, data: bytes) -> bytes:
 
 def other_size_in_jpeg(rng: np.random.Generator, data: bytes) -> bytes:
     """Another height and width in the frame header."""
-    at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
-    return data[: at + 5] + struct.pack(">HH", *rng.choice([0, 1, 63, 64, 4000, 65535], 2)) + data[at + 9 :]
+    return with_jpeg_size(data, *rng.choice([0, 1, 63, 64, 4000, 65535], 2))
 
 
 def many_segments(rng: np.random.Generator, data: bytes) -> bytes:
@@ -176,29 +158,15 @@ def many_segments(rng: np.random.Generator, data: bytes) -> bytes:
 
 def other_size_in_png(rng: np.random.Generator, data: bytes) -> bytes:
     """Another header chunk, with its checksum right."""
-    sizes = [0, 1, 63, 64, 500, 7000, 2**31 - 1]
-    head = b"IHDR" + struct.pack(
-        ">IIBBBBB",
-        *rng.choice(sizes, 2),
-        *rng.choice([1, 8, 16], 1),
-        *rng.choice([0, 2, 3, 4, 6], 1),
-        0,
-        0,
-        int(rng.integers(2)),
-    )
-    return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+    width, height = rng.choice([0, 1, 63, 64, 500, 7000, 2**31 - 1], 2)
+    depth, colour, interlace = int(rng.choice([1, 8, 16])), int(rng.choice([0, 2, 3, 4, 6])), int(rng.integers(2))
+    return data[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)) + data[33:]
 
 
 def png_bomb(rng: np.random.Generator, data: bytes) -> bytes:
     """Up to two hundred megabytes of zeros, packed to some hundred kilobytes, under any size."""
     side = int(rng.choice([64, 1000, 7000, 14_000, 60_000]))
-    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    rows = zlib.compress(bytes(min(side * (side + 1), 200_000_000)), 1)
-    chunks = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
+    return png_file(side, side, bytes(min(side * (side + 1), 200_000_000)))
 
 
 def deflate_bomb_in_dicom(rng: np.random.Generator, data: bytes) -> bytes:
