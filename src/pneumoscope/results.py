@@ -59,7 +59,7 @@ class ResultsFile(ABC):
                 )
         except OSError as error:
             self.release()
-            raise UsageError(f"expected a place for results at {path}: {error.strerror}") from None
+            raise _no_place(path, error) from None
         except UsageError:
             self.release()
             raise
@@ -104,7 +104,7 @@ class _Lines(ResultsFile):
     def _open(self, resume: bool) -> list[Prediction]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = self._lock = self.path.open("ab")
-        take(self.file, self.path)
+        _take(self.file, self.path)
         self.end = 0
         if not resume or not self.path.is_file():  # not a file: a terminal or a pipe
             return []
@@ -205,15 +205,10 @@ class ParquetParts(ResultsFile):
             import pyarrow.parquet
         except ImportError as error:
             raise MissingExtra("--parquet", "parquet", error.name or "pyarrow") from None
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("ab")  # readers of a folder pass over hidden files
-        take(self._lock, self.path)
+        self._lock = lock_folder(self.path)
         parts = sorted(self.path.glob("part-*.parquet"))
         if parts and not resume:
-            raise UsageError(
-                f"expected a folder without results at {self.path}, it has {len(parts)} parts: go on with them by "
-                "--resume, or name another folder"
-            )
+            raise not_empty(self.path, len(parts))
         if (self.path / MANIFEST).exists():
             raise UsageError(
                 f"expected a folder of the local engine at {self.path}, --engine ray wrote its {MANIFEST}: go on with "
@@ -279,6 +274,37 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
+def lock_folder(folder: Path) -> BinaryIO:
+    """Make a folder of parts this process's own, until the file that is returned is closed.
+
+    Raises:
+        UsageError: it cannot be made or written, or another process writes it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("ab")  # readers of a folder pass over hidden files
+    except OSError as error:
+        raise _no_place(folder, error) from None
+    try:
+        _take(lock, folder)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def not_empty(folder: Path, parts: int) -> UsageError:
+    """The refusal of a folder whose results are not to be gone on with."""
+    return UsageError(
+        f"expected a folder without results at {folder}, it has {parts} parts: go on with them by --resume, or name "
+        "another folder"
+    )
+
+
+def _no_place(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"expected a place for results at {path}: {error.strerror}")
+
+
 def judged_before(files: Sequence[ResultsFile], sources: Sequence[object]) -> list[Prediction | None]:
     """What a resumed file holds of each source as it is now; None where it has to be judged.
 
@@ -319,7 +345,7 @@ def _sha256(source: object) -> str:
         return ""
 
 
-def take(file: BinaryIO, path: Path) -> None:
+def _take(file: BinaryIO, path: Path) -> None:
     """Refuse results that another process is writing."""
     try:
         import fcntl

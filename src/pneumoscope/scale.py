@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from pneumoscope import __version__, results
 from pneumoscope.ahead import in_order
@@ -89,13 +88,8 @@ class ScaledRun:
         self.predictor, self.sources, self.folder, self.part_rows = predictor, sources, folder, results.PART_ROWS
         self.parts = math.ceil(len(sources) / self.part_rows)
         self.statuses: Counter[str] = Counter()
+        self._lock = results.lock_folder(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock: BinaryIO = (folder / ".lock").open("ab")
-        except OSError as error:
-            raise UsageError(f"expected a place for results at {folder}: {error.strerror}") from None
-        try:
-            results.take(self._lock, folder)
             self._manifest = self._describe()
             self.missing = self._find_missing(resume)
         except BaseException:
@@ -186,10 +180,7 @@ class ScaledRun:
         path = self.folder / MANIFEST
         there = len(list(self.folder.glob("part-*.parquet")))
         if (there or path.exists()) and not resume:
-            raise UsageError(
-                f"expected a folder without results at {self.folder}, it has {there} parts: go on with them by "
-                "--resume, or name another folder"
-            )
+            raise results.not_empty(self.folder, there)
         if path.exists():
             self._check_manifest(path)
         elif there:
