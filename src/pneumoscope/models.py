@@ -38,6 +38,8 @@ try:
     with _silenced():
         import keras
         from keras import layers
+
+        from pneumoscope.recurrent import FusedLSTM
 except ImportError as error:
     raise MissingExtra("training", "train", error.name or "keras") from None
 
@@ -143,9 +145,10 @@ def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20, classes: int
     """
     dropout = {"dropout": 0.05, "recurrent_dropout": recurrent_dropout}
     rows = layers.Input(spec.shape, name="rows")
-    x = layers.LSTM(250, return_sequences=True, **dropout)(rows)
-    x = layers.LSTM(120, return_sequences=True, **dropout)(x)
-    x = layers.LSTM(64, **dropout)(x)
+    lstm = FusedLSTM if recurrent_dropout else layers.LSTM  # the same numbers, in less than half the time
+    x = lstm(250, return_sequences=True, **dropout)(rows)
+    x = lstm(120, return_sequences=True, **dropout)(x)
+    x = lstm(64, **dropout)(x)
     for units in (250, 120, 64, 28):
         x = layers.Dense(units, activation="relu")(x)
     x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
