@@ -24,7 +24,7 @@ from serving import serving
 from pneumoscope import load
 from pneumoscope.errors import UsageError
 from pneumoscope.guard import SECURITY_HEADERS
-from pneumoscope.listen import Server
+from pneumoscope.listen import PatientProtocol, Server
 from pneumoscope.predict import FIELDS
 from pneumoscope.scoring import Load, Scorer
 from pneumoscope.serve import create_app
@@ -414,7 +414,7 @@ def test_requests_whose_bodies_do_not_come_take_no_place(samples):
 
 def test_an_answer_counts_until_it_has_been_taken(samples):
     limits = Load()
-    with serving(load=limits, timeout=1.0) as client:
+    with serving(load=limits, timeout=2.0) as client:
         kind, body = form_of(samples[9:13])
         with connected(client, receive_buffer=4096) as slow:
             slow.sendall(POST % (b"?heatmap=png", kind, len(body)) + body)
@@ -459,6 +459,20 @@ def test_more_clients_than_there_is_room_for_are_let_go(samples, monkeypatch):
         assert client.get("/healthz").status_code == 200
         for other in others:
             other.close()
+
+
+def test_an_answer_waits_for_no_acknowledgement(samples, monkeypatch):
+    """Head and body are two segments: by default the second would wait, up to 40 ms, for word of the first."""
+    found, connected_as_ever = [], PatientProtocol.connection_made
+
+    def connection_made(self, transport):
+        connected_as_ever(self, transport)
+        found.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(PatientProtocol, "connection_made", connection_made)
+    with serving(predictors={"mobilenet": load()}) as client:
+        assert client.get("/healthz").status_code == 200
+    assert set(found) == {1}
 
 
 def test_what_is_no_http_ends_in_an_answer_or_a_closed_connection(client):
@@ -546,7 +560,7 @@ def test_batches_form_while_the_model_is_busy(samples):
     ]
     scorer.close()
     assert not scorer.alive
-    assert sizes == [1, 15, 16, 16]
+    assert sizes == [1, 4, 3, *[4] * 10]
 
 
 def test_a_cancelled_image_is_let_go_of_at_once(samples):

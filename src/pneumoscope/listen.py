@@ -47,8 +47,12 @@ class PatientProtocol(H11Protocol):
             transport.abort()
             return
         client = transport.get_extra_info("socket")
-        if client is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # a client that takes nothing more is let go
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * UNREAD_TIMEOUT))
+        if client is not None:
+            # asyncio does this for sockets of protocol TCP alone, and create_server leaves the protocol open; without
+            # it the body of an answer waits until the client has acknowledged the head, up to 40 ms.
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # a client that takes nothing more is let go
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * UNREAD_TIMEOUT))
         self._expect_headers()
 
     def data_received(self, data: bytes) -> None:

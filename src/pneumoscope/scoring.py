@@ -19,12 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pneumoscope.errors import BundleError, Busy, ImageTooLarge, UsageError
 from pneumoscope.explain import explain_prediction, overlay
 from pneumoscope.images import read_radiograph
-from pneumoscope.predict import Prediction, Predictor, Prepared
+from pneumoscope.predict import BATCH, Prediction, Predictor, Prepared
 
 _LOG = logging.getLogger(__name__)
 
-#: Images a forward pass.
-BATCH = 16
 #: Images that may be inside at a time, and the bytes of their files.
 MAX_IMAGES, MAX_BYTES = 128, 400_000_000
 
