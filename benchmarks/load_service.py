@@ -4,9 +4,10 @@
 
 Starts ``pneumoscope serve`` on a free port. Unloaded latency is that of one client that waits for each answer;
 capacity is what eight such clients get together. Then requests of one image each arrive at random (a Poisson process)
-at the given share of the capacity, whether or not earlier ones are answered; and for twenty seconds at twice the
-capacity, where refusals must come at once. With ``--gradio-python`` the same is done
-for peers/gradio_service.py, over Gradio's own HTTP interface, at the same share of its own capacity for a fifth of the
+at the given share of the capacity, whether or not earlier ones are answered; for a fifth of the time evenly spaced at
+the same rate, which shows what of the latency is waiting behind others that came together; and for twenty seconds at
+twice the capacity, where refusals must come at once. With ``--gradio-python`` the same is done for
+peers/gradio_service.py, over Gradio's own HTTP interface, at the same share of its own capacity for a fifth of the
 time. Gradio is no dependency of this project and has an environment of its own, which the sources here are read into::
 
     python -m venv /tmp/gradio && /tmp/gradio/bin/pip install gradio && /tmp/gradio/bin/pip install .
@@ -179,9 +180,10 @@ async def measure(client, images: list[bytes], share: float, minutes: float, pid
     before = resident(pid)
     loaded = await open_loop(client, endless, share * capacity, 60 * minutes)
     after = resident(pid)
+    even = await open_loop(client, endless, share * capacity, 12 * minutes, even=True)
     overloaded = await open_loop(client, endless, 2 * capacity, 4 * WARM_UP)
     median = statistics.median(seconds for _, seconds in alone)
-    figures = _latencies(loaded)
+    figures, evenly = _latencies(loaded), _latencies(even)
     return {
         "unloaded_median_ms": round(1000 * median, 1),
         "capacity_images_per_second": round(capacity, 1),
@@ -191,6 +193,12 @@ async def measure(client, images: list[bytes], share: float, minutes: float, pid
         "errors": sum(status != 200 for status, _ in loaded),
         **figures,
         "p95_over_unloaded_median": round(figures["p95_ms"] / 1000 / median, 2),
+        "evenly_spaced": {
+            "requests": len(even),
+            "errors": sum(status != 200 for status, _ in even),
+            **evenly,
+            "p95_over_unloaded_median": round(evenly["p95_ms"] / 1000 / median, 2),
+        },
         "memory_before_mb": round(before, 1),
         "memory_after_mb": round(after, 1),
         "at_twice_the_capacity": {
@@ -225,8 +233,8 @@ async def closed_loop(connect, images, clients: int, seconds: float) -> list[tup
     return found
 
 
-async def open_loop(connect, images, rate: float, seconds: float) -> list[tuple[int, float]]:
-    """Requests that arrive at random at a rate, each on a connection that is free, or a new one."""
+async def open_loop(connect, images, rate: float, seconds: float, even: bool = False) -> list[tuple[int, float]]:
+    """Requests that arrive at a rate, at random or evenly, each on a connection that is free, or a new one."""
     found, free, tasks, arrivals = [], [], set(), random.Random(0)
 
     async def one(image: bytes) -> None:
@@ -240,7 +248,7 @@ async def open_loop(connect, images, rate: float, seconds: float) -> list[tuple[
         task = asyncio.create_task(one(next(images)))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        due += arrivals.expovariate(rate)
+        due += 1 / rate if even else arrivals.expovariate(rate)
     await asyncio.gather(*tasks)
     for client in free:
         client.close()

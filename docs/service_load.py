@@ -1,15 +1,20 @@
 """The page docs/service-load.md: the service under load and under attack, from two JSON files."""
 
+import math
+
+LATENCY = {
+    "median_ms": "median, ms",
+    "p95_ms": "95 % within, ms",
+    "p99_ms": "99 % within, ms",
+    "p95_over_unloaded_median": "95 % within, over one client's median",
+}
 FIGURES = {
     "unloaded_median_ms": "one client, median, ms",
     "capacity_images_per_second": "capacity, images a second",
     "minutes": "minutes at the share of it",
     "requests": "requests in them",
     "errors": "errors",
-    "median_ms": "median, ms",
-    "p95_ms": "95 % within, ms",
-    "p99_ms": "99 % within, ms",
-    "p95_over_unloaded_median": "95 % within, over one client's median",
+    **LATENCY,
     "memory_before_mb": "memory before, MB",
     "memory_after_mb": "memory after, MB",
     "memory_after_overload_mb": "memory after twice the capacity, MB",
@@ -19,7 +24,7 @@ FIGURES = {
 def service_load_page(load: dict, fuzz: dict) -> str:
     """Measurements as they are."""
     services = {name: load[name] for name in ("pneumoscope", "gradio") if name in load}
-    share = services["pneumoscope"]["share"]
+    share, capacity = (services["pneumoscope"][key] for key in ("share", "capacity_images_per_second"))
     return "\n".join(
         [
             "# The service under load",
@@ -31,6 +36,15 @@ def service_load_page(load: dict, fuzz: dict) -> str:
             f"| at {share:.0%} of the capacity | " + " | ".join(services) + " |",
             "|---" * (1 + len(services)) + "|",
             *(_row(text, [service[key] for service in services.values()]) for key, text in FIGURES.items()),
+            *(
+                _row(f"evenly spaced: {text}", [service["evenly_spaced"][key] for service in services.values()])
+                for key, text in {"requests": "requests", "errors": "errors", **LATENCY}.items()
+            ),
+            "",
+            "Requests came at random (a Poisson process), and for a fifth of the time evenly spaced. At random some",
+            "come together, and the difference between the two is mostly their waiting: of a single server of this",
+            f"capacity that took {1000 / capacity:.1f} ms for each, 5 % would wait longer than",
+            f"{_wait(share) * 1000 / capacity:.0f} ms before their turn.",
             "",
             "Gradio answers for an image over three requests: upload, call, result. Its model is the same.",
             "",
@@ -67,3 +81,15 @@ def _row(name: str, cells: list) -> str:
 
 def _answers(statuses: dict[str, int]) -> str:
     return ", ".join(f"{count:,} times {status}" for status, count in statuses.items())
+
+
+def _wait(share: float) -> float:
+    """95th percentile of the wait in an M/D/1 queue, in units of the service time, by its exponential tail.
+
+    Reference: Tijms, "A First Course in Stochastic Models", 2003, section 9.2: P(wait > t) = c exp(-d t) for large t,
+    where d solves share (exp(d) - 1) = d and c = (1 - share) / (share exp(d) - 1).
+    """
+    decay = 1.0
+    for _ in range(200):
+        decay = math.log1p(decay / share)
+    return math.log((1 - share) / (share * math.exp(decay) - 1) / 0.05) / decay
