@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pneumoscope import images
+from pneumoscope.codestream import exif_orientation
 from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 from pneumoscope.images import MAX_BYTES, MIN_SIDE, Radiograph, image_size, read_file, read_radiograph
 
@@ -167,6 +168,36 @@ def test_exif_orientation_of_a_jpeg_is_applied(gray, orientation):
     np.testing.assert_allclose(pixels_of(data), expected, atol=1)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_upright_exif_is_told_from_one_that_turns(gray, order):
+    """What is upright is decoded once, by the strict decoder; anything that is not plain is left to OpenCV."""
+
+    def orientation(*entries: tuple, directory: int = 8, count: int | None = None, tail: bytes = bytes(4)) -> int:
+        tiff = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", directory)
+        tiff += struct.pack(order + "H", len(entries) if count is None else count)
+        tiff += b"".join(struct.pack(order + "HHIHH", *entry) for entry in entries) + tail
+        return exif_orientation(with_exif(gray, tiff))
+
+    upright, turned, other = (0x0112, 3, 1, 1, 0), (0x0112, 3, 1, 6, 0), (0x010F, 2, 2, 65, 0)
+    assert (orientation(upright), orientation(turned), orientation(other)) == (1, 6, 1)
+    assert (orientation(other, turned), orientation()) == (6, 1)
+    assert orientation(upright, turned) == 0
+    assert orientation((0x0112, 4, 1, 1, 0)) == 0  # a long, not a short
+    assert orientation((0x0112, 3, 2, 1, 0)) == orientation((0x0112, 3, 1, 9, 0)) == 0
+    assert orientation(upright, directory=4) == orientation(upright, directory=2**32 - 1) == 0
+    assert orientation(upright, count=60_000) == 0
+    assert exif_orientation(with_exif(gray, b"neither")) == exif_orientation(with_exif(gray, b"II*\0")) == 0
+    assert exif_orientation(encoded(gray, "JPEG")) == 1
+    twice = with_exif(gray, b"II*\0" + struct.pack("<IH", 8, 0))
+    segment = twice[2 : 2 + 2 + 2 + 6 + 10]
+    assert (exif_orientation(twice), exif_orientation(twice[:2] + segment + twice[2:])) == (1, 0)
+
+
+def with_exif(gray: np.ndarray, tiff: bytes) -> bytes:
+    data = encoded(gray, "JPEG", quality=98)
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", 8 + len(tiff)) + b"Exif\0\0" + tiff + data[2:]
+
+
 def test_gray_content_in_colour_files_is_accepted(gray):
     tinted = np.dstack([gray, gray, np.maximum(gray, 20) - 20])  # a warm scan, a sepia print
     assert pixels_of(tinted).shape == gray.shape
@@ -247,9 +278,14 @@ def test_changed_bytes_in_a_jpeg_scan_never_crash(samples, gray, capfd):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "restart_marker_blocks": 4}])
-def test_a_sound_jpeg_has_the_pixels_of_another_decoder(gray, options):
-    data = encoded(gray, "JPEG", **options)
-    np.testing.assert_array_equal(pixels_of(data), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE))
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_sound_jpeg_has_the_pixels_of_another_decoder(gray, mode, options):
+    tinted = np.dstack([gray, gray, np.maximum(gray, 20) - 20])
+    data = encoded(gray if mode == "L" else tinted, "JPEG", **options)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if mode == "RGB" else cv2.IMREAD_GRAYSCALE)
+    if mode == "RGB":
+        expected = cv2.cvtColor(expected, cv2.COLOR_BGR2GRAY)
+    np.testing.assert_array_equal(pixels_of(data), expected)
 
 
 def _pixels_or_error(data: bytes) -> np.ndarray | ImageError:

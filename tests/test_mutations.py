@@ -4,15 +4,18 @@ import collections
 import contextlib
 import warnings
 
+import cv2
+import numpy as np
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from mutations import MUTATIONS, mutated_files
+from mutations import MUTATIONS, exif_trick, mutated_files
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serving import serving
 
 from pneumoscope import load
+from pneumoscope.codestream import exif_orientation
 from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, UnreadableImage
 from pneumoscope.images import Radiograph, read_radiograph
 
@@ -30,6 +33,17 @@ def test_hostile_files_are_repeatable_and_differ(hostile, samples):
     again = mutated_files(samples[::6], EACH * len(MUTATIONS))
     for (name, data), (_, other) in zip(hostile, again, strict=True):
         assert data == other or name not in dicom_free
+
+
+def test_hostile_exif_is_turned_as_opencv_turns_it(samples):
+    seen = set()
+    for number in range(120):
+        data = exif_trick(np.random.default_rng(number), samples[number % len(samples)].read_bytes())
+        with contextlib.suppress(UnreadableImage):
+            pixels = read_radiograph(data).pixels
+            seen.add(exif_orientation(data))
+            np.testing.assert_array_equal(pixels, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE))
+    assert 0 in seen
 
 
 def test_hostile_files_are_read_or_refused_in_a_sentence(hostile):

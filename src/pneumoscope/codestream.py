@@ -79,3 +79,33 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == 0xDA:  # start of scan: compressed pixels follow
             return
         position = end
+
+
+def exif_orientation(data: bytes) -> int:
+    """How the EXIF of a JPEG wants it turned (TIFF tag 274): 1 is upright, as without EXIF; 0 where EXIF is not plain.
+
+    Plain is one segment whose first directory lies inside it and names the orientation once at most (Exif 2.32, 4.6).
+    """
+    found = [(start + 6, end) for marker, start, end in jpeg_segments(data) if marker == 0xE1 and _is_exif(data, start)]
+    if not found:
+        return 1
+    tiff = data[found[0][0] : found[0][1]]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if len(found) > 1 or order is None or len(tiff) < 8:
+        return 0
+    (directory,) = struct.unpack(order + "I", tiff[4:8])
+    if not 8 <= directory <= len(tiff) - 2:
+        return 0
+    (count,) = struct.unpack(order + "H", tiff[directory : directory + 2])
+    if directory + 2 + 12 * count > len(tiff):
+        return 0
+    entries = struct.iter_unpack(order + "HHIHH", tiff[directory + 2 : directory + 2 + 12 * count])
+    orientations = [entry[1:4] for entry in entries if entry[0] == 0x0112]
+    if not orientations:
+        return 1
+    kind, values, orientation = orientations[0]
+    return orientation if len(orientations) == 1 and (kind, values) == (3, 1) and orientation <= 8 else 0
+
+
+def _is_exif(data: bytes, start: int) -> bool:
+    return data.startswith(b"Exif\0", start)

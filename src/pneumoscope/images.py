@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.codestream import check_size, is_frame, jpeg_segments
+from pneumoscope.codestream import check_size, exif_orientation, is_frame, jpeg_segments
 from pneumoscope.dicom import is_dicom, read_dicom
 from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 from pneumoscope.remote import is_address, read_address
@@ -150,7 +150,9 @@ def read_file(path: str | os.PathLike) -> bytes:
         if Path(path).is_dir():
             raise UnreadableImage("expected an image file, received a folder: name the files in it")
         with Path(path).open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            size = min(os.fstat(file.fileno()).st_size, MAX_BYTES)  # read() makes room for all that it is asked for
+            data = file.read(size + 1)
+            return data if len(data) <= size else data + file.read(MAX_BYTES - size)  # a pipe, a device, a large file
     except FileNotFoundError:
         raise UnreadableImage("expected an image file, found nothing under this name: check the path") from None
     except PermissionError:
@@ -170,8 +172,8 @@ def _decode(data: bytes) -> np.ndarray:
     check_size(width, height, MAX_PIXELS)
     _check_complete(data)
     is_png = data[0] == 0x89
-    if not is_png and (gray := _sound_jpeg(data)) is not None:
-        return gray
+    if not is_png and (upright := _sound_jpeg(data)) is not None:
+        return _from_array(upright)
     import cv2
 
     # A PNG keeps its alpha channel for the composition below; a JPEG has none and wants its EXIF orientation.
@@ -189,19 +191,21 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def _sound_jpeg(data: bytes) -> np.ndarray | None:
-    """The pixels of a JPEG in plain gray; None of one in colour or with EXIF, which OpenCV turns.
+    """The pixels of an upright JPEG, (H, W) or (H, W, 3) uint8; None of one that OpenCV converts or turns.
 
     OpenCV fills what it cannot decode with gray and goes on; this decoder stops there.
     """
     import simplejpeg
 
     try:
-        space = simplejpeg.decode_jpeg_header(data)[3]
-        pixels = simplejpeg.decode_jpeg(data, "CMYK" if space in ("CMYK", "YCCK") else "GRAY", strict=True)
+        space = simplejpeg.decode_jpeg_header(data)[2]
+        wanted = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(space, "RGB")
+        pixels = simplejpeg.decode_jpeg(data, wanted, strict=True)
     except ValueError:
         raise UnreadableImage("expected a whole JPEG image, received a damaged one: export it again") from None
-    has_exif = any(data.startswith(b"Exif\0", start) for marker, start, _ in jpeg_segments(data) if marker == 0xE1)
-    return pixels[:, :, 0] if space == "Gray" and not has_exif else None
+    if wanted == "CMYK" or exif_orientation(data) != 1:
+        return None
+    return pixels[:, :, 0] if wanted == "GRAY" else pixels
 
 
 def _check_complete(data: bytes) -> None:
