@@ -1,4 +1,4 @@
-"""What is shipped to run the service for others: the proxy for real, the unit and the container by their words."""
+"""What is shipped to run the service for others: the proxy for real, the unit by systemd's parser, the container by its words."""
 
 import re
 import shlex
@@ -20,6 +20,7 @@ from pneumoscope.cli import app
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 NAME, TOKEN = "pneumoscope.example", "a-token-of-some-length"
+SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 
 
@@ -94,3 +95,20 @@ def test_the_unit_and_the_container_start_the_command():
         assert Path(command[0]).name == "pneumoscope"
         assert command[1] == "serve"
         _parse(typer.main.get_command(app), command[1:])
+
+
+@pytest.mark.skipif(not SYSTEMD_ANALYZE, reason="needs systemd, see requirements/debian.txt")
+def test_systemd_knows_every_word_of_the_unit(tmp_path):
+    """Read by systemd's own parser; its rating of the sandbox is from 0, closed, to 10."""
+    unit = tmp_path / "pneumoscope.service"
+    text = (DEPLOY / "pneumoscope.service").read_text()
+    command = shutil.which("true")
+    unit.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={command}", text, flags=re.MULTILINE))
+    verified = subprocess.run(
+        [SYSTEMD_ANALYZE, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+    rated = subprocess.run(
+        [SYSTEMD_ANALYZE, "security", "--offline=true", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert float(re.search(r"exposure level for \S+: (\S+)", rated.stdout).group(1)) < 2.5
