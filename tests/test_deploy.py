@@ -1,4 +1,4 @@
-"""What is shipped to run the service for others: the proxy for real, the unit by systemd's parser, the container by its words."""
+"""What is shipped to run the service: the proxy for real, the unit by systemd's parser, the container by its words."""
 
 import re
 import shlex
