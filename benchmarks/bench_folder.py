@@ -31,7 +31,7 @@ from sides import Side, cpu, pin
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
-RESULT = HERE / "results" / "folder_speed.json"
+RESULT = HERE / "results" / "folder_speed.json"  # a list: each run of this adds itself, and the last two stay
 CORES, BATCH = 2, 16
 # Row -> side and the name it is asked by.
 ROWS = {
@@ -70,7 +70,7 @@ def main() -> None:
         subprocess.run([sys.executable, str(PEERS / "network.py"), folder], check=True)
         given = settings(folder, files[:: len(files) // arguments.count][: arguments.count])
         content = {
-            "date": datetime.now(UTC).date().isoformat(),
+            "date": datetime.now(UTC).isoformat(" ", "minutes")[:16],
             "machine": {"cpu": cpu(), "cores": os.cpu_count(), "used": CORES, "load_before": round(load, 2)},
             "images": {"count": arguments.count, "mean_kb": mean_kb(given["files"]), "input": given["size"]},
             "repeats": arguments.repeats,
@@ -78,7 +78,8 @@ def main() -> None:
             **in_turns(commands(peer, folder), arguments.repeats),
             "memory": memory(folder, arguments.memory),
         }
-    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else []
+    RESULT.write_text(json.dumps([*before[-1:], content], indent=1) + "\n", encoding="utf-8")
     print(tables(content))
     print(f"\nwritten to {RESULT}")
 

@@ -36,7 +36,7 @@ keras = models.keras
 
 RESULT = Path(__file__).parent / "results" / "reference_training.json"
 CORES, EPOCHS, STEPS = 2, 10, 8
-SIDES = ("ours", "notebook")
+WORKS, SIDES = ("mobilenet", "lstm"), ("ours", "notebook")
 
 
 def main() -> None:
@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="of the backbone")
     parser.add_argument("--images", type=int, default=1600)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # the process of one side
+    parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)  # of the process of one side
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         answer(arguments)
@@ -54,13 +55,16 @@ def main() -> None:
     pin(CORES)
     with tempfile.TemporaryDirectory() as folder:
         link_images(arguments.data, Path(folder), arguments.images)
-        command = [sys.executable, __file__, "--data", folder, "--weights", arguments.weights, "--side"]
-        sides = {name: Side(name, [*command, name]) for name in SIDES}
-        seconds = {what: {name: [] for name in SIDES} for what in ("mobilenet", "lstm")}
+        command = [sys.executable, __file__, "--data", folder, "--weights", arguments.weights]
+        sides = {
+            (work, side): Side(f"{work}, {side}", [*command, "--work", work, "--side", side])
+            for work in WORKS
+            for side in SIDES
+        }
+        seconds = {work: {side: [] for side in SIDES} for work in WORKS}
         for repeat in range(arguments.repeats + 1):
-            for what, by_side in seconds.items():
-                for name, measured in by_side.items():
-                    measured.append(sides[name].ask(what))
+            for (work, side), process in sides.items():
+                seconds[work][side].append(process.ask(work))
             print(
                 f"repeat {repeat} of {arguments.repeats}{'' if repeat else ' (warm-up)'}", file=sys.stderr, flush=True
             )
@@ -88,7 +92,7 @@ def link_images(data: Path, folder: Path, images: int) -> None:
 
 
 def answer(arguments: argparse.Namespace) -> None:
-    """The process of one side: seconds of what each line on standard input asks for."""
+    """The process of one side: seconds of its work for each line on standard input."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(CORES)
@@ -97,11 +101,13 @@ def answer(arguments: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
         if arguments.side == "notebook":
             models.FusedLSTM = keras.layers.LSTM
-        mobilenet = own_training(arguments) if arguments.side == "ours" else notebook_training(arguments)
-        works = {"mobilenet": mobilenet, "lstm": lstm_step()}
+        if arguments.work == "lstm":
+            work = lstm_step()
+        else:
+            work = own_training(arguments) if arguments.side == "ours" else notebook_training(arguments)
         print(json.dumps({}), file=answers, flush=True)
-        for line in sys.stdin:
-            print(json.dumps(works[line.strip()]()), file=answers, flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(work()), file=answers, flush=True)
 
 
 def own_training(arguments: argparse.Namespace):

@@ -5,11 +5,13 @@
 Processor time, the least of three goes, in milliseconds an image: other work on the machine changes it little, unlike
 elapsed time. The whole is measured on ``predict_many``, with the processor time of all its threads.
 Below it: libjpeg decodes at half or a quarter of the size while the shorter side stays at twice the model's input, and
-the probabilities are compared with those of full decoding.
+the probabilities are compared with those of full decoding. Prints, and writes
+``benchmarks/results/profile_folder.json``.
 """
 
 import argparse
 import hashlib
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from pneumoscope import load
 from pneumoscope.bundle import PROBABILITIES
@@ -25,7 +28,7 @@ from pneumoscope.labels import POSITIVE
 from pneumoscope.predict import BATCH, Predictor
 from pneumoscope.preprocess import resize, to_input
 
-GRAY = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH  # as images.py asks for a JPEG
+RESULT = Path(__file__).parent / "results" / "profile_folder.json"
 DECODE, CHECKS = "decode the JPEG", "checks, gray, contrast"
 REDUCED = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4}
 
@@ -45,11 +48,17 @@ def main() -> None:
     ]
     means = {name: statistics.mean(values) for name, values in steps.items()}
     means["network, all its threads"] = sum(network) / len(inputs)
-    for name, each in means.items():
-        print(f"{name:<48} {each:7.2f} ms {each / sum(means.values()):5.0%}")
-    print(f"{'sum':<48} {sum(means.values()):7.2f} ms")
-    print(f"{'predict_many, all threads':<48} {_whole(predictor, files):7.2f} ms")
-    _compare_reduced(predictor, files, inputs)
+    content = {
+        "model": predictor.bundle.name,
+        "images": len(files),
+        "mean_kb": round(statistics.mean(path.stat().st_size for path in files) / 1000),
+        "mean_megapixels": round(statistics.mean(np.prod(image_size(read_file(path))) for path in files) / 1e6, 2),
+        "steps_ms": {name: round(each, 3) for name, each in means.items()},
+        "whole_ms": round(_whole(predictor, files), 3),
+        "reduced": _compare_reduced(predictor, files, inputs),
+    }
+    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(content, indent=1))
 
 
 def _steps(path: Path, predictor: Predictor, steps: dict[str, list[float]]) -> np.ndarray:
@@ -63,7 +72,7 @@ def _steps(path: Path, predictor: Predictor, steps: dict[str, list[float]]) -> n
     spec = predictor.bundle.spec
     data = timed("read the file", lambda: read_file(path))
     timed("SHA-256", lambda: hashlib.sha256(data).hexdigest())
-    timed(DECODE, lambda: cv2.imdecode(np.frombuffer(data, np.uint8), GRAY))
+    timed(DECODE, lambda: simplejpeg.decode_jpeg(data, "GRAY", strict=True))
     radiograph = timed(CHECKS, lambda: read_radiograph(data))
     steps[CHECKS][-1] -= steps[DECODE][-1]
     small = timed("resize", lambda: resize(radiograph, spec))
@@ -89,7 +98,7 @@ def _whole(predictor: Predictor, files: list[Path]) -> float:
     return _least(lambda: list(predictor.predict_many(files)), time.process_time)[0] / len(files)
 
 
-def _compare_reduced(predictor: Predictor, files: list[Path], inputs: np.ndarray) -> None:
+def _compare_reduced(predictor: Predictor, files: list[Path], inputs: np.ndarray) -> dict:
     """Time and probabilities of decoding at half or a quarter of the size, where the image is large enough."""
     spec, seconds, small = predictor.bundle.spec, [], []
     for path in files:
@@ -99,12 +108,12 @@ def _compare_reduced(predictor: Predictor, files: list[Path], inputs: np.ndarray
         small.append(to_input(pixels[None], spec))
     full, other = (_probabilities(predictor, each) for each in (inputs, np.concatenate(small)))
     difference = np.abs(full - other)
-    verdicts = int(((full >= predictor.threshold) != (other >= predictor.threshold)).sum())
-    print(f"{'decode and resize, reduced':<48} {statistics.mean(seconds):7.2f} ms")
-    print(
-        f"probabilities of {len(files)} images then differ by {difference.mean():.4f} on average, "
-        f"{difference.max():.4f} at most; other verdicts: {verdicts}"
-    )
+    return {
+        "decode_and_resize_ms": round(statistics.mean(seconds), 3),
+        "mean_difference": round(float(difference.mean()), 4),
+        "largest_difference": round(float(difference.max()), 4),
+        "other_verdicts": int(((full >= predictor.threshold) != (other >= predictor.threshold)).sum()),
+    }
 
 
 def _reduced(data: bytes, least: int) -> np.ndarray:

@@ -37,7 +37,7 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """Every generated file with its content."""
-    runs, harness, elsewhere, full_size, speed, tuning, reference, rates, load, fuzz = (
+    runs, harness, elsewhere, full_size, speed, profile, forms, tuning, reference, rates, load, fuzz = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         for name in (
             "reference_runs",
@@ -45,6 +45,8 @@ def pages() -> dict[Path, str]:
             "elsewhere",
             "full_size",
             "folder_speed",
+            "profile_folder",
+            "runtimes",
             "training_speed",
             "reference_training",
             "scaling",
@@ -58,7 +60,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "help.md": help_page(),
         ROOT / "docs" / "models.md": cards.models_page(elsewhere, full_size),
-        ROOT / "docs" / "speed.md": folder_tables.speed_page(speed, tuning, reference),
+        ROOT / "docs" / "speed.md": folder_tables.speed_page(speed, profile, forms, tuning, reference),
         ROOT / "docs" / "scaling.md": scaling.scaling_page(rates),
         ROOT / "docs" / "service-load.md": service_load.service_load_page(load, fuzz),
         ROOT / "docs" / "EXPERIMENTS.md": experiments.experiments_page(runs, harness),

@@ -33,7 +33,7 @@ from pneumoscope.evaluate import REPORT_NAME, against_ratio, columns, read_repor
 from pneumoscope.labels import NORMAL, PNEUMONIA
 from pneumoscope.predict import load
 from pneumoscope.recipe import RECIPES, Recipe
-from pneumoscope.runs import Run, open_finished, run_id
+from pneumoscope.runs import FLOAT32_ANSWERS, Run, open_finished, run_id
 from pneumoscope.shifts import measure_shifts, with_intervals
 from pneumoscope.splits import ALL, Split, class_weights, make_split
 
@@ -272,18 +272,20 @@ def pool(folders: Sequence[Path]) -> dict:
 
     Returns:
         ``metrics`` before and ``calibrated`` after calibration, with intervals; ``subtypes``; ``against_ratio``
-        (before calibration); ``calibration``
+        (before calibration); ``float32``, how the files differ from those in float32, None where they are those;
+        ``calibration``
         (``slope`` and ``intercept`` of the log odds, see :class:`pneumoscope.deploy.Verdict`); ``prevalence``
         that the probabilities assume; ``operating_points`` by name; ``uncertain``; the ``rules`` in words;
         ``held_out``.
     """
-    rows, sizes, ratios, shifted, shifted_labels = [], set(), {}, [], []
+    rows, sizes, ratios, float32, shifted, shifted_labels = [], set(), {}, {}, [], []
     for folder in folders:
         report, found = read_report(folder / "evaluation-val")
         found = [row for row in found if row["probability"] is not None]
         rows += found
         sizes.add(report["data"]["median_size"])
         ratios |= _noted(folder / RATIOS_NAME)
+        float32 |= _noted(folder / FLOAT32_ANSWERS)
         shifts = json.loads((folder / SHIFTS_NAME).read_text())
         shifted.append(np.array([shift["probability"] for shift in shifts.values()]).ravel())  # (shifts * N,)
         shifted_labels.append(np.tile(columns(found)[0], len(shifts)))
@@ -302,6 +304,7 @@ def pool(folders: Sequence[Path]) -> dict:
         "calibrated": metrics.evaluate(labels, calibrated, 0.5, groups),
         "subtypes": subtype_auc(rows),
         "against_ratio": against_ratio(rows, ratios),
+        "float32": _beside_float32(rows, float32, sigmoid(point)),
         "calibration": {"slope": slope, "intercept": intercept},
         "prevalence": assumed_prevalence(shifted_labels, sigmoid(slope * moved)),
         "operating_points": points,
@@ -323,6 +326,21 @@ def pool(folders: Sequence[Path]) -> dict:
             "median_size": sizes.pop() if len(sizes) == 1 else None,
             "folds": len(folders),
         },
+    }
+
+
+def _beside_float32(rows: Sequence[dict], answers: dict[str, float], threshold: float) -> dict | None:
+    """How far the files' answers lie from those of the float32 files on the same held-out images, uncalibrated."""
+    if not answers:
+        return None
+    labels, probability, _ = columns(rows)
+    other = np.array([answers[row["path"]] for row in rows])
+    return {
+        "images": len(rows),
+        "roc_auc": metrics.roc_auc(labels, probability),
+        "roc_auc_float32": metrics.roc_auc(labels, other),
+        "other_verdicts": int(((probability >= threshold) != (other >= threshold)).sum()),
+        "mean_difference": float(np.abs(probability - other).mean()),
     }
 
 

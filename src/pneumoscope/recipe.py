@@ -56,6 +56,7 @@ class Recipe:
             :mod:`pneumoscope.teacher`); none by default.
         teacher_share: share of the target that the teacher's answer has, the label has the rest.
         mirror: average each prediction with that of the mirror image, in the file's own forward pass.
+        precision: of the model file: ``"float32"`` as trained, or ``"int8"``, see :mod:`pneumoscope.quantise`.
         augment: how training images are changed; none by default.
     """
 
@@ -90,6 +91,7 @@ class Recipe:
     teacher: str = ""
     teacher_share: float = 0.0
     mirror: bool = False
+    precision: str = "float32"
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,8 @@ class Recipe:
             raise UsageError(f"expected the recipe's average as 2 to 100 folds or 0, received {self.average}")
         if self.mirror and self.model != "mobilenet":
             raise UsageError(f"expected mirror with a mobilenet, whose feature map it averages, received {self.model}")
+        if self.precision != "float32" and (self.model != "mobilenet" or self.average):
+            raise UsageError("expected precision = 'int8' with a mobilenet and without average, received another")
         if self.average and self.trainable == "all" and self.batch_norm != "frozen":
             raise UsageError(
                 "expected batch_norm = 'frozen' with average: networks with free batch norm do not average, see "
@@ -182,6 +186,7 @@ _CHOICES = {
     "optimizer": ("adam", "adamw"),
     "schedule": ("constant", "cosine"),
     "keep": ("best", "last"),
+    "precision": ("float32", "int8"),
 }
 
 

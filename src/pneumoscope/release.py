@@ -1,15 +1,21 @@
 """Finished run -> model file that ships: exported, measured on its held-out images, sealed with the figures."""
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from pneumoscope.atomic import write_whole
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import BundleError
 from pneumoscope.evaluate import REPORT_NAME, columns, evaluate_model, read_report
 from pneumoscope.export import export_run, seal
 from pneumoscope.predict import load
-from pneumoscope.runs import MONITOR, Run
+from pneumoscope.preprocess import preprocess
+from pneumoscope.quantise import CALIBRATION_IMAGES, quantise
+from pneumoscope.runs import FLOAT32_ANSWERS, FLOAT32_NAME, MONITOR, Run
 
 
 def release(
@@ -32,8 +38,8 @@ def release(
     """
     out = run.folder / "evaluation-val"
     (out / REPORT_NAME).unlink(missing_ok=True)  # an earlier file's; what follows may be interrupted
-    path = export_run(run, pooled=pooled)
     manifest = read_dataset(data)
+    path = _file_of(run, manifest, pooled)
     if not run.split.val:
         _check_whole(run, manifest, path, pooled, progress)
         return None
@@ -43,9 +49,25 @@ def release(
         report = evaluate_model(load(path), manifest, records, "val", unsealed, **options)
         judged = [row for row in read_report(unsealed)[1] if row["probability"] is not None]
     _check_accuracy(run, report, path)
+    if run.recipe.precision != "float32":
+        held_out = {record.path: manifest.path(record) for record in records}
+        answers = load(run.folder / FLOAT32_NAME).predict_many(held_out.values())
+        found = {name: one.probability for name, one in zip(held_out, answers, strict=True)}
+        write_whole(run.folder / FLOAT32_ANSWERS, (json.dumps(found) + "\n").encode())
     labels, probability, _ = columns(judged)
     seal(path, report, labels, probability)
     return evaluate_model(load(path), manifest, records, "val", out, **options)  # the report is on the sealed file
+
+
+def _file_of(run: Run, manifest: Manifest, pooled: dict | None) -> Path:
+    """The run's model file, in the precision of its recipe, without figures."""
+    if run.recipe.precision == "float32":
+        return export_run(run, pooled=pooled)
+    float32 = export_run(run, run.folder / FLOAT32_NAME, pooled=pooled)
+    records = run.split.records(manifest, "train")
+    some = np.random.default_rng(run.recipe.seed).permutation(len(records))[:CALIBRATION_IMAGES]
+    images = np.concatenate([preprocess(manifest.path(records[index]), run.spec) for index in some])
+    return quantise(float32, run.folder / "model.onnx", images)
 
 
 def _check_whole(run: Run, manifest: Manifest, path: Path, pooled: dict | None, progress: Callable | None) -> None:
@@ -68,9 +90,9 @@ def _check_whole(run: Run, manifest: Manifest, path: Path, pooled: dict | None, 
 def _check_accuracy(run: Run, report: dict, path: Path) -> None:
     """The file must judge the held-out images as the Keras model did; one image may sit on the threshold.
 
-    With a mirrored view averaged in, the file judges what the training did not see.
+    With a mirrored view averaged in, or in eight bits, the file judges what the training did not see.
     """
-    if run.recipe.mirror:
+    if run.recipe.mirror or run.recipe.precision != "float32":
         return
     best = run.kept[MONITOR]
     accuracy = report["metrics"]["accuracy"]

@@ -24,6 +24,8 @@ from pneumoscope.splits import Split, read_split, write_split
 
 #: What is watched to keep the best epoch; the first of equal epochs wins.
 MONITOR = "val_accuracy"
+#: In a run whose file has eight bits: the float32 file, and what it says of the held-out images, by path.
+FLOAT32_NAME, FLOAT32_ANSWERS = "float32.onnx", "float32.json"
 
 
 @dataclass(frozen=True)

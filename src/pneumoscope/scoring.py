@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pneumoscope.errors import BundleError, Busy, ImageTooLarge, UsageError
-from pneumoscope.explain import explain_prediction, overlay
+from pneumoscope.explain import explain_prediction, overlay, png
 from pneumoscope.images import read_radiograph
 from pneumoscope.predict import BATCH, Prediction, Predictor, Prepared
 
@@ -230,13 +230,8 @@ class Scorer:
 
 
 def _drawn(predictor: Predictor, data: bytes, prediction: Prediction) -> bytes:
-    import cv2
-
-    picture = overlay(explain_prediction(predictor, read_radiograph(data), prediction))
-    return cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
+    return png(overlay(explain_prediction(predictor, read_radiograph(data), prediction)))
 
 
 def _rendered(data: bytes) -> bytes:
-    import cv2
-
-    return cv2.imencode(".png", read_radiograph(data).pixels)[1].tobytes()
+    return png(read_radiograph(data).pixels)

@@ -214,18 +214,20 @@ def _screen(
         if held:
             say(f"{held} of {len(before)} images are judged already")
         fresh = predictor.predict_many(source for source, done in zip(sources, before, strict=True) if done is None)
-        with progress_bar(bar_console) as show:
-            both = show(zip(sources, before, strict=True), len(sources), "screening")
-            for source, done in both:
-                prediction, overlay = done or next(fresh), None
-                if heatmaps and prediction.judged:
-                    overlay = _overlay(predictor, source, prediction, names.take(source, sources), done is not None)
-                    all_judged = all_judged and overlay is not None
+
+        def judged() -> Iterator[tuple]:
+            for source, done in zip(sources, before, strict=True):
+                prediction = done or next(fresh)
+                path = names.take(source, sources) if heatmaps and prediction.judged else None
+                yield source, prediction, path, done is not None
+
+        with progress_bar(bar_console) as show, contextlib.closing(_drawn(predictor, judged(), heatmaps)) as drawn:
+            for prediction, overlay in show(drawn, len(sources), "screening"):
                 for output in outputs:
                     output.write(prediction)
                 if html:
                     cards.append((prediction, overlay))
-                all_judged = all_judged and prediction.judged
+                all_judged = all_judged and prediction.judged and (overlay is not None or not heatmaps)
     finally:
         for output in outputs:
             output.close()
@@ -260,6 +262,25 @@ def _scale(predictor: "Predictor", sources: list, folder: Path, resume: bool, ad
             print(f"{part.name}  {counted(part.statuses)}", flush=True)
         print(f"{counted(run.statuses)}. {RESEARCH_USE_ONLY}")
         return sum(run.statuses.values()) == run.statuses[OK] + run.statuses[UNCERTAIN]
+
+
+def _drawn(predictor: "Predictor", judged: Iterator[tuple], heatmaps: Path | None) -> Iterator[tuple]:
+    """Predictions, in order, each with the path of its overlay; the cores draw some ahead."""
+
+    def draw(one: tuple) -> "tuple[Prediction, Path | None]":
+        source, prediction, path, is_held = one
+        return prediction, None if path is None else _overlay(predictor, source, prediction, path, is_held)
+
+    if heatmaps is None:
+        yield from map(draw, judged)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pneumoscope.ahead import in_order
+
+    workers = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        yield from in_order(pool, draw, judged, ahead=2 * workers)
 
 
 def _overlay(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path, is_held: bool) -> Path | None:

@@ -1,0 +1,120 @@
+"""Eight bits: the same network but for a little, told by the file, and measured beside its float32."""
+
+import hashlib
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from pneumoscope.bundle import PROBABILITIES, open_bundle
+from pneumoscope.crossval import cross_validate, measured_runs
+from pneumoscope.errors import BundleError, UsageError
+from pneumoscope.export import export_run
+from pneumoscope.labels import POSITIVE
+from pneumoscope.preprocess import preprocess
+from pneumoscope.quantise import FLOAT_LAYERS, quantise
+from pneumoscope.runs import FLOAT32_ANSWERS, FLOAT32_NAME
+
+
+@pytest.fixture(scope="module")
+def shipped(samples):
+    """The default in float32, and its input of every second sample."""
+    bundle = open_bundle("reference-mobilenet")
+    return bundle, np.concatenate([preprocess(path, bundle.spec) for path in samples[::2]])
+
+
+@pytest.fixture(scope="module")
+def eight_bits(shipped, tmp_path_factory):
+    bundle, images = shipped
+    return quantise(bundle.path, tmp_path_factory.mktemp("int8") / "model.onnx", images)
+
+
+def test_the_answers_move_a_little_and_the_file_says_by_how_much(shipped, eight_bits, samples):
+    before, images = shipped
+    after = open_bundle(eight_bits)
+    unseen = np.concatenate([preprocess(path, before.spec) for path in samples[1::2]])
+    one, other = (bundle.run(unseen)[PROBABILITIES][:, POSITIVE] for bundle in (before, after))
+    assert 0 < np.abs(one - other).mean() < 0.03
+    one, other = (bundle.run(images)[PROBABILITIES][:, POSITIVE] for bundle in (before, after))
+    said = after.contract["quantisation"]
+    assert said["mean_difference"] == pytest.approx(np.abs(one - other).mean(), abs=1e-5)
+    assert (after.contract["precision"], said["images"]) == ("int8", len(images))
+    assert said["float32_body_sha256"] == before.contract["body_sha256"]
+
+
+def test_maps_and_everything_else_the_file_says_stay(shipped, eight_bits):
+    before, images = shipped
+    after = open_bundle(eight_bits)
+    assert list(after.run(images)) == list(before.run(images))
+    maps = [bundle.run(images)["gradcam"][:, POSITIVE].ravel() for bundle in (before, after)]
+    assert np.corrcoef(*maps)[0, 1] > 0.9
+    apart = {"precision", "quantisation", "body_bytes", "body_sha256", "contract_sha256"}
+    assert {name: value for name, value in after.contract.items() if name not in apart} == {
+        name: value for name, value in before.contract.items() if name not in apart
+    }
+
+
+def test_only_the_later_convolutions_have_eight_bits_of_which_seven_are_used(eight_bits):
+    graph = onnx.load(eight_bits).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    weights = [made_by.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
+    assert weights[:FLOAT_LAYERS] == [None] * FLOAT_LAYERS
+    assert set(weights[FLOAT_LAYERS:]) == {"DequantizeLinear"}
+    stored = [numpy_helper.to_array(tensor) for tensor in graph.initializer]
+    kernels = [values for values in stored if values.dtype == np.int8 and values.ndim == 4]
+    assert len(kernels) == len(weights) - FLOAT_LAYERS
+    assert max(int(np.abs(values.astype(int)).max()) for values in kernels) <= 64
+
+
+def test_the_same_images_give_the_same_file(shipped, eight_bits, tmp_path):
+    bundle, images = shipped
+    again = quantise(bundle.path, tmp_path / "again.onnx", images)
+    assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(eight_bits.read_bytes()).digest()
+
+
+def test_a_network_without_convolutions_is_left_alone(samples, tmp_path):
+    bundle = open_bundle("reference-lstm")
+    with pytest.raises(BundleError, match="expected a network of more than 6 convolutions to quantise, received 0"):
+        quantise(bundle.path, tmp_path / "model.onnx", preprocess(samples[0], bundle.spec))
+
+
+def test_a_file_that_answers_otherwise_is_refused(shipped, tmp_path, monkeypatch):
+    bundle, images = shipped
+    monkeypatch.setattr("pneumoscope.quantise.TOLERANCE", 1e-6)
+    with pytest.raises(BundleError, match=r"within 1e-06 of float32 on average, .* 0\.\d+: ship the float32 file"):
+        quantise(bundle.path, tmp_path / "model.onnx", images)
+
+
+def test_folds_in_eight_bits_are_measured_beside_float32(fine_tuned_recipe, samples_folder, tmp_path):
+    recipe = fine_tuned_recipe(name="small", precision="int8", mirror=True, epochs=1)
+    pooled = cross_validate(recipe, samples_folder, splits=("fold0of2", "fold1of2"), runs=tmp_path)["pooled"]
+    runs = measured_runs(tmp_path)
+    assert [open_bundle(run.folder).contract["precision"] for run in runs] == ["int8"] * 2
+    assert "precision" not in open_bundle(runs[0].folder / FLOAT32_NAME).contract
+    answers = {
+        name: value for run in runs for name, value in json.loads((run.folder / FLOAT32_ANSWERS).read_text()).items()
+    }
+    beside = pooled["float32"]
+    assert beside["images"] == len(answers) == 24
+    assert 0 < beside["mean_difference"] < 0.2
+    assert beside["roc_auc"] == pooled["metrics"]["roc_auc"]["value"]
+    float32 = open_bundle(export_run(runs[0], tmp_path / "again.onnx"))
+    key = runs[0].split.records(_manifest(samples_folder), "val")[0].path
+    expected = float32.run(preprocess(samples_folder / key, float32.spec))[PROBABILITIES][0, POSITIVE]
+    assert answers[key] == pytest.approx(expected, abs=1e-6)
+
+
+def _manifest(folder):
+    from pneumoscope.datasets import read_dataset
+
+    return read_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"precision": "int4"}, {"precision": "int8", "average": 5, "split": "all", "keep": "last"}]
+)
+def test_other_precisions_are_refused(fine_tuned_recipe, changes):
+    with pytest.raises(UsageError, match=r"expected the recipe's precision one of|expected precision = 'int8' with a"):
+        fine_tuned_recipe(**changes)
