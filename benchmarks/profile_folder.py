@@ -4,8 +4,8 @@
 
 Processor time, the least of three goes, in milliseconds an image: other work on the machine changes it little, unlike
 elapsed time. The whole is measured on ``predict_many``, with the processor time of all its threads.
-Below it: libjpeg decodes at half or a quarter of the size while the shorter side stays at twice the model's input, and
-the probabilities are compared with those of full decoding. Prints, and writes
+Below it: the decoding that the model does not ask for, at full size or as small as will do (``area-224``,
+``scaled-224``), and how the probabilities differ. Prints, and writes
 ``benchmarks/results/profile_folder.json``.
 """
 
@@ -15,6 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -23,14 +24,13 @@ import simplejpeg
 
 from pneumoscope import load
 from pneumoscope.bundle import PROBABILITIES
-from pneumoscope.images import Radiograph, image_size, read_file, read_radiograph
+from pneumoscope.images import image_size, read_file
 from pneumoscope.labels import POSITIVE
 from pneumoscope.predict import BATCH, Predictor
-from pneumoscope.preprocess import resize, to_input
+from pneumoscope.preprocess import LEAST_SIDE, SCALED_224, VIA_224, resize, to_input
 
 RESULT = Path(__file__).parent / "results" / "profile_folder.json"
 DECODE, CHECKS = "decode the JPEG", "checks, gray, contrast"
-REDUCED = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4}
 
 
 def main() -> None:
@@ -72,8 +72,9 @@ def _steps(path: Path, predictor: Predictor, steps: dict[str, list[float]]) -> n
     spec = predictor.bundle.spec
     data = timed("read the file", lambda: read_file(path))
     timed("SHA-256", lambda: hashlib.sha256(data).hexdigest())
-    timed(DECODE, lambda: simplejpeg.decode_jpeg(data, "GRAY", strict=True))
-    radiograph = timed(CHECKS, lambda: read_radiograph(data))
+    least = LEAST_SIDE if spec.resize == SCALED_224 else 0
+    timed(DECODE, lambda: simplejpeg.decode_jpeg(data, "GRAY", min_height=least, min_width=least, strict=True))
+    radiograph = timed(CHECKS, lambda: spec.read(data))
     steps[CHECKS][-1] -= steps[DECODE][-1]
     small = timed("resize", lambda: resize(radiograph, spec))
     return timed("float, three channels", lambda: to_input(small[None], spec))
@@ -99,27 +100,24 @@ def _whole(predictor: Predictor, files: list[Path]) -> float:
 
 
 def _compare_reduced(predictor: Predictor, files: list[Path], inputs: np.ndarray) -> dict:
-    """Time and probabilities of decoding at half or a quarter of the size, where the image is large enough."""
-    spec, seconds, small = predictor.bundle.spec, [], []
+    """Time and probabilities with the contract's other decoding: at the full size, or as small as will do."""
+    spec = predictor.bundle.spec
+    other = replace(spec, resize=VIA_224 if spec.resize == SCALED_224 else SCALED_224)
+    seconds, small = [], []
     for path in files:
         data = read_file(path)
-        each, pixels = _least(lambda data=data: resize(Radiograph(_reduced(data, 2 * spec.height)), spec))
+        each, pixels = _least(lambda data=data: resize(other.read(data), other))
         seconds.append(each)
         small.append(to_input(pixels[None], spec))
-    full, other = (_probabilities(predictor, each) for each in (inputs, np.concatenate(small)))
-    difference = np.abs(full - other)
+    one, two = (_probabilities(predictor, each) for each in (inputs, np.concatenate(small)))
+    difference = np.abs(one - two)
     return {
+        "resize": other.resize,
         "decode_and_resize_ms": round(statistics.mean(seconds), 3),
         "mean_difference": round(float(difference.mean()), 4),
         "largest_difference": round(float(difference.max()), 4),
-        "other_verdicts": int(((full >= predictor.threshold) != (other >= predictor.threshold)).sum()),
+        "other_verdicts": int(((one >= predictor.threshold) != (two >= predictor.threshold)).sum()),
     }
-
-
-def _reduced(data: bytes, least: int) -> np.ndarray:
-    """The smallest gray decoding whose shorter side has ``least`` pixels."""
-    factor = next((factor for factor in (4, 2) if min(image_size(data)) >= factor * least), None)
-    return cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[factor] if factor else cv2.IMREAD_GRAYSCALE)
 
 
 def _probabilities(predictor: Predictor, inputs: np.ndarray) -> np.ndarray:

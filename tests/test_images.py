@@ -198,6 +198,30 @@ def with_exif(gray: np.ndarray, tiff: bytes) -> bytes:
     return data[:2] + b"\xff\xe1" + struct.pack(">H", 8 + len(tiff)) + b"Exif\0\0" + tiff + data[2:]
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_is_decoded_as_small_as_asked_and_no_smaller(mode):
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 9), np.uint8), (1200, 900))
+    data = encoded(Image.fromarray(smooth).convert(mode), "JPEG", quality=95)
+    full, small = read_radiograph(data).pixels, read_radiograph(data, 320).pixels
+    assert full.shape == (900, 1200)
+    assert 320 <= small.shape[0] < 450
+    assert small.shape[1] == pytest.approx(small.shape[0] * 4 / 3, abs=1)
+    expected = cv2.resize(full, small.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - expected).mean() < 1
+    assert read_radiograph(data, 900).pixels.shape == full.shape
+    np.testing.assert_array_equal(read_radiograph(data, 2000).pixels, full)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read_radiograph(data[:2000] + data[2600:], 320)
+
+
+def test_only_an_upright_jpeg_is_decoded_small(gray):
+    large = cv2.resize(gray, (1200, 900))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for data in (encoded(large, "PNG"), encoded(large, "JPEG", quality=98, exif=exif), large):
+        np.testing.assert_array_equal(read_radiograph(data, 320).pixels, read_radiograph(data).pixels)
+
+
 def test_gray_content_in_colour_files_is_accepted(gray):
     tinted = np.dstack([gray, gray, np.maximum(gray, 20) - 20])  # a warm scan, a sepia print
     assert pixels_of(tinted).shape == gray.shape

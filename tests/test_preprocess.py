@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
@@ -135,3 +136,12 @@ def test_other_words_are_errors(name, value):
 def test_sizes_are_whole_numbers_in_reason(name, value):
     with pytest.raises(BundleError, match=f"expected input {name} a whole number from 1 to 4096, received"):
         InputSpec.from_dict({**InputSpec().to_dict(), name: value})
+
+
+def test_a_scaled_decoding_gives_nearly_the_same_input(samples):
+    """Of the same contract but for the decoding; files this small are not scaled."""
+    full, scaled = InputSpec(resize="area-224"), InputSpec(resize="scaled-224")
+    differences = [np.abs(preprocess(path, full) - preprocess(path, scaled)).mean() for path in samples]
+    assert 0 < max(differences) < 0.005
+    small = cv2.imencode(".jpg", cv2.resize(read_radiograph(samples[0]).pixels, (300, 300)))[1].tobytes()
+    np.testing.assert_array_equal(preprocess(small, full), preprocess(small, scaled))

@@ -122,7 +122,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"split": "all"}, 'expected keep = "last" with split = "all"'),
         ({"trainable": "half"}, "trainable one of head, all, received 'half'"),
         ({"batch_norm": "none"}, "batch_norm one of batch, frozen, received 'none'"),
-        ({"resize": "cubic"}, "resize one of area, area-224, received 'cubic'"),
+        ({"resize": "cubic"}, "resize one of area, area-224, scaled-224, received 'cubic'"),
         (
             {"teacher": "best"},
             r"teacher_share above 0 and at most 1, or neither, received 'best' and 0\.0",

@@ -11,7 +11,7 @@ from pneumoscope.augment import Augmentation, augment
 from pneumoscope.cache import cache_key, cached_rows
 from pneumoscope.datasets import Manifest, Record
 from pneumoscope.errors import DatasetError, ImageError
-from pneumoscope.images import Radiograph, read_radiograph
+from pneumoscope.images import Radiograph
 from pneumoscope.models import keras
 from pneumoscope.preprocess import InputSpec, resize, to_input
 from pneumoscope.teacher import Teacher
@@ -35,7 +35,7 @@ def load_pixels(
     def blocks(start: int) -> Iterator[np.ndarray]:
         def one(record: Record) -> np.ndarray:
             try:
-                return resize(read_radiograph(manifest.path(record)), spec)
+                return resize(spec.read(manifest.path(record)), spec)
             except ImageError as error:
                 raise DatasetError(f"{manifest.path(record)}: {error}") from None
 

@@ -75,7 +75,7 @@ class Radiograph:
         return self.pixels.shape[1]
 
 
-def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph") -> Radiograph:
+def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph", least: int = 0) -> Radiograph:
     """Read a JPEG, PNG or DICOM file, its bytes, or an array, as one gray 8-bit radiograph.
 
     Colour files are turned to luma (ITU-R BT.601), transparency is laid on black, and 16-bit files are
@@ -87,9 +87,11 @@ def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph") -> R
 
     Args:
         source: path, encoded bytes, or an array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
+        least: an upright JPEG is decoded at some eighths of its size, as libjpeg-turbo does from its coefficients: the
+            smallest whose sides have this many pixels; 0 is the full size.
 
     Returns:
-        The radiograph, at its full size.
+        The radiograph, at its full size but for ``least``.
 
     Raises:
         UnreadableImage: not a JPEG, PNG or DICOM, or damaged.
@@ -106,10 +108,10 @@ def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph") -> R
     if isinstance(source, np.ndarray):
         return _checked(_from_array(source), "<array>")
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _checked(_decode(bytes(source)), "<bytes>")
+        return _checked(_decode(bytes(source), least), "<bytes>")
     if not isinstance(source, (str, os.PathLike)):
         raise UsageError(f"expected a path, encoded bytes or an array of pixels, received {_describe(source)}")
-    return _checked(_decode(read_file(source)), str(source))
+    return _checked(_decode(read_file(source), least), str(source))
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -162,7 +164,7 @@ def read_file(path: str | os.PathLike) -> bytes:
         raise UnreadableImage(f"expected a readable file, the system says {reason}: check the path") from None
 
 
-def _decode(data: bytes) -> np.ndarray:
+def _decode(data: bytes, least: int) -> np.ndarray:
     """Encoded bytes -> (H, W) uint8."""
     if len(data) > MAX_BYTES:
         raise ImageTooLarge(f"expected a file of at most {MAX_BYTES // 10**6} MB, received more: save it smaller")
@@ -172,7 +174,7 @@ def _decode(data: bytes) -> np.ndarray:
     check_size(width, height, MAX_PIXELS)
     _check_complete(data)
     is_png = data[0] == 0x89
-    if not is_png and (upright := _sound_jpeg(data)) is not None:
+    if not is_png and (upright := _sound_jpeg(data, least)) is not None:
         return _from_array(upright)
     import cv2
 
@@ -190,7 +192,7 @@ def _decode(data: bytes) -> np.ndarray:
     return _from_array(image)
 
 
-def _sound_jpeg(data: bytes) -> np.ndarray | None:
+def _sound_jpeg(data: bytes, least: int) -> np.ndarray | None:
     """The pixels of an upright JPEG, (H, W) or (H, W, 3) uint8; None of one that OpenCV converts or turns.
 
     OpenCV fills what it cannot decode with gray and goes on; this decoder stops there.
@@ -200,7 +202,7 @@ def _sound_jpeg(data: bytes) -> np.ndarray | None:
     try:
         space = simplejpeg.decode_jpeg_header(data)[2]
         wanted = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(space, "RGB")
-        pixels = simplejpeg.decode_jpeg(data, wanted, strict=True)
+        pixels = simplejpeg.decode_jpeg(data, wanted, min_height=least, min_width=least, strict=True)
     except ValueError:
         raise UnreadableImage("expected a whole JPEG image, received a damaged one: export it again") from None
     if wanted == "CMYK" or exif_orientation(data) != 1:

@@ -14,7 +14,7 @@ import numpy as np
 from pneumoscope.ahead import in_order
 from pneumoscope.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, SUBTYPES, Bundle, open_bundle
 from pneumoscope.errors import ImageError, RefusedImage, UsageError
-from pneumoscope.images import read_file, read_radiograph
+from pneumoscope.images import read_file
 from pneumoscope.labels import LABELS, POSITIVE
 from pneumoscope.preprocess import resize, to_input
 
@@ -202,7 +202,7 @@ class Predictor:
             data = read_file(source) if is_path else source
             if isinstance(data, (bytes, bytearray, memoryview)):
                 digest = hashlib.sha256(data).hexdigest()
-            return Prepared(name, digest, resize(read_radiograph(data), self.bundle.spec))
+            return Prepared(name, digest, resize(self.bundle.spec.read(data), self.bundle.spec))
         except ImageError as error:
             return Prepared(getattr(error, "path", name), digest, error)
 

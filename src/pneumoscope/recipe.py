@@ -7,7 +7,7 @@ from pathlib import Path
 from pneumoscope.augment import Augmentation
 from pneumoscope.errors import UsageError
 from pneumoscope.labels import FINDINGS, LABELS
-from pneumoscope.preprocess import INPUT_SPECS, VIA_224, InputSpec
+from pneumoscope.preprocess import INPUT_SPECS, RESIZES, InputSpec
 from pneumoscope.splits import ALL, CLASS_WEIGHTS, PATIENT_WISE, check_scheme
 
 #: Folder of the recipes that come with the package.
@@ -35,7 +35,7 @@ class Recipe:
             point and their weights can be averaged; -1 is ``seed``.
         size: height and width of the input in pixels; 0 is the architecture's own.
         source_size: training images are kept squashed at this size, and crops are taken from it; 0 is ``size``.
-        resize: ``"area"``, or ``"area-224"``, see :class:`pneumoscope.preprocess.InputSpec`.
+        resize: ``"area"``, ``"area-224"`` or ``"scaled-224"``, see :class:`pneumoscope.preprocess.InputSpec`.
         trainable: ``"head"`` (frozen backbone, as published) or ``"all"`` (every layer of the MobileNet).
         batch_norm: of a trainable backbone: ``"batch"`` normalises by the batch in training and by running means in
             use; ``"frozen"`` by the ImageNet statistics in both, so that what is trained is what is used.
@@ -180,7 +180,7 @@ class Recipe:
 _CHOICES = {
     "class_weights": CLASS_WEIGHTS,
     "model": tuple(INPUT_SPECS),
-    "resize": ("area", VIA_224),
+    "resize": RESIZES,
     "trainable": ("head", "all"),
     "batch_norm": ("batch", "frozen"),
     "optimizer": ("adam", "adamw"),
