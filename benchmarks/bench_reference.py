@@ -86,6 +86,7 @@ def link_images(data: Path, folder: Path, images: int) -> None:
     files = sorted(path for label in LABELS for path in (data / label).iterdir())
     for label in LABELS:
         (folder / label).mkdir()
+    files = files[:: max(1, len(files) // images)]
     for number, path in zip(range(images), cycle(files)):
         round_, _ = divmod(number, len(files))
         (folder / path.parent.name / f"{path.stem}-{round_}{path.suffix}").symlink_to(path.resolve())

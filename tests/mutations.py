@@ -134,13 +134,14 @@ def disguised_jpeg(rng: np.random.Generator, data: bytes) -> bytes:
 
 
 def exif_trick(rng: np.random.Generator, data: bytes) -> bytes:
-    """EXIF with an impossible orientation, a loop of directories, a wild offset, or 64 kB of nothing."""
-    entries = int(rng.choice([1, 65535]))
-    orientation = struct.pack(
-        "<HHII", 0x0112, int(rng.choice([3, 4, 200])), int(rng.choice([1, 2**32 - 1])), int(rng.integers(2**32))
-    )
+    """EXIF of either byte order: turned, or with an impossible orientation, a loop of directories, a wild offset."""
+    order, start = (("<", b"II*\0"), (">", b"MM\0*"))[int(rng.integers(2))]
+    entries = int(rng.choice([1, 1, 65535]))
+    kind, values = int(rng.choice([3, 3, 3, 4, 200])), int(rng.choice([1, 1, 1, 2**32 - 1]))
+    orientation = struct.pack(order + "HHIHH", 0x0112, kind, values, int(rng.integers(10)), int(rng.integers(2)))
     following = int(rng.choice([0, 8, 2**32 - 1]))  # 8: the directory itself
-    tiff = b"II*\0" + struct.pack("<IH", 8, entries) + orientation + struct.pack("<I", following)
+    directory = int(rng.choice([8, 8, 8, 2**32 - 1]))
+    tiff = start + struct.pack(order + "IH", directory, entries) + orientation + struct.pack(order + "I", following)
     content = b"Exif\0\0" + tiff + bytes(int(rng.choice([0, 60_000])))
     length = len(content) + 2 if rng.random() < 0.7 else int(rng.integers(65536))
     return data[:2] + b"\xff\xe1" + struct.pack(">H", length) + content + data[2:]

@@ -70,7 +70,18 @@ def test_masks_differ_from_batch_to_batch(sequences):
     assert not np.allclose(first, second)
 
 
-@pytest.mark.parametrize("options", [{"go_backwards": True}, {"recurrent_dropout": 0.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"go_backwards": True},
+        {"recurrent_dropout": 0.0},
+        {"dropout": 0.0},
+        {"activation": "relu"},
+        {"recurrent_activation": "hard_sigmoid"},
+        {"use_bias": False},
+        {"dtype": "float64"},
+    ],
+)
 def test_what_it_was_not_made_for_is_left_to_keras(sequences, options):
     results = []
     for kind in (FusedLSTM, layers.LSTM):

@@ -6,11 +6,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable, items: Iterable, ahead: int) -> Iterator:
-    """``map`` that keeps the order and takes at most ``ahead`` items before their turn; items may be endless."""
+    """``map`` that keeps the order and takes at most ``ahead`` items before their turn; items may be endless.
+
+    Where ``items`` raises an error, the results of those before it come first.
+    """
     pending: deque[Future] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) >= ahead:
-            yield pending.popleft().result()
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+    except Exception:
+        yield from (one.result() for one in pending)
+        raise
     while pending:
         yield pending.popleft().result()

@@ -141,8 +141,12 @@ def write_contract(path: str | Path, contract: dict, body: bytes | None = None) 
     """Write a contract behind a network: the one given, or the one the file holds already."""
     if body is None:
         body = Path(path).read_bytes()[: contract["body_bytes"]]
-    contract = {**contract, "contract_sha256": contract_sha256(contract)}
-    write_whole(Path(path), body + metadata_bytes(contract))
+    write_whole(Path(path), with_contract(body, contract))
+
+
+def with_contract(body: bytes, contract: dict) -> bytes:
+    """A model file: a network and its contract, with the contract's own hash."""
+    return body + metadata_bytes({**contract, "contract_sha256": contract_sha256(contract)})
 
 
 def onnx_bytes(network: keras.Model) -> bytes:

@@ -42,6 +42,18 @@ _KNOWN_FOREIGN = (  # beginnings of files
 
 _ROWS = 256  # that are worked on at a time
 
+# What each EXIF orientation asks for (Exif 2.32, 4.6.4 A).
+_TURNS = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+
 #: JPEG frames that the decoder reads: baseline, extended and progressive, Huffman or arithmetic (T.81, table B.1).
 _JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
@@ -87,7 +99,7 @@ def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph", leas
 
     Args:
         source: path, encoded bytes, or an array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
-        least: an upright JPEG is decoded at some eighths of its size, as libjpeg-turbo does from its coefficients: the
+        least: a JPEG is decoded at some eighths of its size, as libjpeg-turbo does from its coefficients: the
             smallest whose sides have this many pixels; 0 is the full size.
 
     Returns:
@@ -152,9 +164,9 @@ def read_file(path: str | os.PathLike) -> bytes:
         if Path(path).is_dir():
             raise UnreadableImage("expected an image file, received a folder: name the files in it")
         with Path(path).open("rb") as file:
-            size = min(os.fstat(file.fileno()).st_size, MAX_BYTES)  # read() makes room for all that it is asked for
-            data = file.read(size + 1)
-            return data if len(data) <= size else data + file.read(MAX_BYTES - size)  # a pipe, a device, a large file
+            size = os.fstat(file.fileno()).st_size  # read() makes room for all that it is asked for
+            data = file.read(size + 1) if 0 < size < MAX_BYTES else b""
+            return data if 0 < len(data) <= size else data + file.read(MAX_BYTES + 1 - len(data))  # a pipe; it grew
     except FileNotFoundError:
         raise UnreadableImage("expected an image file, found nothing under this name: check the path") from None
     except PermissionError:
@@ -193,7 +205,7 @@ def _decode(data: bytes, least: int) -> np.ndarray:
 
 
 def _sound_jpeg(data: bytes, least: int) -> np.ndarray | None:
-    """The pixels of an upright JPEG, (H, W) or (H, W, 3) uint8; None of one that OpenCV converts or turns.
+    """The pixels of a JPEG, (H, W) or (H, W, 3) uint8; None of one that OpenCV converts, or whose EXIF is not plain.
 
     OpenCV fills what it cannot decode with gray and goes on; this decoder stops there.
     """
@@ -205,9 +217,10 @@ def _sound_jpeg(data: bytes, least: int) -> np.ndarray | None:
         pixels = simplejpeg.decode_jpeg(data, wanted, min_height=least, min_width=least, strict=True)
     except ValueError:
         raise UnreadableImage("expected a whole JPEG image, received a damaged one: export it again") from None
-    if wanted == "CMYK" or exif_orientation(data) != 1:
+    turned = _TURNS.get(exif_orientation(data))
+    if wanted == "CMYK" or turned is None:
         return None
-    return pixels[:, :, 0] if wanted == "GRAY" else pixels
+    return turned(pixels[:, :, 0] if wanted == "GRAY" else pixels)
 
 
 def _check_complete(data: bytes) -> None:

@@ -145,7 +145,7 @@ def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20, classes: int
     """
     dropout = {"dropout": 0.05, "recurrent_dropout": recurrent_dropout}
     rows = layers.Input(spec.shape, name="rows")
-    lstm = FusedLSTM if recurrent_dropout else layers.LSTM  # the same numbers, in less than half the time
+    lstm = FusedLSTM if recurrent_dropout else layers.LSTM  # the same numbers, sooner
     x = lstm(250, return_sequences=True, **dropout)(rows)
     x = lstm(120, return_sequences=True, **dropout)(x)
     x = lstm(64, **dropout)(x)

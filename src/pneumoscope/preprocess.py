@@ -36,7 +36,7 @@ class InputSpec:
         resize: ``"area"``: pixel-area averaging where a side shrinks, linear where it grows. ``"area-224"``: the
             same, in two steps, with sides above 224 pixels brought to 224 first: a full-size radiograph then looks
             as sharp as one that was stored at 224 pixels. ``"scaled-224"``: the same, after a JPEG was decoded at the
-            smallest scale that leaves :data:`LEAST_SIDE` pixels a side; half the time, nearly the same picture.
+            smallest scale that leaves :data:`LEAST_SIDE` pixels a side; sooner, and nearly the same picture.
         scale: ``"unit"``: 0-255 becomes 0-1.
     """
 

@@ -2,7 +2,8 @@
 
 A run folder holds ``config.json`` (resolved recipe, data, split fingerprint, versions), ``split.json``,
 ``history.csv``, ``checkpoint.npz`` (the state after the last whole epoch), ``best.npz`` (the weights
-that are kept: of the best validation accuracy, or the last), ``timing.json``, the model file and its evaluation.
+that are kept: of the best validation accuracy, or the last), ``timing.json``, the model file and its evaluation; where
+the file has eight bits, ``float32.onnx`` and its answers, ``float32.json``.
 """
 
 import csv

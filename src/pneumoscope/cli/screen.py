@@ -279,8 +279,11 @@ def _drawn(predictor: "Predictor", judged: Iterator[tuple], heatmaps: Path | Non
     from pneumoscope.ahead import in_order
 
     workers = min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        yield from in_order(pool, draw, judged, ahead=2 * workers)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from in_order(pool, draw, judged, ahead=workers + 1)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _overlay(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path, is_held: bool) -> Path | None:
