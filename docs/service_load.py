@@ -41,10 +41,9 @@ def service_load_page(load: dict, fuzz: dict) -> str:
                 for key, text in {"requests": "requests", "errors": "errors", **LATENCY}.items()
             ),
             "",
-            "Requests came at random (a Poisson process), and for a fifth of the time evenly spaced. At random some",
-            "come together, and the difference between the two is mostly their waiting: of a single server of this",
-            f"capacity that took {1000 / capacity:.1f} ms for each, 5 % would wait longer than",
-            f"{_wait(share) * 1000 / capacity:.0f} ms before their turn.",
+            "Requests came at random (a Poisson process), and for a fifth of the time evenly spaced. For comparison:",
+            f"of a single server of this capacity that took {1000 / capacity:.1f} ms for each, 5 % of requests at",
+            f"random would wait longer than {_wait(share) * 1000 / capacity:.0f} ms before their turn.",
             "",
             "Gradio answers for an image over three requests: upload, call, result. Its model is the same.",
             "",

@@ -23,7 +23,6 @@ from pneumoscope.crossval import (
     _complete_folds,
     _same,
     cross_validate,
-    fit_temperature,
     fold_results,
     implied_prevalence,
     measured_runs,
@@ -37,6 +36,7 @@ from pneumoscope.recipe import Recipe
 from pneumoscope.runs import Run
 from pneumoscope.shifts import SHIFTS
 from pneumoscope.splits import make_split, read_split, write_split
+from pneumoscope.temperature import fit_slope, fit_temperature
 
 TWO_FOLDS = ("fold0of2", "fold1of2")
 
@@ -350,6 +350,18 @@ def test_the_slope_is_where_the_weighted_likelihood_is_flat(prevalence):
     assert flatness(slope * 1.05) < -1e-3
     twice = np.concatenate([np.arange(2000), np.flatnonzero(labels == 0)])
     assert fit_temperature(labels[twice], log_odds(probability[twice]), prevalence) == pytest.approx(slope, rel=1e-3)
+
+
+def test_a_calibration_never_turns_the_verdicts_round():
+    """At a point below most normal images the likelihood alone would, where normal images weigh more."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [300, 700])
+    odds = np.where(labels == 1, 3.0, 2.0) + rng.normal(size=1000)
+    assert fit_temperature(labels, odds, 0.25) < 0
+    slope, how = fit_slope(labels, odds, 0.25)
+    assert (slope, how[:44]) == (pytest.approx(1.0, abs=0.2), "by maximum likelihood with a free intercept,")
+    assert fit_slope(labels, odds - 2.5, 0.5) == (pytest.approx(1.0, abs=0.2), "by maximum likelihood")
+    assert fit_slope(labels, -odds, 0.5)[0] == 1.0
 
 
 def test_an_assumed_prevalence_by_hand():

@@ -36,6 +36,7 @@ from pneumoscope.recipe import RECIPES, Recipe
 from pneumoscope.runs import FLOAT32_ANSWERS, Run, open_finished, run_id
 from pneumoscope.shifts import measure_shifts, with_intervals
 from pneumoscope.splits import ALL, Split, class_weights, make_split
+from pneumoscope.temperature import fit_slope
 
 #: Splits of a five-fold cross-validation.
 FIVE_FOLDS = tuple(f"fold{fold}of5" for fold in range(5))
@@ -293,7 +294,7 @@ def pool(folders: Sequence[Path]) -> dict:
     first, shifted_labels = open_finished(folders[0]), np.concatenate(shifted_labels)
     point = half_way_below(probability, highest_threshold(labels, probability, SENSITIVITY))
     moved = log_odds(np.concatenate(shifted)) - point
-    slope = fit_temperature(shifted_labels, moved, implied_prevalence(rows, first.recipe))
+    slope, how = fit_slope(shifted_labels, moved, implied_prevalence(rows, first.recipe))
     intercept = -slope * point
     calibrated = calibrate(probability, slope, intercept)
     points = {"default": 0.5, "screening": highest_threshold(labels, calibrated, SCREENING_SENSITIVITY)}
@@ -314,9 +315,8 @@ def pool(folders: Sequence[Path]) -> dict:
             "images (experiments/README.md says why), moved to 0.5; it is set, not found",
             "screening": f"the highest threshold with a sensitivity of {SCREENING_SENSITIVITY:.0%} on the "
             f"{len(rows)} out-of-fold images",
-            "calibration": "the intercept moves the operating point to 0.5; one temperature around it, by maximum "
-            f"likelihood on the {len(rows)} out-of-fold images under {len(shifts)} shifts, the classes weighted as in "
-            "training",
+            "calibration": f"the intercept moves the operating point to 0.5; one temperature around it, {how} on the "
+            f"{len(rows)} out-of-fold images under {len(shifts)} shifts, the classes weighted as in training",
             "uncertain": metrics.uncertain_rule(calibrated, wrong, *band),
         },
         "held_out": {
@@ -351,24 +351,6 @@ def implied_prevalence(rows: Sequence[dict], recipe: Recipe) -> float:
     weights = class_weights(found, recipe.class_weights, classes)
     mass = [weights[name] * (name != NORMAL) for name in found], [weights[name] for name in found]
     return sum(mass[0]) / sum(mass[1])
-
-
-def fit_temperature(labels: np.ndarray, odds: np.ndarray, prevalence: float) -> float:
-    """Slope of the log odds by maximum likelihood, classes weighted to a prevalence; one over the temperature.
-
-    Reference: Guo et al., "On calibration of modern neural networks", 2017, section 4.2.
-
-    Args:
-        labels: (N,) 0 or 1.
-        odds: (N,) log odds.
-        prevalence: share of the weight on pneumonia.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    share = float(np.mean(labels))
-    weights = {0: (1 - prevalence) / (1 - share), 1: prevalence / share}
-    model = LogisticRegression(C=np.inf, class_weight=weights, fit_intercept=False)
-    return float(model.fit(odds[:, None], labels).coef_[0, 0])
 
 
 def fold_results(recipe: Recipe, runs: str | Path, fingerprint: str | None = None) -> dict | None:
