@@ -88,7 +88,7 @@ def test_a_file_that_answers_otherwise_is_refused(shipped, tmp_path, monkeypatch
 
 
 def test_folds_in_eight_bits_are_measured_beside_float32(fine_tuned_recipe, samples_folder, tmp_path):
-    recipe = fine_tuned_recipe(name="small", precision="int8", mirror=True, epochs=1)
+    recipe = fine_tuned_recipe(name="small", precision="int8", mirror=True)
     pooled = cross_validate(recipe, samples_folder, splits=("fold0of2", "fold1of2"), runs=tmp_path)["pooled"]
     runs = measured_runs(tmp_path)
     assert [open_bundle(run.folder).contract["precision"] for run in runs] == ["int8"] * 2
