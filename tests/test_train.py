@@ -110,7 +110,8 @@ def test_the_feature_cache_changes_nothing(tiny_recipe, samples_folder, tmp_path
 def test_a_second_run_reads_the_cache(tiny_recipe, samples_folder, tmp_path, monkeypatch):
     train(tiny_recipe("mobilenet", epochs=1), samples_folder, runs=tmp_path)
     monkeypatch.setattr("pneumoscope.feed.to_input", lambda *_: pytest.fail("a cached feature was computed again"))
-    monkeypatch.setattr("pneumoscope.preprocess.read_radiograph", lambda *_: pytest.fail("a cached image was read again"))
+    read = "pneumoscope.preprocess.read_radiograph"
+    monkeypatch.setattr(read, lambda *_: pytest.fail("a cached image was read again"))
     train(tiny_recipe("mobilenet", epochs=1, seed=1), samples_folder, runs=tmp_path)
 
 
