@@ -3,10 +3,11 @@
     python benchmarks/bench_reference.py --data DIR --weights FILE
 
 Give full-size radiographs, ``DIR/LABEL/image``; where there are few, links to them make up ``--images``. The MobileNet
-is trained for ten epochs: here by ``pneumoscope.train.train`` from its call to the exported file, with nothing decoded
-before; in the notebook's way by ``fit`` on ``ImageDataGenerator.flow_from_directory``, which reads, decodes and resizes
-each image in each epoch, one of which is measured and counted ten times. The LSTM is measured by the step: our layer
-and Keras's, the same network on the same batch (tests/test_recurrent.py holds that both compute the same).
+is trained for ten epochs: here by ``pneumoscope.train.train`` from its call to its end, with nothing decoded before and
+nothing exported after; in the notebook's way by ``fit`` on ``ImageDataGenerator.flow_from_directory``, which reads,
+decodes and resizes each image in each epoch, one of which is measured and counted ten times. The LSTM is measured by
+the step: our layer and Keras's, the same network on the same batch (tests/test_recurrent.py holds that both compute the
+same).
 
 Each side is a process on the same two cores, they take turns within every repeat, and none works while another does.
 The first repeat warms up and is not counted. Writes ``benchmarks/results/reference_training.json``.
@@ -88,8 +89,7 @@ def link_images(data: Path, folder: Path, images: int) -> None:
         (folder / label).mkdir()
     files = files[:: max(1, len(files) // images)]
     for number, path in zip(range(images), cycle(files)):
-        round_, _ = divmod(number, len(files))
-        (folder / path.parent.name / f"{path.stem}-{round_}{path.suffix}").symlink_to(path.resolve())
+        (folder / path.parent.name / f"{path.stem}-{number // len(files)}{path.suffix}").symlink_to(path.resolve())
 
 
 def answer(arguments: argparse.Namespace) -> None:
@@ -112,7 +112,7 @@ def answer(arguments: argparse.Namespace) -> None:
 
 
 def own_training(arguments: argparse.Namespace):
-    """Ten epochs, with everything before and after them."""
+    """Ten epochs, with the reading and the features before them."""
     recipe = read_recipe("reference-mobilenet", weights=arguments.weights, split="all", keep="last", epochs=EPOCHS)
 
     def work() -> float:

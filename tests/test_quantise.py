@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from pneumoscope.bundle import PROBABILITIES, open_bundle
 from pneumoscope.crossval import cross_validate, measured_runs
+from pneumoscope.datasets import read_dataset
 from pneumoscope.errors import BundleError, UsageError
 from pneumoscope.export import export_run
 from pneumoscope.labels import POSITIVE
@@ -101,15 +102,9 @@ def test_folds_in_eight_bits_are_measured_beside_float32(fine_tuned_recipe, samp
     assert 0 < beside["mean_difference"] < 0.2
     assert beside["roc_auc"] == pooled["metrics"]["roc_auc"]["value"]
     float32 = open_bundle(export_run(runs[0], tmp_path / "again.onnx"))
-    key = runs[0].split.records(_manifest(samples_folder), "val")[0].path
+    key = runs[0].split.records(read_dataset(samples_folder), "val")[0].path
     expected = float32.run(preprocess(samples_folder / key, float32.spec))[PROBABILITIES][0, POSITIVE]
     assert answers[key] == pytest.approx(expected, abs=1e-6)
-
-
-def _manifest(folder):
-    from pneumoscope.datasets import read_dataset
-
-    return read_dataset(folder)
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,11 @@ def exif_orientation(data: bytes) -> int:
 
     Plain is one segment whose first directory lies inside it and names the orientation once at most (Exif 2.32, 4.6).
     """
-    found = [(start + 6, end) for marker, start, end in jpeg_segments(data) if marker == 0xE1 and _is_exif(data, start)]
+    segments = [data[start:end] for marker, start, end in jpeg_segments(data) if marker == 0xE1]
+    found = [segment[6:] for segment in segments if segment.startswith(b"Exif\0")]
     if not found:
         return 1
-    tiff = data[found[0][0] : found[0][1]]
+    tiff = found[0]
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if len(found) > 1 or order is None or len(tiff) < 8:
         return 0
@@ -105,7 +106,3 @@ def exif_orientation(data: bytes) -> int:
         return 1
     kind, values, orientation = orientations[0]
     return orientation if len(orientations) == 1 and (kind, values) == (3, 1) and orientation <= 8 else 0
-
-
-def _is_exif(data: bytes, start: int) -> bool:
-    return data.startswith(b"Exif\0", start)
