@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--model", default="mobilenet")
     arguments = parser.parse_args()
     files = sorted(arguments.images.rglob("*.jp*g"))
-    predictor = load(arguments.model)
+    predictor = load(arguments.model, threads=1)
     cv2.setNumThreads(1)
     steps: dict[str, list[float]] = {}
     inputs = np.concatenate([_steps(path, predictor, steps) for path in files])  # (N, height, width, channels)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -312,6 +313,8 @@ def test_a_full_service_refuses_at_once_and_keeps_its_promises(samples):
         assert time.perf_counter() - began < 5
         assert "try again in a second" in problem_of(answer, 503)
         assert answer.headers["retry-after"] == "1"
+        assert "the service is full" in problem_of(client.get("/readyz"), 503)
+        assert client.get("/healthz").status_code == 200
         limits.leave(images=3)
         assert client.post("/v1/predictions", files=files_of(*samples[:3])).status_code == 200
         assert "at most 3 files" in problem_of(client.post("/v1/predictions", files=files_of(*samples[:4])), 400)
@@ -536,31 +539,33 @@ def test_an_error_of_the_runtime_fails_its_images_alone(samples, caplog):
         assert client.post("/v1/predictions?model=broken", files=files_of(samples[0])).status_code == 200
 
 
-def test_batches_form_while_the_model_is_busy(samples):
-    """The first image is judged alone; what is decoded meanwhile is judged together, in the order it came."""
-    sizes, go = [], threading.Event()
+def test_each_worker_judges_one_image_and_the_others_wait_in_order(samples):
+    """Two at a time, each alone in its forward pass; the rest begin in the order they came; one is cancelled."""
+    began, go = [], threading.Semaphore(0)
 
     class Held:
         bundle = load().bundle
         prepare = load().prepare
 
         def judge(self, batch):
-            assert go.wait(60)
+            began.append([one.path for one in batch])
+            assert go.acquire(timeout=60)
             return load().judge(batch)
 
-    scorer, held, data = Scorer(on_batch=sizes.append), Held(), [path.read_bytes() for path in samples]
-    futures = [scorer.submit(held, data[0], "0")]
-    wait_until(lambda: sizes == [1])
-    futures += [scorer.submit(held, one, str(number)) for number, one in enumerate(data * 2, start=1)]
-    wait_until(lambda: scorer._queue.qsize() == 48)
+    scorer, held, data = Scorer(workers=2), Held(), [path.read_bytes() for path in samples]
+    futures = [scorer.submit(held, one, str(number)) for number, one in enumerate(data)]
+    wait_until(lambda: len(began) == 2)
     assert futures[7].cancel()
-    go.set()
-    assert [one.result(60).path for number, one in enumerate(futures) if number != 7] == [
-        str(number) for number in range(49) if number != 7
+    for done in range(1, len(data)):
+        go.release()
+        wait_until(lambda done=done: len(began) == min(2 + done, len(data) - 1))
+    assert [one.result(60) for number, one in enumerate(futures) if number != 7] == [
+        replace(load().predict(one), path=str(number)) for number, one in enumerate(data) if number != 7
     ]
+    names = [str(number) for number in range(len(data)) if number != 7]
+    assert sorted(began[:2]) == [["0"], ["1"]]
+    assert began[2:] == [[name] for name in names[2:]]
     scorer.close()
-    assert not scorer.alive
-    assert sizes == [1, 4, 3, *[4] * 10]
 
 
 def test_a_cancelled_image_is_let_go_of_at_once(samples):
@@ -577,7 +582,7 @@ def test_a_cancelled_image_is_let_go_of_at_once(samples):
         def judge(self, batch):
             return load().judge(batch)
 
-    scorer, data = Scorer(decoders=1), bytearray(samples[0].read_bytes())
+    scorer, data = Scorer(workers=1), bytearray(samples[0].read_bytes())
     first = scorer.submit(Held(), bytes(data), "first")
     before = sys.getrefcount(data)
     second = scorer.submit(Held(), data, "second")

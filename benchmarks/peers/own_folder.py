@@ -23,14 +23,15 @@ def main() -> None:
     given = settings()
     from pneumoscope import load
 
-    shipped = load()
+    shipped = load(threads=1)
     if len(sys.argv) > 2:
         print(*peaks(shipped.predict_many(islice(cycle(given["files"]), int(sys.argv[2]))), int(sys.argv[2])))
         return
-    files, works, same = given["files"], {}, load(given["folder"] + "/network.onnx")
-    for name, predictor in {"shipped": shipped, "same": same}.items():
+    path = given["folder"] + "/network.onnx"
+    files, works, same = given["files"], {}, load(path, threads=1)
+    for name, predictor, on_all_cores in (("shipped", shipped, load()), ("same", same, load(path))):
         works[name] = lambda p=predictor: count(p.predict_many(files))
-        works |= halves(name, predictor, files)
+        works |= halves(name, predictor, on_all_cores, files)
     bare = without_maps(same)
     works["maps"] = lambda: count(at_input_size(one.gradcam[1]) for one in same.predict_many(files))
     works["no maps"] = lambda: count(bare.predict_many(files))
@@ -42,22 +43,25 @@ def count(items: Iterable) -> int:
     return sum(1 for _ in items)
 
 
-def halves(name: str, predictor: object, files: list[str]) -> dict[str, Callable[[], int]]:
-    """Reading to the model's size alone, and the model alone on what was read, with several threads and batch sizes."""
+def halves(name: str, predictor: object, on_all_cores: object, files: list[str]) -> dict[str, Callable[[], int]]:
+    """Reading to the model's size alone, and the model alone on what was read, with several threads and batch sizes.
+
+    One thread runs the model with threads of its own, two each on their own core.
+    """
     prepared = [predictor.prepare(path) for path in files]
 
     def read(threads: int) -> int:
         with ThreadPoolExecutor(threads) as pool:
             return count(pool.map(predictor.prepare, files))
 
-    def run(threads: int, batch: int) -> int:
+    def run(model: object, threads: int, batch: int) -> int:
         parts = [prepared[start : start + batch] for start in range(0, len(prepared), batch)]
         with ThreadPoolExecutor(threads) as pool:
-            return sum(pool.map(lambda part: count(predictor.judge(part)), parts))
+            return sum(pool.map(lambda part: count(model.judge(part)), parts))
 
     works = {f"{name}: decode, {threads} threads": lambda n=threads: read(n) for threads in THREADS_TRIED[1:]}
-    for threads, batch in ((1, 16), (2, 16), (2, 4)):
-        works[f"{name}: infer, {threads} x {batch}"] = lambda n=threads, b=batch: run(n, b)
+    for model, threads, batch in ((on_all_cores, 1, 16), (predictor, 2, 16), (predictor, 2, 4)):
+        works[f"{name}: infer, {threads} x {batch}"] = lambda m=model, n=threads, b=batch: run(m, n, b)
     return works
 
 

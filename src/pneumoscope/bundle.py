@@ -110,11 +110,12 @@ def shipped_models() -> list[str]:
     return sorted(path.stem for path in ZOO.glob("*.onnx"))
 
 
-def open_bundle(model: str | Path = DEFAULT_MODEL) -> Bundle:
+def open_bundle(model: str | Path = DEFAULT_MODEL, threads: int = 0) -> Bundle:
     """Load and verify a model file.
 
     Args:
         model: name of a shipped model, or path of a file that the exporter wrote.
+        threads: see :func:`read_bundle`.
 
     Raises:
         BundleError: no such model, not one of ours, altered, or of another version.
@@ -124,7 +125,7 @@ def open_bundle(model: str | Path = DEFAULT_MODEL) -> Bundle:
         data = path.read_bytes()
     except OSError as error:
         raise BundleError(f"expected a model file at {path}: {error.strerror}") from None
-    return read_bundle(data, path)
+    return read_bundle(data, path, threads)
 
 
 def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:

@@ -5,8 +5,6 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pneumoscope.predict import BATCH
-
 
 class Metrics:
     """Counters of one service in a registry of their own; no label has a value that a client can make up."""
@@ -19,10 +17,7 @@ class Metrics:
             "pneumoscope_request_seconds", "From the headers to the last byte", ["route"], registry=registry
         )
         self.images = Counter("pneumoscope_images", "Images by outcome", ["model", "status"], registry=registry)
-        self.batches = Histogram(
-            "pneumoscope_batch_images", "Images judged at a time", buckets=tuple(range(1, BATCH + 1)), registry=registry
-        )
-        self.inside = Gauge("pneumoscope_images_inside", "Images that are being judged", registry=registry)
+        self.inside = Gauge("pneumoscope_images_inside", "Images that wait or are being judged", registry=registry)
 
 
 class Counted:

@@ -1,17 +1,12 @@
-"""Images of many requests -> predictions: decoded side by side, judged in common batches, in bounded memory.
+"""Images of many requests -> predictions: one a core at a time, the others in their order, in bounded memory."""
 
-One thread runs the model; it takes whatever is decoded by then, up to a batch, and waits for nothing else. So a
-lone image is judged at once, and under load the batches grow by themselves.
-"""
-
-import contextlib
 import logging
-import queue
+import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pneumoscope.errors import BundleError, Busy, ImageTooLarge, UsageError
 from pneumoscope.explain import explain_prediction, overlay, png
 from pneumoscope.images import read_radiograph
-from pneumoscope.predict import BATCH, Prediction, Predictor, Prepared
+from pneumoscope.predict import Prediction, Predictor
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,11 +22,7 @@ _LOG = logging.getLogger(__name__)
 MAX_IMAGES, MAX_BYTES = 128, 400_000_000
 
 
-@dataclass(eq=False)
-class _Job:
-    predictor: Predictor
-    prepared: Prepared
-    future: "Future[Prediction]"
+_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -126,27 +117,21 @@ class _Leaving(Response):
 
 
 class Scorer:
-    """Judges images for many callers; :meth:`submit` from any thread.
+    """Judges images for many callers, as many at a time as there are workers; :meth:`submit` from any thread.
+
+    Each worker reads an image and runs the model on it alone. Common batches were no faster in all (two cores judge
+    one image each at the rate of both judging four), and made single images wait (benchmarks/load_service.py).
 
     Args:
-        decoders: threads that read images.
-        on_batch: told the size of each batch.
+        workers: threads; one a core by default.
     """
 
-    def __init__(self, decoders: int = 2, on_batch: Callable[[int], None] = lambda size: None) -> None:
-        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
-        self._queue: queue.Queue[_Job | None] = queue.Queue()
-        self._on_batch = on_batch
-        self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
-        self._thread.start()
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = ThreadPoolExecutor(workers or os.cpu_count(), thread_name_prefix="judge")
 
     def submit(self, predictor: Predictor, data: bytes, name: str) -> "Future[Prediction]":
-        """Begin to judge the bytes of an image; cancelling the future lets go of them."""
-        future: Future[Prediction] = Future()
-        held = [data]
-        future.add_done_callback(lambda done: held.clear())
-        self._decoders.submit(self._decode, predictor, held, name, future)
-        return future
+        """Judge the bytes of an image; cancelling the future lets go of them."""
+        return self._later(lambda data: _judged(predictor, data, name), data)
 
     def draw(self, predictor: Predictor, data: bytes, prediction: Prediction) -> "Future[bytes]":
         """The overlay of a judged image, as PNG."""
@@ -156,77 +141,37 @@ class Scorer:
         """A radiograph as it is read, as PNG."""
         return self._later(_rendered, data)
 
-    def _later(self, work: Callable[[bytes], bytes], data: bytes) -> "Future[bytes]":
-        """Work for a decoder; cancelling the future lets go of the data."""
+    def _later(self, work: Callable[[bytes], _Result], data: bytes) -> "Future[_Result]":
+        """Work for a worker; cancelling the future lets go of the data."""
         held = [data]
 
-        def run() -> bytes:
+        def run() -> object:
             try:
                 mine = held.pop()
             except IndexError:  # cancelled
                 raise CancelledError from None
             return work(mine)
 
-        future = self._decoders.submit(run)
+        future = self._workers.submit(run)
         future.add_done_callback(lambda done: held.clear())
         return future
 
     def close(self) -> None:
-        """Finish what is being read and judged, drop what has not begun, and stop the threads."""
-        self._decoders.shutdown(wait=True, cancel_futures=True)
-        self._queue.put(None)
-        self._thread.join()
+        """Finish what is being judged, drop what has not begun, and stop the threads."""
+        self._workers.shutdown(wait=True, cancel_futures=True)
 
-    @property
-    def alive(self) -> bool:
-        """Whether the model's thread runs."""
-        return self._thread.is_alive()
 
-    def _decode(self, predictor: Predictor, held: list[bytes], name: str, future: Future) -> None:
-        try:
-            data = held.pop()
-        except IndexError:  # cancelled
-            return
-        try:
-            prepared = predictor.prepare(data)._replace(path=name)
-        except Exception as error:  # of a decoder: this image fails, the others go on
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
-            return
-        self._queue.put(_Job(predictor, prepared, future))
-
-    def _run(self) -> None:
-        waiting: deque[_Job | None] = deque()
-        while True:
-            if not waiting:
-                waiting.append(self._queue.get())
-            with contextlib.suppress(queue.Empty):
-                while len(waiting) < BATCH:
-                    waiting.append(self._queue.get_nowait())
-            if waiting[0] is None:  # put in by close, after the last job
-                return
-            batch = [job for job in waiting if job is not None and job.predictor is waiting[0].predictor]
-            for job in batch:
-                waiting.remove(job)
-            self._judge([job for job in batch if job.future.set_running_or_notify_cancel()])
-
-    def _judge(self, jobs: list[_Job]) -> None:
-        if not jobs:
-            return
-        self._on_batch(len(jobs))
-        try:
-            predictions = list(jobs[0].predictor.judge([job.prepared for job in jobs]))
-        except Exception:  # of the runtime: these images fail, the thread goes on
-            _LOG.exception("a model failed on %d images", len(jobs))
-            failed = BundleError(
-                f"expected the model {jobs[0].predictor.bundle.name} to run, it failed, and the log of the service "
-                "says how: use another one"
-            )
-            for job in jobs:
-                job.future.set_exception(failed)
-            return
-        for job, prediction in zip(jobs, predictions, strict=True):
-            job.future.set_result(prediction)
+def _judged(predictor: Predictor, data: bytes, name: str) -> Prediction:
+    prepared = predictor.prepare(data)._replace(path=name)
+    try:
+        (prediction,) = predictor.judge([prepared])
+    except Exception:  # of the runtime: this image fails, the others go on
+        _LOG.exception("a model failed")
+        raise BundleError(
+            f"expected the model {predictor.bundle.name} to run, it failed, and the log of the service says how: "
+            "use another one"
+        ) from None
+    return prediction
 
 
 def _drawn(predictor: Predictor, data: bytes, prediction: Prediction) -> bytes:

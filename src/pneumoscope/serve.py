@@ -1,7 +1,7 @@
 """HTTP service: images in, predictions out, nothing kept. One process, any number of models.
 
 The same predictions as the command line, from the same :class:`pneumoscope.predict.Predictor`. Bodies are read in
-memory (uploads), images of all requests are judged together (scoring), and what is not meant for this service is turned
+memory (uploads), images of all requests share the cores (scoring), and what is not meant for this service is turned
 away before (guard).
 """
 
@@ -68,7 +68,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.scorer = Scorer(on_batch=metrics.batches.observe)
+        app.state.scorer = Scorer()
         yield
         app.state.scorer.close()
 
@@ -87,7 +87,7 @@ def create_app(
     _add_predictions(app, predictors, load, metrics)
     _add_models(app, predictors)
     _add_page(app, load)
-    _add_health(app, metrics)
+    _add_health(app, load, metrics)
     # Around the whole application, which its own middleware is not: its answers to unexpected errors lie outside it.
     return Counted(Guard(app, tuple(hosts), token, timeout), metrics)
 
@@ -283,7 +283,7 @@ def _add_page(app: FastAPI, load: Load) -> None:
         return inside.until_sent(Response(picture, media_type="image/png"))
 
 
-def _add_health(app: FastAPI, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, load: Load, metrics: Metrics) -> None:
     @app.get("/healthz")
     def healthz() -> dict:
         """The process answers."""
@@ -291,9 +291,8 @@ def _add_health(app: FastAPI, metrics: Metrics) -> None:
 
     @app.get("/readyz", responses={503: {"model": Problem}})
     def readyz() -> Response:
-        """Images are judged."""
-        if not app.state.scorer.alive:
-            return problem(503, "expected the thread of the model to run, it has ended: restart the service")
+        """There is room for an image."""
+        Inside(load)
         return JSONResponse({"status": "ok"})
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -18,11 +18,11 @@ PREVALENCE = typer.Option(
 )
 
 
-def open_predictor(model: str, threshold: str | None, prevalence: float | None):
+def open_predictor(model: str, threshold: str | None, prevalence: float | None, threads: int = 0):
     """Load a model with the operating point as it was typed."""
     from pneumoscope.predict import load, parse_threshold
 
-    return load(model, parse_threshold(threshold), prevalence)
+    return load(model, parse_threshold(threshold), prevalence, threads=threads)
 
 
 def read_training_data(data: Path, recipe, show):

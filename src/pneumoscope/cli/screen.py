@@ -77,7 +77,8 @@ def predict(
     _keep_inputs(sources, [csv, jsonl, html])
     for folder in (heatmaps, html.parent if html else None):
         _make_folder(folder)
-    predictor = open_predictor(model, threshold, prevalence)
+    # One image is judged by all cores; of several, each core judges its own.
+    predictor = open_predictor(model, threshold, prevalence, threads=0 if len(sources) == 1 else 1)
     kinds = ((CsvFile, csv), (JsonLinesFile, jsonl), (ParquetParts, parquet))
     with contextlib.ExitStack() as opened:
         files = []

@@ -62,7 +62,7 @@ def serve(
     from pneumoscope.bundle import DEFAULT_MODEL, shipped_models
 
     every = sorted(shipped_models(), key=lambda name: name != DEFAULT_MODEL)
-    predictors = [open_predictor(name, threshold, prevalence) for name in model or every]
+    predictors = [open_predictor(name, threshold, prevalence, threads=1) for name in model or every]
     by_name = {predictor.bundle.name: predictor for predictor in predictors}
     if len(by_name) < len(predictors):
         raise UsageError("expected models of different names, received two of one: leave one out")
