@@ -101,10 +101,12 @@ def test_folds_in_eight_bits_are_measured_beside_float32(fine_tuned_recipe, samp
     assert beside["images"] == len(answers) == 24
     assert 0 < beside["mean_difference"] < 0.2
     assert beside["roc_auc"] == pooled["metrics"]["roc_auc"]["value"]
-    float32 = open_bundle(export_run(runs[0], tmp_path / "again.onnx"))
+    float32 = open_bundle(runs[0].folder / FLOAT32_NAME)
     key = runs[0].split.records(read_dataset(samples_folder), "val")[0].path
     expected = float32.run(preprocess(samples_folder / key, float32.spec))[PROBABILITIES][0, POSITIVE]
     assert answers[key] == pytest.approx(expected, abs=1e-6)
+    carrying = open_bundle(export_run(runs[0], tmp_path / "with_folds.onnx", pooled=pooled))
+    assert carrying.contract["beside_float32"] == beside
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def _from_folds(pooled: dict) -> dict:
         "metrics": pooled["calibrated"],
         "subtypes": pooled["subtypes"],
         "held_out": pooled["held_out"],
+        **({"beside_float32": pooled["float32"]} if pooled.get("float32") else {}),
     }
 
 
