@@ -119,8 +119,8 @@ class _Leaving(Response):
 class Scorer:
     """Judges images for many callers, as many at a time as there are workers; :meth:`submit` from any thread.
 
-    Each worker reads an image and runs the model on it alone. Common batches were no faster in all (two cores judge
-    one image each at the rate of both judging four), and made single images wait (benchmarks/load_service.py).
+    Each worker reads an image and runs the model on it alone, with one thread: two cores that judge an image each are
+    as fast as both on a common batch, for which single images would have to wait.
 
     Args:
         workers: threads; one a core by default.
