@@ -145,7 +145,7 @@ class Scorer:
         """Work for a worker; cancelling the future lets go of the data."""
         held = [data]
 
-        def run() -> object:
+        def run() -> _Result:
             try:
                 mine = held.pop()
             except IndexError:  # cancelled
