@@ -57,16 +57,18 @@ def test_maps_and_everything_else_the_file_says_stay(shipped, eight_bits):
     }
 
 
-def test_only_the_later_convolutions_have_eight_bits_of_which_seven_are_used(eight_bits):
+def test_the_first_and_the_depthwise_convolutions_stay_in_float32(eight_bits):
     graph = onnx.load(eight_bits).graph
     made_by = {name: node.op_type for node in graph.node for name in node.output}
-    weights = [made_by.get(node.input[1]) for node in graph.node if node.op_type == "Conv"]
-    assert weights[:FLOAT_LAYERS] == [None] * FLOAT_LAYERS
-    assert set(weights[FLOAT_LAYERS:]) == {"DequantizeLinear"}
+    layers = [node for node in graph.node if node.op_type == "Conv"]
+    groups = [next((a.i for a in node.attribute if a.name == "group"), 1) for node in layers]
+    expected = [None if index < FLOAT_LAYERS or count > 1 else "DequantizeLinear" for index, count in enumerate(groups)]
+    assert [made_by.get(node.input[1]) for node in layers] == expected
     stored = [numpy_helper.to_array(tensor) for tensor in graph.initializer]
     kernels = [values for values in stored if values.dtype == np.int8 and values.ndim == 4]
-    assert len(kernels) == len(weights) - FLOAT_LAYERS
-    assert max(int(np.abs(values.astype(int)).max()) for values in kernels) <= 64
+    assert {values.shape[2:] for values in kernels} == {(1, 1)}
+    assert len(kernels) == len(expected) - expected.count(None) == 11
+    assert open_bundle(eight_bits).contract["quantisation"]["float32_convolutions"] == expected.count(None) == 16
 
 
 def test_the_same_images_give_the_same_file(shipped, eight_bits, tmp_path):
@@ -77,7 +79,9 @@ def test_the_same_images_give_the_same_file(shipped, eight_bits, tmp_path):
 
 def test_a_network_without_convolutions_is_left_alone(samples, tmp_path):
     bundle = open_bundle("reference-lstm")
-    with pytest.raises(BundleError, match="expected a network of more than 6 convolutions to quantise, received 0"):
+    with pytest.raises(
+        BundleError, match="expected a network of more convolutions than the 6 that stay as they are, received 0"
+    ):
         quantise(bundle.path, tmp_path / "model.onnx", preprocess(samples[0], bundle.spec))
 
 

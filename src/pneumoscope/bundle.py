@@ -146,6 +146,7 @@ def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
     options.intra_op_num_threads = threads
     # Threads that wait for the next layer would keep the cores from those that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.x64quantprecision", "1")  # without VNNI: exact, see pneumoscope.quantise
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class but this
