@@ -112,8 +112,8 @@ def _precision(contract: dict) -> str:
     found, layers = contract["beside_float32"], contract["quantisation"]["float32_convolutions"]
     return (
         f"{contract['precision']}, {layers} convolutions (first and depthwise) float32. On the {found['images']:,} "
-        f"held-out images of the folds, ROC AUC {found['roc_auc']:.4f} ({found['roc_auc_float32']:.4f} all in float32), "
-        f"{found['other_verdicts']} other verdicts, mean difference {found['mean_difference']:.4f}, before calibration"
+        f"held-out images of the folds, ROC AUC {found['roc_auc']:.4f} ({found['roc_auc_float32']:.4f} all in float32),"
+        f" {found['other_verdicts']} other verdicts, mean difference {found['mean_difference']:.4f}, before calibration"
     )
 
 
