@@ -3,10 +3,12 @@
     python benchmarks/load_service.py [--minutes 10] [--share 0.8] [--gradio-python PYTHON] [IMAGES...]
 
 Starts ``pneumoscope serve`` on a free port. Unloaded latency is that of one client that waits for each answer;
-capacity is what eight such clients get together. Then requests of one image each arrive at random (a Poisson process)
-at the given share of the capacity, whether or not earlier ones are answered; for a fifth of the time evenly spaced at
-the same rate, which shows what of the latency is waiting behind others that came together; and for twenty seconds at
-twice the capacity, where refusals must come at once. With ``--gradio-python`` the same is done for
+capacity is what eight such clients get together for ten seconds, the least of nine such windows: a queue fills in the
+machine's slow moments. Then requests of one image each arrive at random (a Poisson process) at the given share of the
+capacity, whether or not earlier ones are answered; the latencies are told by the minute too, beside the share of the
+processors' time that other guests of the same host took (``steal`` of /proc/stat). Then for a fifth of the time evenly
+spaced at the same rate, which shows what of the latency is waiting behind others that came together; and for twenty
+seconds at twice the capacity, where refusals must come at once. With ``--gradio-python`` the same is done for
 peers/gradio_service.py, over Gradio's own HTTP interface, at the same share of its own capacity for a fifth of the
 time. Gradio is no dependency of this project and has an environment of its own, which the sources here are read into::
 
@@ -30,12 +32,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from pneumoscope import sample_paths
 
 RESULT = Path(__file__).parent / "results" / "load_service.json"
 GRADIO = Path(__file__).parent / "peers" / "gradio_service.py"
 CLIENTS, WARM_UP = 8, 5.0
+WINDOWS, WINDOW = 9, 10.0
 KEPT = 4.0  # seconds; the service closes an idle connection after five, and a request may cross that on its way
 
 
@@ -95,6 +99,14 @@ def resident(pid: int) -> float:
     """Megabytes of memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
+
+
+class Answer(NamedTuple):
+    """Status, 0 without an answer; seconds it took; seconds from the beginning of the load to the question."""
+
+    status: int
+    seconds: float
+    asked: float = 0.0
 
 
 class Client:
@@ -160,15 +172,15 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-async def timed(client: Client, image: bytes) -> tuple[int, float]:
-    """Status of the answer for an image, 0 without one, and its seconds."""
+async def timed(client: Client, image: bytes, asked: float = 0.0) -> Answer:
+    """The answer for an image."""
     began = time.perf_counter()
     try:
         status = await client.ask(image)
     except (OSError, asyncio.IncompleteReadError, LookupError, ValueError):
         client.close()
         status = 0
-    return status, time.perf_counter() - began
+    return Answer(status, time.perf_counter() - began, asked)
 
 
 async def measure(client, images: list[bytes], share: float, minutes: float, pid: int) -> dict:
@@ -176,28 +188,41 @@ async def measure(client, images: list[bytes], share: float, minutes: float, pid
     endless = itertools.cycle(images)
     await closed_loop(client, endless, 1, WARM_UP)
     alone = await closed_loop(client, endless, 1, 2 * WARM_UP)
-    together = await closed_loop(client, endless, CLIENTS, 4 * WARM_UP)
-    capacity = len(together) / (4 * WARM_UP)
+    windows = []
+    for _ in range(WINDOWS):
+        began = time.perf_counter()
+        answers = await closed_loop(client, endless, CLIENTS, WINDOW)
+        windows.append(len(answers) / (time.perf_counter() - began))
+    capacity = min(windows)
     await open_loop(client, endless, share * capacity, 4 * WARM_UP)  # what this load needs once, it keeps
     before = resident(pid)
+    watching = asyncio.create_task(stolen_by_minute())
     loaded = await open_loop(client, endless, share * capacity, 60 * minutes)
+    watching.cancel()
+    stolen = await watching
     after = resident(pid)
     even = await open_loop(client, endless, share * capacity, 12 * minutes, even=True)
     overloaded = await open_loop(client, endless, 2 * capacity, 4 * WARM_UP)
-    median = statistics.median(seconds for _, seconds in alone)
+    median = statistics.median(answer.seconds for answer in alone)
     figures, evenly = _latencies(loaded), _latencies(even)
     return {
         "unloaded_median_ms": round(1000 * median, 1),
         "capacity_images_per_second": round(capacity, 1),
+        "capacity_by_window": [round(each, 1) for each in windows],
         "share": share,
         "minutes": minutes,
         "requests": len(loaded),
-        "errors": sum(status != 200 for status, _ in loaded),
+        "errors": sum(answer.status != 200 for answer in loaded),
         **figures,
         "p95_over_unloaded_median": round(figures["p95_ms"] / 1000 / median, 2),
+        "by_minute": [
+            {"requests": len(some), **_latencies(some), "stolen": share_stolen}
+            for minute, share_stolen in enumerate(stolen)
+            if (some := [answer for answer in loaded if minute <= answer.asked / 60 < minute + 1])
+        ],
         "evenly_spaced": {
             "requests": len(even),
-            "errors": sum(status != 200 for status, _ in even),
+            "errors": sum(answer.status != 200 for answer in even),
             **evenly,
             "p95_over_unloaded_median": round(evenly["p95_ms"] / 1000 / median, 2),
         },
@@ -208,20 +233,40 @@ async def measure(client, images: list[bytes], share: float, minutes: float, pid
                 "requests": len(some),
                 **_latencies(some),
             }
-            for kind in sorted({status for status, _ in overloaded})
-            if (some := [one for one in overloaded if one[0] == kind])
+            for kind in sorted({answer.status for answer in overloaded})
+            if (some := [answer for answer in overloaded if answer.status == kind])
         },
         "memory_after_overload_mb": round(resident(pid), 1),
     }
 
 
-def _latencies(answers: list[tuple[int, float]]) -> dict[str, float]:
-    seconds = sorted(seconds for _, seconds in answers)
+async def stolen_by_minute() -> list[float]:
+    """Until it is cancelled: the share of each minute that other guests had the processors, the last one shorter."""
+    found, before = [], _ticks()
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                after = _ticks()
+                found.append(round((after[0] - before[0]) / max(1, after[1] - before[1]), 4))
+                before = after
+    return found
+
+
+def _ticks() -> tuple[int, int]:
+    """Stolen and all ticks since the machine began (proc_stat(5))."""
+    ticks = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[7], sum(ticks)
+
+
+def _latencies(answers: list[Answer]) -> dict[str, float]:
+    seconds = sorted(answer.seconds for answer in answers)
     points = {"median_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
     return {name: round(1000 * seconds[int(share * len(seconds))], 1) for name, share in points.items()}
 
 
-async def closed_loop(connect, images, clients: int, seconds: float) -> list[tuple[int, float]]:
+async def closed_loop(connect, images, clients: int, seconds: float) -> list[Answer]:
     """Clients that wait for each answer, for a while."""
     found, ends = [], time.perf_counter() + seconds
 
@@ -235,16 +280,17 @@ async def closed_loop(connect, images, clients: int, seconds: float) -> list[tup
     return found
 
 
-async def open_loop(connect, images, rate: float, seconds: float, even: bool = False) -> list[tuple[int, float]]:
+async def open_loop(connect, images, rate: float, seconds: float, even: bool = False) -> list[Answer]:
     """Requests that arrive at a rate, at random or evenly, each on a connection that is free, or a new one."""
     found, free, tasks, arrivals = [], [], set(), random.Random(0)
 
     async def one(image: bytes) -> None:
         client = free.pop() if free else connect()
-        found.append(await timed(client, image))
+        found.append(await timed(client, image, time.perf_counter() - began))
         free.append(client)
 
-    due, ends = time.perf_counter(), time.perf_counter() + seconds
+    began = due = time.perf_counter()
+    ends = began + seconds
     while due < ends:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         task = asyncio.create_task(one(next(images)))

@@ -8,6 +8,7 @@ LATENCY = {
     "p99_ms": "99 % within, ms",
     "p95_over_unloaded_median": "95 % within, over one client's median",
 }
+BY_MINUTE = ("requests", "median_ms", "p95_ms", "p99_ms")
 FIGURES = {
     "unloaded_median_ms": "one client, median, ms",
     "capacity_images_per_second": "capacity, images a second",
@@ -41,11 +42,24 @@ def service_load_page(load: dict, fuzz: dict) -> str:
                 for key, text in {"requests": "requests", "errors": "errors", **LATENCY}.items()
             ),
             "",
+            "Capacity is the least of what eight clients got together in windows of ten seconds (images a second: "
+            f"{', '.join(map(str, services['pneumoscope']['capacity_by_window']))}).",
             "Requests came at random (a Poisson process), and for a fifth of the time evenly spaced. For comparison:",
             f"of a single server of this capacity that took {1000 / capacity:.1f} ms for each, 5 % of requests at",
             f"random would wait longer than {_wait(share) * 1000 / capacity:.0f} ms before their turn.",
             "",
             "Gradio answers for an image over three requests: upload, call, result. Its model is the same.",
+            "",
+            "## By the minute",
+            "",
+            "Stolen: the share of the processors' time that other guests of the same host had.",
+            "",
+            "| minute | requests | median, ms | 95 % within, ms | 99 % within, ms | stolen |",
+            "|---|---|---|---|---|---|",
+            *(
+                _row(str(minute), [*(each[key] for key in BY_MINUTE), f"{each['stolen']:.1%}"])
+                for minute, each in enumerate(services["pneumoscope"]["by_minute"], 1)
+            ),
             "",
             "## At twice the capacity",
             "",
