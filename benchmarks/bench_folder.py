@@ -6,11 +6,12 @@ Every side is a process with the same files in the same order; they take turns w
 another does. The first repeat warms up and is not counted. The peers live in an environment of their own, which this
 makes from ``benchmarks/peers/requirements.txt`` (about 8 GB); TensorFlow of ours is used once, to write the network.
 
-All run one network, MobileNet v1 (alpha 1.0) at the default model's input size, with random weights. The default model
-itself looks at each radiograph and at its mirror image, twice the work, and has a row of its own; TorchXRayVision runs
-its own DenseNet121 at 224 pixels. The limits are our own reading alone and our own network alone, each with the best
-tried number of threads. Both need the same cores, so both together cannot go faster than 1 / (1 / a + 1 / b), which
-stands beside the slower one's limit. Cold starts are whole processes, from their start to the heatmap on disk. Prints
+All run one network, MobileNet v1 (alpha 1.0) at the default model's input size, with random weights. The default
+model itself looks at each radiograph and at its mirror image, twice the work, and has a row of its own, as has the
+one network in eight bits, as the default has them; TorchXRayVision runs its own DenseNet121 at 224 pixels. The limits
+are our own reading alone and our own network alone, each with the best tried number of threads. Both need the same
+cores, so both together cannot go faster than 1 / (1 / a + 1 / b), which stands beside the slower one's limit. Cold
+starts are whole processes, from their start to the heatmap on disk. Prints
 tables and writes ``benchmarks/results/folder_speed.json``.
 """
 
@@ -36,6 +37,7 @@ CORES, BATCH = 2, 16
 # Row -> side and the name it is asked by.
 ROWS = {
     "ours, same network": ("own", "same"),
+    "ours, same network in eight bits": ("own", "eight"),
     "ours, default model (image and mirror image)": ("own", "shipped"),
     "notebook: cv2.imread, model.predict one by one": ("keras", "one by one"),
     "Keras predict on tf.data": ("keras", "tf.data"),

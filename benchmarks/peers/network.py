@@ -1,4 +1,5 @@
-"""The one network that every side runs, with random weights: ``network.keras`` and, exported, ``network.onnx``.
+"""The one network that every side runs, with random weights: ``network.keras`` and, exported, ``network.onnx``;
+``network8.onnx`` is the same in eight bits.
 
 python network.py FOLDER    (with the environment of this project's training)
 """
@@ -7,10 +8,14 @@ import hashlib
 import sys
 from pathlib import Path
 
-from pneumoscope import models
+import numpy as np
+
+from pneumoscope import models, sample_paths
 from pneumoscope.bundle import open_bundle
 from pneumoscope.deploy import deployed
 from pneumoscope.export import check_parity, onnx_bytes, write_contract
+from pneumoscope.preprocess import preprocess
+from pneumoscope.quantise import quantise
 
 folder, shipped = Path(sys.argv[1]), open_bundle("mobilenet")
 model = models.build_mobilenet(shipped.spec, weights=None)
@@ -27,3 +32,5 @@ contract = {
 }
 write_contract(folder / "network.onnx", contract, body)
 check_parity(open_bundle(folder / "network.onnx"), network)
+samples = np.concatenate([preprocess(path, shipped.spec) for path in sample_paths()])
+quantise(folder / "network.onnx", folder / "network8.onnx", samples)

@@ -32,6 +32,8 @@ def main() -> None:
     for name, predictor, on_all_cores in (("shipped", shipped, load()), ("same", same, load(path))):
         works[name] = lambda p=predictor: count(p.predict_many(files))
         works |= halves(name, predictor, on_all_cores, files)
+    eight = load(given["folder"] + "/network8.onnx", threads=1)
+    works["eight"] = lambda: count(eight.predict_many(files))
     bare = without_maps(same)
     works["maps"] = lambda: count(at_input_size(one.gradcam[1]) for one in same.predict_many(files))
     works["no maps"] = lambda: count(bare.predict_many(files))
