@@ -16,7 +16,7 @@ demo: $(DEMO_VENV)/ready ## Screen the bundled radiographs: table, heatmaps, HTM
 test: $(VENV)/ready ## Run every check and test (PNEUMOSCOPE_DATA=DIR adds those on the full data)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .

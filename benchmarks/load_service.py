@@ -52,9 +52,11 @@ def main() -> None:
     arguments = parser.parse_args()
     paths = arguments.images or sample_paths()
     images = [path.read_bytes() for path in paths]
-    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    cores = len(os.sched_getaffinity(0))
+    machine = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
     found = {
         "machine": machine,
+        "cores": cores,
         "load_before": round(os.getloadavg()[0], 2),
         "images": len(paths),
         "mean_bytes": round(statistics.mean(map(len, images))),

@@ -1,18 +1,18 @@
-"""The default network in other forms: int8, and OpenVINO in float32 and bfloat16. Faster, and do they say the same?
+"""The default network in other forms: float32, and OpenVINO in float32 and bfloat16. Faster, and do they say the same?
 
-    python benchmarks/runtimes.py --data DIR [--model NAME] [--images 1000]
+    python benchmarks/runtimes.py --data DIR --float32 runs/mobilenet-all-seed0/float32.onnx [--model NAME]
 
-int8 is what :mod:`pneumoscope.quantise` makes of the file, which has to be one in float32. OpenVINO is no dependency
-of this project; without it its rows are left out. The forms take turns, one batch as long as in use at a time. Both the
-speed and the answers are compared with the given file, on images that it was trained on, so that their ROC AUC says by
-how much a form falls and not how good the model is; how it falls on held-out patients, ``crossval`` measures. Prints,
+The default in eight bits is what :mod:`pneumoscope.quantise` made of the given file, which a training leaves in its
+run folder; another one is refused. OpenVINO is no dependency of this project; without it its rows are left out. The
+forms take turns, one batch as long as in use at a time. Both the speed and the answers are compared with the float32
+file, on images that it was trained on, so that their ROC AUC says by how much a form falls and not how good the model
+is; how it falls on held-out patients, ``crossval`` measures. Prints,
 and writes ``benchmarks/results/runtimes.json``.
 """
 
 import argparse
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -23,13 +23,12 @@ import numpy as np
 from sides import cpu, pin
 
 from pneumoscope import load
-from pneumoscope.bundle import PROBABILITIES
+from pneumoscope.bundle import PROBABILITIES, open_bundle
 from pneumoscope.datasets import read_dataset
 from pneumoscope.labels import POSITIVE, label_index
 from pneumoscope.metrics import roc_auc
 from pneumoscope.predict import BATCH, Predictor
 from pneumoscope.preprocess import preprocess
-from pneumoscope.quantise import CALIBRATION_IMAGES, quantise
 
 RESULT = Path(__file__).parent / "results" / "runtimes.json"
 CORES = 2
@@ -39,25 +38,28 @@ Form = Callable[[np.ndarray], np.ndarray]  # (N, height, width, channels) float3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder [split/]LABEL/image")
+    parser.add_argument("--float32", required=True, type=Path, help="float32.onnx of the run that made the model")
     parser.add_argument("--model", default="mobilenet")
     parser.add_argument("--images", type=int, default=1000)
     arguments = parser.parse_args()
     load_before = os.getloadavg()[0]
     pin(CORES)
-    predictor = load(arguments.model)
+    predictor, float32 = load(arguments.model), open_bundle(arguments.float32)
+    made_of = predictor.bundle.contract["quantisation"]["float32_body_sha256"]
+    if float32.contract["body_sha256"] != made_of:
+        parser.error(f"expected the file that {predictor.bundle.name} was made of, {arguments.float32} is another")
     records = read_dataset(arguments.data).records
     records = records[:: max(1, len(records) // arguments.images)][: arguments.images]
     root = read_dataset(arguments.data).root
     inputs = np.stack([preprocess(root / record.path, predictor.bundle.spec) for record in records])
     inputs = inputs.reshape(-1, *predictor.bundle.spec.shape)
     labels = np.array([label_index(record.label) for record in records])
-    with tempfile.TemporaryDirectory() as folder:
-        forms = {"ships: ONNX Runtime, float32": of_onnx(predictor.bundle.path.read_bytes())}
-        some = inputs[:: max(1, len(inputs) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
-        int8 = quantise(predictor.bundle.path, Path(folder) / "int8.onnx", some)
-        forms["ONNX Runtime, int8"] = of_onnx(int8.read_bytes())
-        forms |= openvino_forms(predictor.bundle.path)
-        seconds, outputs = in_turns(forms, inputs)
+    forms = {
+        "ONNX Runtime, float32": of_onnx(float32.path.read_bytes()),
+        "ships: ONNX Runtime, int8": of_onnx(predictor.bundle.path.read_bytes()),
+        **openvino_forms(float32.path),
+    }
+    seconds, outputs = in_turns(forms, inputs)
     first = next(iter(forms))
     content = {
         "machine": {"cpu": cpu(), "cores": os.cpu_count(), "used": CORES, "load_before": round(load_before, 2)},
@@ -120,7 +122,7 @@ def in_turns(forms: dict[str, Form], inputs: np.ndarray) -> tuple[dict[str, list
 
 
 def compared(seconds, first_seconds, output, first_output, labels: np.ndarray, predictor: Predictor) -> dict:
-    """One form beside the one that ships."""
+    """One form beside the first."""
     verdicts = (output >= predictor.threshold) != (first_output >= predictor.threshold)
     difference = np.abs(output - first_output)
     return {

@@ -417,7 +417,7 @@ def test_requests_whose_bodies_do_not_come_take_no_place(samples):
 
 def test_an_answer_counts_until_it_has_been_taken(samples):
     limits = Load()
-    with serving(load=limits, timeout=2.0) as client:
+    with serving(load=limits, timeout=5.0) as client:
         kind, body = form_of(samples[9:13])
         with connected(client, receive_buffer=4096) as slow:
             slow.sendall(POST % (b"?heatmap=png", kind, len(body)) + body)
