@@ -165,7 +165,9 @@ def _cold(cold: dict) -> tuple:
 
 def _folder(rates: dict) -> list[tuple]:
     best = max(PIPELINES, key=rates.get)
-    ours = {"float32": rates[OURS["same"]], "eight bits": rates[EIGHT_BITS]}
+    ours = {"float32": rates[OURS["same"]]}
+    if EIGHT_BITS in rates:  # since 2026-11-27
+        ours["eight bits"] = rates[EIGHT_BITS]
     return [
         _ratio(f"folder, {bits}, beside {name}", rate / rates[row], aim)
         for name, row, aim in (("the notebook's way", ONE_BY_ONE, 10), (f"the best other ({best})", best, 2.5))
