@@ -67,8 +67,19 @@ def test_the_first_and_the_depthwise_convolutions_stay_in_float32(eight_bits):
     stored = [numpy_helper.to_array(tensor) for tensor in graph.initializer]
     kernels = [values for values in stored if values.dtype == np.int8 and values.ndim == 4]
     assert {values.shape[2:] for values in kernels} == {(1, 1)}
+    assert max(int(np.abs(values.astype(int)).max()) for values in kernels) == 127
     assert len(kernels) == len(expected) - expected.count(None) == 11
     assert open_bundle(eight_bits).contract["quantisation"]["float32_convolutions"] == expected.count(None) == 16
+
+
+def test_the_exact_way_of_processors_without_vnni_gives_the_same_answers(shipped, eight_bits, monkeypatch):
+    _, images = shipped
+    here = open_bundle(eight_bits)
+    monkeypatch.setattr("pneumoscope.bundle._has_vnni", lambda: False)
+    exact = open_bundle(eight_bits)
+    key = "session.x64quantprecision"
+    assert exact.session.get_session_options().get_session_config_entry(key) == "1"
+    np.testing.assert_array_equal(exact.run(images)[PROBABILITIES], here.run(images)[PROBABILITIES])
 
 
 def test_the_same_images_give_the_same_file(shipped, eight_bits, tmp_path):

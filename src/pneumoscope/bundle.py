@@ -5,6 +5,7 @@ the end of the file, after the network. It holds the network's length and SHA-25
 that was damaged or edited is refused.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -146,7 +147,9 @@ def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
     options.intra_op_num_threads = threads
     # Threads that wait for the next layer would keep the cores from those that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.x64quantprecision", "1")  # without VNNI: exact, see pneumoscope.quantise
+    if not _has_vnni():
+        # Eight-bit products that cannot overflow, see pneumoscope.quantise; the runtime would take this for all of x86.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class but this
@@ -157,6 +160,17 @@ def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
     bundle = Bundle(path, hashlib.sha256(data).hexdigest(), contract, InputSpec.from_dict(contract["input"]), session)
     _verify_graph(bundle)
     return bundle
+
+
+@functools.cache
+def _has_vnni() -> bool:
+    """Whether Linux says that the processor sums eight-bit products in 32 bits; False where nothing says so."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    except OSError:
+        return False
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
 
 
 def _find(model: str | Path) -> Path:
