@@ -6,13 +6,12 @@ Every side is a process with the same files in the same order; they take turns w
 another does. The first repeat warms up and is not counted. The peers live in an environment of their own, which this
 makes from ``benchmarks/peers/requirements.txt`` (about 8 GB); TensorFlow of ours is used once, to write the network.
 
-All run one network, MobileNet v1 (alpha 1.0) at the default model's input size, with random weights. The default
-model itself looks at each radiograph and at its mirror image, twice the work, and has a row of its own, as has the
-one network in eight bits, as the default has them; TorchXRayVision runs its own DenseNet121 at 224 pixels. The limits
-are our own reading alone and our own network alone, each with the best tried number of threads. Both need the same
-cores, so both together cannot go faster than 1 / (1 / a + 1 / b), which stands beside the slower one's limit. Cold
-starts are whole processes, from their start to the heatmap on disk. Prints
-tables and writes ``benchmarks/results/folder_speed.json``.
+All run one network, MobileNet v1 (alpha 1.0) at the default model's input size, with random weights. It has a second
+row in eight bits, as the default model is. The default itself looks at each radiograph and at its mirror image, twice
+the work, and has a row of its own; TorchXRayVision runs its own DenseNet121 at 224 pixels. The limits are our own
+reading alone and our own network alone, each with the best tried number of threads. Both need the same cores, so both
+together cannot go faster than 1 / (1 / a + 1 / b), which stands beside the slower one's limit. Cold starts are whole
+processes, from their start to the heatmap on disk. Prints tables and writes ``benchmarks/results/folder_speed.json``.
 """
 
 import argparse
@@ -27,7 +26,7 @@ import venv
 from datetime import UTC, datetime
 from pathlib import Path
 
-from folder_tables import tables
+from folder_tables import EIGHT_BITS, ONE_BY_ONE, OURS, tables
 from sides import Side, cpu, pin
 
 HERE = Path(__file__).parent
@@ -36,10 +35,10 @@ RESULT = HERE / "results" / "folder_speed.json"  # a list: each run of this adds
 CORES, BATCH = 2, 16
 # Row -> side and the name it is asked by.
 ROWS = {
-    "ours, same network": ("own", "same"),
-    "ours, same network in eight bits": ("own", "eight"),
-    "ours, default model (image and mirror image)": ("own", "shipped"),
-    "notebook: cv2.imread, model.predict one by one": ("keras", "one by one"),
+    OURS["same"]: ("own", "same"),
+    EIGHT_BITS: ("own", "eight"),
+    OURS["shipped"]: ("own", "shipped"),
+    ONE_BY_ONE: ("keras", "one by one"),
     "Keras predict on tf.data": ("keras", "tf.data"),
     "PyTorch, DataLoader": ("torch", "DataLoader"),
     "TorchXRayVision, its loader and DenseNet121": ("torch", "TorchXRayVision"),

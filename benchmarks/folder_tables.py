@@ -46,7 +46,7 @@ WHY = {
     "checks, gray, contrast": "headers against bombs, truncation and colour, one pass for the contrast",
     "resize": "by areas to 224 pixels, then to the network's size: the contract of training",
     "float, three channels": "the network's input",
-    "network, all its threads": "twice, for the image and its mirror; one by one in eight bits, depthwise in float32",
+    "network, all its threads": "twice, for the image and its mirror; most 1x1 convolutions in eight bits",
 }
 
 

@@ -198,10 +198,9 @@ async def measure(client, images: list[bytes], share: float, minutes: float, pid
     capacity = min(windows)
     await open_loop(client, endless, share * capacity, 4 * WARM_UP)  # what this load needs once, it keeps
     before = resident(pid)
-    watching = asyncio.create_task(stolen_by_minute())
-    loaded = await open_loop(client, endless, share * capacity, 60 * minutes)
-    watching.cancel()
-    stolen = await watching
+    loaded, stolen = await asyncio.gather(
+        open_loop(client, endless, share * capacity, 60 * minutes), stolen_by_minute(minutes)
+    )
     after = resident(pid)
     even = await open_loop(client, endless, share * capacity, 12 * minutes, even=True)
     overloaded = await open_loop(client, endless, 2 * capacity, 4 * WARM_UP)
@@ -242,17 +241,15 @@ async def measure(client, images: list[bytes], share: float, minutes: float, pid
     }
 
 
-async def stolen_by_minute() -> list[float]:
-    """Until it is cancelled: the share of each minute that other guests had the processors, the last one shorter."""
-    found, before = [], _ticks()
-    with contextlib.suppress(asyncio.CancelledError):
-        while True:
-            try:
-                await asyncio.sleep(60)
-            finally:
-                after = _ticks()
-                found.append(round((after[0] - before[0]) / max(1, after[1] - before[1]), 4))
-                before = after
+async def stolen_by_minute(minutes: float) -> list[float]:
+    """The share of each minute that other guests had the processors, the last one shorter."""
+    found, left = [], 60 * minutes
+    while left > 0:
+        stolen, ticks = _ticks()
+        await asyncio.sleep(min(60, left))
+        left -= 60
+        stolen_then, ticks_then = _ticks()
+        found.append(round((stolen_then - stolen) / max(1, ticks_then - ticks), 4))
     return found
 
 

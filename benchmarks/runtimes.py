@@ -6,8 +6,7 @@ The default in eight bits is what :mod:`pneumoscope.quantise` made of the given 
 run folder; another one is refused. OpenVINO is no dependency of this project; without it its rows are left out. The
 forms take turns, one batch as long as in use at a time. Both the speed and the answers are compared with the float32
 file, on images that it was trained on, so that their ROC AUC says by how much a form falls and not how good the model
-is; how it falls on held-out patients, ``crossval`` measures. Prints,
-and writes ``benchmarks/results/runtimes.json``.
+is; how it falls on held-out patients, ``crossval`` measures. Prints, and writes ``benchmarks/results/runtimes.json``.
 """
 
 import argparse
@@ -55,8 +54,8 @@ def main() -> None:
     inputs = inputs.reshape(-1, *predictor.bundle.spec.shape)
     labels = np.array([label_index(record.label) for record in records])
     forms = {
-        "ONNX Runtime, float32": of_onnx(float32.path.read_bytes()),
-        "ships: ONNX Runtime, int8": of_onnx(predictor.bundle.path.read_bytes()),
+        "ONNX Runtime, float32": of_onnx(float32.path),
+        "ships: ONNX Runtime, int8": of_onnx(predictor.bundle.path),
         **openvino_forms(float32.path),
     }
     seconds, outputs = in_turns(forms, inputs)
@@ -75,15 +74,9 @@ def main() -> None:
     print(json.dumps(content, indent=1))
 
 
-def of_onnx(model: bytes) -> Form:
-    """A file as ONNX Runtime runs it here."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = CORES
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as bundle.py does
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+def of_onnx(path: Path) -> Form:
+    """A file as ONNX Runtime runs it here, with the settings of pneumoscope.bundle."""
+    session = open_bundle(path, threads=CORES).session
     name = session.get_inputs()[0].name
     return lambda batch: session.run([PROBABILITIES], {name: batch})[0]
 

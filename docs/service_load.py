@@ -2,6 +2,7 @@
 
 import heapq
 import random
+from statistics import median
 
 LATENCY = {
     "median_ms": "median, ms",
@@ -27,7 +28,8 @@ def service_load_page(load: dict, fuzz: dict) -> str:
     """Measurements as they are."""
     services = {name: load[name] for name in ("pneumoscope", "gradio") if name in load}
     share, capacity = (services["pneumoscope"][key] for key in ("share", "capacity_images_per_second"))
-    cores = load["cores"]
+    cores, windows = load["cores"], services["pneumoscope"]["capacity_by_window"]
+    of_median = share * capacity / median(windows)
     ideal = _ideal(share, capacity, cores)
     return "\n".join(
         [
@@ -46,7 +48,7 @@ def service_load_page(load: dict, fuzz: dict) -> str:
             ),
             "",
             "Capacity is the least of what eight clients got together in windows of ten seconds (images a second: "
-            f"{', '.join(map(str, services['pneumoscope']['capacity_by_window']))}).",
+            f"{', '.join(map(str, windows))}); requests came at {of_median:.0%} of their median.",
             "Requests came at random (a Poisson process), and for a fifth of the time evenly spaced. For comparison:",
             f"of {cores} servers of this capacity that took {1000 * cores / capacity:.1f} ms for each and shared",
             f"nothing, 95 % of the answers to requests at random would come within {ideal:.0f} ms.",

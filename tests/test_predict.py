@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -57,13 +58,15 @@ def test_most_bundled_radiographs_get_their_label(model, samples):
 
 
 @pytest.mark.parametrize(("name", "apart"), [("mobilenet", 0.01), ("reference-mobilenet", 0)])
-def test_path_bytes_and_array_agree(name, apart, samples):
-    """An array is not decoded at a smaller scale, which the default asks for."""
+def test_path_bytes_and_array_agree(name, apart, samples, tmp_path):
+    """Neither an array nor a PNG is decoded at a smaller scale, which the default asks for."""
     predictor = load(name)
     by_path = predictor.predict(samples[3])
     assert predictor.predict(samples[3].read_bytes()).probability == by_path.probability
     pixels = read_radiograph(samples[3]).pixels
     assert predictor.predict(pixels).probability == pytest.approx(by_path.probability, abs=apart)
+    cv2.imwrite(str(tmp_path / "whole.png"), pixels)
+    assert predictor.predict(tmp_path / "whole.png").probability == predictor.predict(pixels).probability
     assert predictor.predict(np.dstack([pixels] * 3)).probability == pytest.approx(by_path.probability, abs=0.01)
 
 

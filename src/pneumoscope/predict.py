@@ -161,7 +161,7 @@ class Predictor:
         Args:
             source: path, encoded bytes, or array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16. A large JPEG may be
                 decoded at a smaller scale, if the model asks for it (``scaled-224``); its array then has a
-                probability that differs a little, by 0.002 on average.
+                probability that differs a little.
 
         Returns:
             A prediction; for an image that cannot be judged, one that says why.
