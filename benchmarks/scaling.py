@@ -21,12 +21,13 @@ from pathlib import Path
 
 from pneumoscope import load, results
 from pneumoscope.atomic import write_whole
-from pneumoscope.predict import BATCH, Predictor
+from pneumoscope.predict import Predictor
 from pneumoscope.scale import ScaledRun, _hash_of
 from pneumoscope.sources import expand
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"
-PART_ROWS = 8 * BATCH  # smaller than in use, so that a short run has many parts for both workers
+PART_ROWS = results.PART_ROWS
+SHORT_PART = 128  # rows: smaller than in use, so that a short run has many parts for both workers
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    results.PART_ROWS = PART_ROWS
+    results.PART_ROWS = SHORT_PART
     files = list(expand([arguments.full]))
     sources = [files[number % len(files)] for number in range(arguments.images)]
     predictor, measured = load(), {"local": [], "ray, 1 core": [], "ray, 2 cores": []}
@@ -104,7 +105,7 @@ def _driver(predictor: Predictor, sources: list, files: list, folder: Path) -> d
     rows = [prediction.to_dict() for prediction in predictor.predict_many(files)]
     full = [
         {**rows[number % len(rows)], "image_sha256": hashlib.sha256(bytes([number % 256, number // 256])).hexdigest()}
-        for number in range(64 * BATCH)
+        for number in range(PART_ROWS)
     ]
     for number, row in enumerate(full):  # no image twice, or Parquet holds it once
         row["path"] = f"{number:04d}-{row['path']}"
@@ -115,7 +116,7 @@ def _driver(predictor: Predictor, sources: list, files: list, folder: Path) -> d
     return {
         "driver_microseconds_an_image": round(look * 1e6, 1),
         "driver_milliseconds_a_part": round((time.perf_counter() - began) / 20 * 1000, 2),
-        "part_rows": 64 * BATCH,
+        "part_rows": PART_ROWS,
         "bytes_a_row": round(len(content) / len(full), 1),
     }
 

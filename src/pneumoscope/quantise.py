@@ -85,8 +85,8 @@ def _quantised(body: bytes, images: np.ndarray) -> tuple[bytes, int]:
     kept = [node.name for index, node in enumerate(convolutions) if index < FLOAT_LAYERS or _groups(node) > 1]
     if len(kept) == len(convolutions):
         raise BundleError(
-            f"expected a network of more convolutions than the {FLOAT_LAYERS} that stay as they are, "
-            f"received {len(convolutions)}: leave it in float32"
+            f"expected a network with convolutions, other than depthwise, behind its first {FLOAT_LAYERS}, received "
+            f"{len(convolutions)} that all stay as they are: leave it in float32"
         )
     logging.getLogger().addFilter(_no_advice)  # the library tells the root logger to pre-process the model, as done
     try:
