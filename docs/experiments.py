@@ -1,10 +1,11 @@
 """The experiment log, docs/EXPERIMENTS.md, and the README's table of the reference runs."""
 
+import json
 import statistics
 from itertools import groupby
 
 from pneumoscope.bundle import shipped_models
-from pneumoscope.recipe import Recipe
+from pneumoscope.recipe import RECIPES, Recipe
 
 FIGURES = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
 PUBLISHED = {"mobilenet": "about 90 %", "lstm": "about 80 %"}
@@ -24,6 +25,7 @@ def experiments_page(runs: list[dict], harness: list[dict]) -> str:
         *_run_table(harness),
         *_recipe_table(harness),
         *_shift_table(harness),
+        *_suspects(),
         "## Reference recipes, as published",
         "",
         "From `benchmarks/results/reference_runs.json`, which `python benchmarks/reference_runs.py` collects.",
@@ -169,6 +171,22 @@ def _shift_table(rows: list[dict]) -> list[str]:
         "Balanced accuracy at 0.5, before calibration, mean over the runs.",
         "",
         *_markdown(head, balanced),
+        "",
+    ]
+
+
+def _suspects() -> list[str]:
+    """Labels that the shipped default's folds contradict, of images they had not seen."""
+    pooled = json.loads((RECIPES / "mobilenet.folds.json").read_text(encoding="utf-8"))["pooled"]
+    table = [(one["path"], one["label"], f"{one['probability']:.3f}") for one in pooled["suspects"]]
+    return [
+        "## Labels that look wrong",
+        "",
+        f"By confident learning (`pneumoscope.suspects`) on the out-of-fold predictions of `mobilenet`: {len(table)} of "
+        f"{pooled['held_out']['images']:,}, the most",
+        "suspicious first. No one has read them, and nothing was left out of a training for it.",
+        "",
+        *_markdown(["image", "label", "probability of pneumonia"], table),
         "",
     ]
 

@@ -1,5 +1,6 @@
 """Cross-validation: every image judged once by a network that has not seen it, and what is fitted on that."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -198,6 +199,43 @@ def test_some_folds_alone_are_not_pooled(copied, recipe, samples_folder, monkeyp
     assert [row["run"] for row in result["runs"]] == ["two-folds-fold0of2-seed0"]
     assert "pooled" not in result
     assert fold_results(recipe, copied) is None
+
+
+def test_folds_of_one_seed_stay_pooled_when_another_seed_runs_on_one_of_them(
+    copied, crossed, recipe, samples_folder, monkeypatch
+):
+    folder = Path(shutil.copytree(copied / "two-folds-fold0of2-seed0", copied / "two-folds-fold0of2-seed1"))
+    config = json.loads((folder / "config.json").read_text())
+    config["recipe"]["seed"] = 1
+    (folder / "config.json").write_text(json.dumps(config))
+    no_more_work(monkeypatch)
+    result = cross_validate(recipe, samples_folder, splits=TWO_FOLDS[:1], seeds=(1,), runs=copied)
+    assert [row["recipe"]["seed"] for row in result["runs"]] == [0, 1, 0]
+    assert result["pooled"] == crossed[1]["pooled"]
+
+
+def test_suspected_labels_are_those_that_the_calibrated_predictions_contradict(crossed):
+    runs, result, _ = crossed
+    rows = [row for run in measured_runs(runs) for row in read_report(run.folder / "evaluation-val")[1]]
+    calibration = result["pooled"]["calibration"]
+    probability = dict(
+        zip(
+            [row["path"] for row in rows],
+            calibrate(np.array([row["probability"] for row in rows]), **calibration),
+            strict=True,
+        )
+    )
+    labels = {row["path"]: row["label"] for row in rows}
+    usual = np.mean([probability[path] for path in labels if labels[path] == "PNEUMONIA"])
+    normal = np.mean([probability[path] for path in labels if labels[path] == "NORMAL"])
+    expected = {path for path in labels if probability[path] >= usual and labels[path] == "NORMAL"}
+    expected |= {path for path in labels if probability[path] <= normal and labels[path] == "PNEUMONIA"}
+    suspects = result["pooled"]["suspects"]
+    assert {one["path"] for one in suspects} == expected != set()
+    assert all(one["label"] == labels[one["path"]] for one in suspects)
+    assert all(one["probability"] == pytest.approx(probability[one["path"]], abs=1e-6) for one in suspects)
+    with (runs / "two-folds-suspects.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == [one["path"] for one in suspects]
 
 
 def test_runs_of_another_recipe_are_refused(copied, recipe, samples_folder, monkeypatch):

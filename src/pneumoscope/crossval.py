@@ -29,13 +29,14 @@ from pneumoscope.calibration import (
 )
 from pneumoscope.datasets import Manifest, read_dataset
 from pneumoscope.errors import RunError
-from pneumoscope.evaluate import REPORT_NAME, against_ratio, columns, read_report, subtype_auc
+from pneumoscope.evaluate import REPORT_NAME, against_ratio, columns, csv_bytes, read_report, subtype_auc
 from pneumoscope.labels import NORMAL, PNEUMONIA
 from pneumoscope.predict import load
 from pneumoscope.recipe import RECIPES, Recipe
 from pneumoscope.runs import FLOAT32_ANSWERS, Run, open_finished, run_id
 from pneumoscope.shifts import measure_shifts, with_intervals
 from pneumoscope.splits import ALL, Split, class_weights, make_split
+from pneumoscope.suspects import suspected
 from pneumoscope.temperature import fit_slope
 
 #: Splits of a five-fold cross-validation.
@@ -43,6 +44,7 @@ FIVE_FOLDS = tuple(f"fold{fold}of5" for fold in range(5))
 SHIFTS_NAME = "shifts.json"
 RATIOS_NAME = "ratios.json"
 ALIGNMENT_NAME = "alignment.json"
+SUSPECT_COLUMNS = ("path", "label", "probability")
 _ALIGNED = 4
 #: Out-of-fold sensitivity of the operating point; experiments/README.md says where it comes from.
 SENSITIVITY = 0.94
@@ -67,7 +69,8 @@ def cross_validate(
         recipe: its split and seed are replaced.
         data: as for training.
         splits: see :func:`pneumoscope.splits.make_split`; five patient-wise folds, or harder ones beside them.
-        seeds: of the trainings; the first one's predictions are pooled.
+        seeds: of the trainings; the first one's predictions are pooled, or of another seed where that has all folds
+            and this one has not.
         runs: parent of the run folders.
         progress: ``show(items, total, what)``.
         on_run: told the row of each finished run.
@@ -75,8 +78,8 @@ def cross_validate(
 
     Returns:
         ``recipe``, ``runs`` (a row for each measured run of this recipe in the folder, see :func:`row_of`) and
-        ``pooled`` (see :func:`pool`) where the folds of the first seed cover every image. Also written to
-        ``runs/<name>-folds.json``.
+        ``pooled`` (see :func:`pool`) where the folds of a seed cover every image. Also written to
+        ``runs/<name>-folds.json``, and the suspected labels of ``pooled`` to ``runs/<name>-suspects.csv``.
     """
     manifest = read_dataset(data)
     rows = {}  # by folder: the bootstraps of a row take a second
@@ -90,8 +93,13 @@ def cross_validate(
     plain = {**recipe.to_dict(), "weights": Path(recipe.weights).name}  # no path of this machine
     result = {"recipe": plain, "runs": [rows.get(run.folder) or row_of(run.folder) for run in measured]}
     every = make_split(manifest, ALL).train
-    for folds in _complete_folds([run for run in measured if run.recipe.seed == seeds[0]], every):
-        result["pooled"] = pool([run.folder for run in folds])
+    by_seed = sorted({run.recipe.seed for run in measured}, key=lambda seed: (seed != seeds[0], seed))
+    for seed in by_seed:
+        if complete := _complete_folds([run for run in measured if run.recipe.seed == seed], every):
+            result["pooled"] = pool([run.folder for run in complete[-1]])
+            table = csv_bytes(result["pooled"]["suspects"], SUSPECT_COLUMNS)
+            write_whole(Path(runs) / f"{recipe.name}-suspects.csv", table)
+            break
     path = Path(runs) / f"{recipe.name}-folds.json"
     write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
     return result
@@ -277,7 +285,8 @@ def pool(folders: Sequence[Path]) -> dict:
         ``calibration``
         (``slope`` and ``intercept`` of the log odds, see :class:`pneumoscope.deploy.Verdict`); ``prevalence``
         that the probabilities assume; ``operating_points`` by name; ``uncertain``; the ``rules`` in words;
-        ``held_out``.
+        ``held_out``; ``suspects``, the labels that look wrong (see :mod:`pneumoscope.suspects`), the most suspicious
+        first, each with ``path``, ``label`` and the calibrated ``probability`` of pneumonia.
     """
     rows, sizes, ratios, float32, shifted, shifted_labels = [], set(), {}, {}, [], []
     for folder in folders:
@@ -326,6 +335,10 @@ def pool(folders: Sequence[Path]) -> dict:
             "median_size": sizes.pop() if len(sizes) == 1 else None,
             "folds": len(folders),
         },
+        "suspects": [
+            {"path": rows[at]["path"], "label": rows[at]["label"], "probability": round(float(calibrated[at]), 6)}
+            for at in suspected(labels, np.stack([1 - calibrated, calibrated], axis=1))[0]
+        ],
     }
 
 

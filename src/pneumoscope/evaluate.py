@@ -98,7 +98,7 @@ def evaluate_model(
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / PREDICTIONS_NAME, _csv(rows))
+        write_whole(out / PREDICTIONS_NAME, csv_bytes(rows, _COLUMNS))
         text = json.dumps(report, indent=1, allow_nan=False) + "\n"
         write_whole(out / REPORT_NAME, text.encode())
     return report
@@ -315,12 +315,13 @@ def _thinned(curve: tuple[np.ndarray, ...] | None, names: tuple[str, str, str]) 
     return dict(zip(names, [*values, [float(t) if np.isfinite(t) else None for t in threshold[keep]]], strict=True))
 
 
-def _csv(rows: list[dict]) -> bytes:
+def csv_bytes(rows: Sequence[dict], columns: Sequence[str]) -> bytes:
+    """A table of images; a name that is not UTF-8 stays as it is."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)  # None becomes an empty cell, a float all its digits
-    return text.getvalue().encode("utf-8", "surrogateescape")  # a name that is not UTF-8 stays as it is
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _read_predictions(path: Path) -> list[dict]:

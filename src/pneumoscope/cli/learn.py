@@ -116,6 +116,8 @@ def crossval(
         )
     if "pooled" in result:
         _print_out_of_fold(resolved.name, result["pooled"])
+        doubtful = len(result["pooled"]["suspects"])
+        print(f"{doubtful} labels look wrong, see {runs / (resolved.name + '-suspects.csv')}")
     print(f"written to {runs / (resolved.name + '-folds.json')}")
 
 
