@@ -182,9 +182,9 @@ def _suspects() -> list[str]:
     return [
         "## Labels that look wrong",
         "",
-        f"By confident learning (`pneumoscope.suspects`) on the out-of-fold predictions of `mobilenet`: {len(table)} of "
-        f"{pooled['held_out']['images']:,}, the most",
-        "suspicious first. No one has read them, and nothing was left out of a training for it.",
+        "By confident learning (`pneumoscope.suspects`) on the out-of-fold predictions of `mobilenet`: "
+        f"{len(table)} of {pooled['held_out']['images']:,}, the most",
+        "suspicious first. No radiologist has read them, and nothing was left out of a training for it.",
         "",
         *_markdown(["image", "label", "probability of pneumonia"], table),
         "",
