@@ -178,11 +178,17 @@ def test_a_killed_driver_is_gone_on_with_and_whole_parts_stay(images, expected, 
 
 def test_alone_ray_listens_on_loopback_and_ctrl_c_leaves_whole_parts(images, samples, expected, tmp_path):
     out, longer = tmp_path / "out", images.with_name("longer.csv")  # it must not end before Ctrl-C
-    longer.write_bytes(images.read_bytes() + b"".join(f"\n{path},".encode() for path in samples * 200))
+    longer.write_bytes(images.read_bytes() + b"".join(f"\n{path},".encode() for path in samples * 50))
     command = _command(longer, "--engine", "ray", "--parquet", out)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # A job that a script started in the background ignores SIGINT, and so would this child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as driver:
         assert driver.stdout.readline().startswith("part-0")
         processes = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
