@@ -4,7 +4,7 @@ import json
 import statistics
 from itertools import groupby
 
-from pneumoscope.bundle import shipped_models
+from pneumoscope.bundle import DEFAULT_MODEL, shipped_models
 from pneumoscope.recipe import RECIPES, Recipe
 
 FIGURES = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
@@ -177,12 +177,12 @@ def _shift_table(rows: list[dict]) -> list[str]:
 
 def _suspects() -> list[str]:
     """Labels that the shipped default's folds contradict, of images they had not seen."""
-    pooled = json.loads((RECIPES / "mobilenet.folds.json").read_text(encoding="utf-8"))["pooled"]
+    pooled = json.loads((RECIPES / f"{DEFAULT_MODEL}.folds.json").read_text(encoding="utf-8"))["pooled"]
     table = [(one["path"], one["label"], f"{one['probability']:.3f}") for one in pooled["suspects"]]
     return [
         "## Labels that look wrong",
         "",
-        "By confident learning (`pneumoscope.suspects`) on the out-of-fold predictions of `mobilenet`: "
+        f"By confident learning (`pneumoscope.suspects`) on the out-of-fold predictions of `{DEFAULT_MODEL}`: "
         f"{len(table)} of {pooled['held_out']['images']:,}, the most",
         "suspicious first. No radiologist has read them, and nothing was left out of a training for it.",
         "",
