@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope import load
-from pneumoscope.atomic import write_npz
-from pneumoscope.average import mean_weights
-from pneumoscope.calibration import log_odds, sigmoid
-from pneumoscope.datasets import Manifest, read_dataset
-from pneumoscope.export import export_run
-from pneumoscope.images import Radiograph, read_radiograph
+from pneumoscope.data.manifest import Manifest, read_dataset
+from pneumoscope.evaluation.metrics import roc_auc
+from pneumoscope.evaluation.robustness import SHIFTS
+from pneumoscope.inference.calibration import log_odds, sigmoid
+from pneumoscope.io.atomic import write_npz
 from pneumoscope.labels import label_index
-from pneumoscope.metrics import roc_auc
-from pneumoscope.runs import Run, open_finished, write_history
-from pneumoscope.shifts import SHIFTS
+from pneumoscope.radiographs.images import Radiograph, read_radiograph
+from pneumoscope.training.export.onnx_export import export_run
+from pneumoscope.training.runs import Run, open_finished, write_history
+from pneumoscope.training.weight_averaging import mean_weights
 
 SOME = ("none", "ratio turned round", "all wider", "black frame", "darker", "other scanner", "96 pixels", "noise")
 

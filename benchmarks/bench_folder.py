@@ -97,7 +97,7 @@ def peers_python(folder: Path) -> str:
 
 def settings(folder: str, files: list[str]) -> dict:
     """What every side is told; written to a file, for a list of names outgrows a command line."""
-    from pneumoscope.bundle import open_bundle
+    from pneumoscope.inference.bundle import open_bundle
 
     size = open_bundle().spec.height
     given = {"files": files, "size": size, "threads": CORES, "batch": BATCH, "folder": folder}

@@ -16,9 +16,9 @@ from statistics import median
 import numpy as np
 
 from pneumoscope import load
-from pneumoscope.bundle import shipped_models
-from pneumoscope.images import SUFFIXES
-from pneumoscope.preprocess import preprocess
+from pneumoscope.inference.bundle import shipped_models
+from pneumoscope.inference.preprocess import preprocess
+from pneumoscope.radiographs.images import SUFFIXES
 
 RESULT = Path(__file__).parent / "results" / "model_cost.json"
 REFERENCE = "reference-mobilenet"
@@ -61,7 +61,7 @@ def _seconds(call) -> float:
 
 
 def _median_pixels(paths: list[Path]) -> int:
-    from pneumoscope.images import image_size
+    from pneumoscope.radiographs.images import image_size
 
     return int(np.median([np.prod(image_size(path.read_bytes())) for path in paths]))
 

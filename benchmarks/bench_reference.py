@@ -3,7 +3,7 @@
     python benchmarks/bench_reference.py --data DIR --weights FILE
 
 Give full-size radiographs, ``DIR/LABEL/image``; where there are few, links to them make up ``--images``. The MobileNet
-is trained for ten epochs: here by ``pneumoscope.train.train`` from its call to its end, with nothing decoded before and
+is trained for ten epochs: here by ``pneumoscope.training.train.train`` from its call to its end, with nothing decoded before and
 nothing exported after; in the notebook's way by ``fit`` on ``ImageDataGenerator.flow_from_directory``, which reads,
 decodes and resizes each image in each epoch, one of which is measured and counted ten times. The LSTM is measured by
 the step: our layer and Keras's, the same network on the same batch (tests/test_recurrent.py holds that both compute the
@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 from sides import Side, cpu, pin
 
-from pneumoscope import models
 from pneumoscope.labels import LABELS
-from pneumoscope.recipe import read_recipe
-from pneumoscope.train import train
+from pneumoscope.training import networks as models
+from pneumoscope.training.recipe import read_recipe
+from pneumoscope.training.train import train
 
 keras = models.keras
 

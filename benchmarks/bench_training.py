@@ -2,7 +2,7 @@
 
     python benchmarks/bench_training.py --data DIR --weights FILE --torch-python PYTHON_WITH_TORCH
 
-A is ``pneumoscope.train.train`` itself: pixels decoded once, every image augmented anew each epoch, deterministic
+A is ``pneumoscope.training.train.train`` itself: pixels decoded once, every image augmented anew each epoch, deterministic
 sums. B is ``model.fit`` on ``image_dataset_from_directory``, today's form of ``flow_from_directory``: every image is
 read, decoded and resized again in each epoch, nothing is augmented, and sums come in any order. Give the full-size
 images: a folder of small ones spares B the decoding that A does once. Both train every layer of the same network from
@@ -38,13 +38,13 @@ from pathlib import Path
 import numpy as np
 from sides import Side, cpu, pin
 
-from pneumoscope import models
-from pneumoscope import train as training
-from pneumoscope.datasets import NO_SPLIT, Manifest, read_dataset
-from pneumoscope.feed import load_pixels
+from pneumoscope.data.manifest import NO_SPLIT, Manifest, read_dataset
 from pneumoscope.labels import FINDINGS, LABELS
-from pneumoscope.optimizer import build_optimizer
-from pneumoscope.recipe import Recipe, read_recipe
+from pneumoscope.training import networks as models
+from pneumoscope.training import train as training
+from pneumoscope.training.batches import load_pixels
+from pneumoscope.training.optimizer import build_optimizer
+from pneumoscope.training.recipe import Recipe, read_recipe
 
 keras = models.keras
 

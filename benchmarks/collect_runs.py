@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from pneumoscope.crossval import measured_runs, row_of
+from pneumoscope.training.crossval import measured_runs, row_of
 
 RESULT = Path(__file__).parent / "results" / "experiments.json"
 

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 from pneumoscope import load
-from pneumoscope.bundle import shipped_models
-from pneumoscope.datasets import read_dataset
-from pneumoscope.evaluate import evaluate_model
+from pneumoscope.data.manifest import read_dataset
+from pneumoscope.evaluation.evaluate import evaluate_model
+from pneumoscope.inference.bundle import shipped_models
 
 RESULT = Path(__file__).parent / "results" / "elsewhere.json"
 FIGURES = ("accuracy", "roc_auc", "sensitivity", "specificity")

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope import load
-from pneumoscope.bundle import shipped_models
-from pneumoscope.images import SUFFIXES
+from pneumoscope.inference.bundle import shipped_models
+from pneumoscope.radiographs.images import SUFFIXES
 
 RESULT = Path(__file__).parent / "results" / "full_size.json"
 

@@ -22,7 +22,7 @@ from load_service import resident, service
 from pneumoscope import sample_paths
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from mutations import mutated_files
+from builders.mutations import mutated_files
 
 RESULT = Path(__file__).parent / "results" / "fuzz_service.json"
 CLIENTS, PAUSE = 4, 100  # files between two sound radiographs

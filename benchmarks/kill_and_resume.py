@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.bundle import open_bundle
-from pneumoscope.runs import open_finished
+from pneumoscope.inference.bundle import open_bundle
+from pneumoscope.training.runs import open_finished
 
 
 def main() -> None:

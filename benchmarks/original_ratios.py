@@ -12,7 +12,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from pneumoscope.datasets import MANIFEST_NAME, Manifest, scan_folder, write_manifest
+from pneumoscope.data.manifest import MANIFEST_NAME, Manifest, scan_folder, write_manifest
 
 
 def main() -> None:

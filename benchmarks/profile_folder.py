@@ -23,11 +23,11 @@ import numpy as np
 import simplejpeg
 
 from pneumoscope import load
-from pneumoscope.bundle import PROBABILITIES
-from pneumoscope.images import image_size, read_file
+from pneumoscope.inference.bundle import PROBABILITIES
+from pneumoscope.inference.predict import BATCH, Predictor
+from pneumoscope.inference.preprocess import LEAST_SIDE, SCALED_224, VIA_224, resize, to_input
 from pneumoscope.labels import POSITIVE
-from pneumoscope.predict import BATCH, Predictor
-from pneumoscope.preprocess import LEAST_SIDE, SCALED_224, VIA_224, resize, to_input
+from pneumoscope.radiographs.images import image_size, read_file
 
 RESULT = Path(__file__).parent / "results" / "profile_folder.json"
 DECODE, CHECKS = "decode the JPEG", "checks, gray, contrast"

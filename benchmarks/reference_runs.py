@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pneumoscope.recipe import read_recipe
-from pneumoscope.runs import run_id
+from pneumoscope.training.recipe import read_recipe
+from pneumoscope.training.runs import run_id
 
 RESULT = Path(__file__).parent / "results" / "reference_runs.json"
 PLAN = [

@@ -2,7 +2,7 @@
 
     python benchmarks/runtimes.py --data DIR --float32 runs/mobilenet-all-seed0/float32.onnx [--model NAME]
 
-The default in eight bits is what :mod:`pneumoscope.quantise` made of the given file, which a training leaves in its
+The default in eight bits is what :mod:`pneumoscope.training.export.quantise` made of the given file, which a training leaves in its
 run folder; another one is refused. OpenVINO is no dependency of this project; without it its rows are left out. The
 forms take turns, one batch as long as in use at a time. Both the speed and the answers are compared with the float32
 file, on images that it was trained on, so that their ROC AUC says by how much a form falls and not how good the model
@@ -22,12 +22,12 @@ import numpy as np
 from sides import cpu, pin
 
 from pneumoscope import load
-from pneumoscope.bundle import PROBABILITIES, open_bundle
-from pneumoscope.datasets import read_dataset
+from pneumoscope.data.manifest import read_dataset
+from pneumoscope.evaluation.metrics import roc_auc
+from pneumoscope.inference.bundle import PROBABILITIES, open_bundle
+from pneumoscope.inference.predict import BATCH, Predictor
+from pneumoscope.inference.preprocess import preprocess
 from pneumoscope.labels import POSITIVE, label_index
-from pneumoscope.metrics import roc_auc
-from pneumoscope.predict import BATCH, Predictor
-from pneumoscope.preprocess import preprocess
 
 RESULT = Path(__file__).parent / "results" / "runtimes.json"
 CORES = 2
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def of_onnx(path: Path) -> Form:
-    """A file as ONNX Runtime runs it here, with the settings of pneumoscope.bundle."""
+    """A file as ONNX Runtime runs it here, with the settings of pneumoscope.inference.bundle."""
     session = open_bundle(path, threads=CORES).session
     name = session.get_inputs()[0].name
     return lambda batch: session.run([PROBABILITIES], {name: batch})[0]

@@ -19,11 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from pneumoscope import load, results
-from pneumoscope.atomic import write_whole
-from pneumoscope.predict import Predictor
-from pneumoscope.scale import ScaledRun, _hash_of
-from pneumoscope.sources import expand
+from pneumoscope import load
+from pneumoscope.cluster.cluster_run import ScaledRun, _hash_of
+from pneumoscope.inference.predict import Predictor
+from pneumoscope.io.atomic import write_whole
+from pneumoscope.output import results
+from pneumoscope.radiographs.sources import expand
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"
 PART_ROWS = results.PART_ROWS

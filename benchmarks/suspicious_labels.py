@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.evaluate import read_report
+from pneumoscope.evaluation.evaluate import read_report
 from pneumoscope.labels import LABELS
 
 RESULT = Path(__file__).parent / "results" / "suspicious_labels.csv"

@@ -2,7 +2,7 @@
 
 from experiments import FIGURES, interval
 
-from pneumoscope.bundle import Bundle, open_bundle, shipped_models
+from pneumoscope.inference.bundle import Bundle, open_bundle, shipped_models
 
 
 def models_page(elsewhere: dict, full_size: dict) -> str:

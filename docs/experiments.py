@@ -4,8 +4,8 @@ import json
 import statistics
 from itertools import groupby
 
-from pneumoscope.bundle import DEFAULT_MODEL, shipped_models
-from pneumoscope.recipe import RECIPES, Recipe
+from pneumoscope.inference.bundle import DEFAULT_MODEL, shipped_models
+from pneumoscope.training.recipe import RECIPES, Recipe
 
 FIGURES = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
 PUBLISHED = {"mobilenet": "about 90 %", "lstm": "about 80 %"}
@@ -182,7 +182,7 @@ def _suspects() -> list[str]:
     return [
         "## Labels that look wrong",
         "",
-        f"By confident learning (`pneumoscope.suspects`) on the out-of-fold predictions of `{DEFAULT_MODEL}`: "
+        f"By confident learning (`pneumoscope.evaluation.label_errors`) on the out-of-fold predictions of `{DEFAULT_MODEL}`: "
         f"{len(table)} of {pooled['held_out']['images']:,}, the most",
         "suspicious first. No radiologist has read them, and nothing was left out of a training for it.",
         "",

@@ -19,7 +19,7 @@ import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pneumoscope import load, sample_paths
-from pneumoscope.explain import explain, overlay
+from pneumoscope.inference.explain import explain, overlay
 
 IMAGES = Path(__file__).parent / "images"
 OVERLAID = "person541_bacteria_2275"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumoscope.datasets import Manifest, read_dataset
+from pneumoscope.data.manifest import Manifest, read_dataset
 from pneumoscope.samples import SAMPLES, sample_paths
 
 
@@ -50,7 +50,7 @@ def backbone_weights(tmp_path_factory) -> Path:
     real = os.environ.get("PNEUMOSCOPE_WEIGHTS", "")
     if real and Path(real).is_file():
         return Path(real)
-    from pneumoscope.models import keras
+    from pneumoscope.training.networks import keras
 
     keras.utils.set_random_seed(0)
     backbone = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(150, 150, 3))
@@ -65,7 +65,7 @@ def backbone_weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_recipe(backbone_weights):
     """Makes recipes that train in seconds on the bundled radiographs."""
-    from pneumoscope.recipe import read_recipe
+    from pneumoscope.training.recipe import read_recipe
 
     def make(model: str, **changes: object):
         values = {"epochs": 3, "batch_size": 8, "validation_fraction": 0.25, **changes}
@@ -95,7 +95,7 @@ def fine_tuned_recipe(tiny_recipe):
 @pytest.fixture(scope="session")
 def fine_tuned(fine_tuned_recipe, samples_folder, tmp_path_factory):
     """A finished run with everything on."""
-    from pneumoscope.train import train
+    from pneumoscope.training.train import train
 
     return train(fine_tuned_recipe(), samples_folder, runs=tmp_path_factory.mktemp("fine-tuned"))
 
@@ -103,7 +103,7 @@ def fine_tuned(fine_tuned_recipe, samples_folder, tmp_path_factory):
 @pytest.fixture(scope="session", params=["mobilenet", "lstm"])
 def trained(request, tiny_recipe, samples_folder, tmp_path_factory):
     """A finished run of each architecture on the bundled radiographs."""
-    from pneumoscope.train import train
+    from pneumoscope.training.train import train
 
     return train(tiny_recipe(request.param), samples_folder, runs=tmp_path_factory.mktemp("runs"))
 

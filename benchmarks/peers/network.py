@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope import models, sample_paths
-from pneumoscope.bundle import open_bundle
-from pneumoscope.deploy import deployed
-from pneumoscope.export import check_parity, onnx_bytes, write_contract
-from pneumoscope.preprocess import preprocess
-from pneumoscope.quantise import quantise
+from pneumoscope import sample_paths
+from pneumoscope.inference.bundle import open_bundle
+from pneumoscope.inference.preprocess import preprocess
+from pneumoscope.training import networks as models
+from pneumoscope.training.export.inference_graph import deployed
+from pneumoscope.training.export.onnx_export import check_parity, onnx_bytes, write_contract
+from pneumoscope.training.export.quantise import quantise
 
 folder, shipped = Path(sys.argv[1]), open_bundle("mobilenet")
 model = models.build_mobilenet(shipped.spec, weights=None)

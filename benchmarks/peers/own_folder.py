@@ -71,8 +71,8 @@ def at_input_size(small: object) -> object:
     """A map as pytorch-grad-cam gives it: relative to its maximum, as large as the network's input."""
     import numpy as np
 
-    from pneumoscope.explain import enlarge
-    from pneumoscope.images import Radiograph
+    from pneumoscope.inference.explain import enlarge
+    from pneumoscope.radiographs.images import Radiograph
 
     return enlarge(small, Radiograph(np.empty((160, 160), np.uint8)))
 
@@ -81,7 +81,7 @@ def without_maps(predictor: object) -> object:
     """The same file, asked for probabilities only; ONNX Runtime then leaves out what the maps alone need."""
     import onnxruntime
 
-    from pneumoscope.predict import Predictor
+    from pneumoscope.inference.predict import Predictor
 
     only, bundle = onnxruntime.RunOptions(), predictor.bundle
     only.only_execute_path_to_fetches = True

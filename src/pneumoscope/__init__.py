@@ -19,12 +19,12 @@ RESEARCH_USE_ONLY = "Research use only, not a medical device."
 
 # name -> module that defines it; resolved on first use so that the import stays cheap
 _PUBLIC = {
-    "load": "predict",
-    "Predictor": "predict",
-    "Prediction": "predict",
-    "Radiograph": "images",
-    "read_radiograph": "images",
-    "InputSpec": "preprocess",
+    "load": "inference.predict",
+    "Predictor": "inference.predict",
+    "Prediction": "inference.predict",
+    "Radiograph": "radiographs.images",
+    "read_radiograph": "radiographs.images",
+    "InputSpec": "inference.preprocess",
     "sample_paths": "samples",
     "PneumoscopeError": "errors",
     "LABELS": "labels",

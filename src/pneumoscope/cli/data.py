@@ -24,7 +24,7 @@ def fetch(
 
     "Chest X-Ray Images (Pneumonia)" from Kaggle, or a local copy: every file is decoded and counted.
     """
-    from pneumoscope.fetch import fetch as fetch_data
+    from pneumoscope.data.fetch import fetch as fetch_data
 
     with progress_bar() as show:
         result = fetch_data(out, source, progress=lambda items: show(items, None, "reading images"))
@@ -45,8 +45,15 @@ def split(
     fraction: float = typer.Option(0.1, help="Share of the images to validate on."),
 ) -> None:
     """Split off validation images, whole patients."""
-    from pneumoscope.datasets import read_dataset
-    from pneumoscope.splits import AS_PUBLISHED, CLASS_WEIGHTS, PATIENT_WISE, class_weights, make_split, write_split
+    from pneumoscope.data.manifest import read_dataset
+    from pneumoscope.data.splits import (
+        AS_PUBLISHED,
+        CLASS_WEIGHTS,
+        PATIENT_WISE,
+        class_weights,
+        make_split,
+        write_split,
+    )
 
     with progress_bar() as show:
         manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))

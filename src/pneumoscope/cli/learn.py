@@ -36,7 +36,7 @@ def train(
 
     The file is measured on the held-out images. Ctrl-C at any time; --resume goes on and ends with the same figures.
     """
-    from pneumoscope.recipe import read_recipe
+    from pneumoscope.training.recipe import read_recipe
 
     if (model is None) == (recipe is None):
         raise UsageError("expected either --model or --recipe, received " + ("both" if model else "neither"))
@@ -53,10 +53,10 @@ def train(
         class_weights=class_weights,
         weights=weights,
     )
-    from pneumoscope.crossval import train_average
-    from pneumoscope.runs import run_id
-    from pneumoscope.splits import ALL
-    from pneumoscope.train import train as run_training
+    from pneumoscope.data.splits import ALL
+    from pneumoscope.training.crossval import train_average
+    from pneumoscope.training.runs import run_id
+    from pneumoscope.training.train import train as run_training
 
     averages = resolved.average > 0 and resolved.split == ALL
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
@@ -99,15 +99,15 @@ def crossval(
     Each fold is an ordinary run, measured on its held-out patients as they are and under simulated shifts. Stop it
     at any time: the same command goes on.
     """
-    from pneumoscope.recipe import read_recipe
+    from pneumoscope.training.recipe import read_recipe
 
     resolved = read_recipe(recipe, epochs=epochs, weights=weights)
-    from pneumoscope.splits import check_scheme
+    from pneumoscope.data.splits import check_scheme
 
     chosen = {"splits": [name.strip() for name in splits.split(",")], "seeds": _numbers("--seeds", seeds)}
     for name in chosen["splits"]:
         check_scheme(name)
-    from pneumoscope.crossval import cross_validate
+    from pneumoscope.training.crossval import cross_validate
 
     with progress_bar() as show, _TrainingProgress(resolved.epochs) as watch:
         manifest = read_training_data(data, resolved, show)
@@ -144,7 +144,7 @@ def export(
 
     It is measured on the run's held-out images, and the figures go into the file.
     """
-    from pneumoscope.runs import open_finished
+    from pneumoscope.training.runs import open_finished
 
     _release_and_print(open_finished(run), data)
 
@@ -184,19 +184,19 @@ def compare(
 
     On the same images it adds the paired differences.
     """
-    from pneumoscope.evaluate import compare as compare_reports
-    from pneumoscope.evaluate import read_report
-    from pneumoscope.report import render_comparison
+    from pneumoscope.evaluation.evaluate import compare as compare_reports
+    from pneumoscope.evaluation.evaluate import read_report
+    from pneumoscope.evaluation.report import render_comparison
 
     if len(models) < 2:
         raise UsageError(f"expected two or more models to compare, received {len(models)}")
-    from pneumoscope.bundle import shipped_models
+    from pneumoscope.inference.bundle import shipped_models
 
     folders = [Path(model) for model in models]
     if not data and any(model in shipped_models() or model.endswith(".onnx") for model in models):
         raise UsageError("expected evaluation folders, received a model: add --data DIR to evaluate the models first")
     if data:
-        from pneumoscope.predict import load
+        from pneumoscope.inference.predict import load
 
         predictors = [load(model) for model in models]
         folders = [_evaluation_folder(predictor, split) for predictor in predictors]
@@ -213,7 +213,7 @@ def compare(
 
 def _split_options(split: str | None) -> dict:
     """Recipe keys of ``--split``: a scheme, or the scheme, seed and fraction of a split file."""
-    from pneumoscope.splits import read_split
+    from pneumoscope.data.splits import read_split
 
     if split is None or not split.endswith(".json"):
         return {"split": split}
@@ -223,7 +223,7 @@ def _split_options(split: str | None) -> dict:
 
 def _check_split_file(split: str | None, manifest) -> None:
     """The split that training makes of these data must be the one in the file."""
-    from pneumoscope.splits import make_split, read_split
+    from pneumoscope.data.splits import make_split, read_split
 
     if split is None or not split.endswith(".json"):
         return
@@ -238,8 +238,8 @@ def _check_split_file(split: str | None, manifest) -> None:
 
 def _release_and_print(run, data) -> None:
     """Export a run, measure the file, print the figures."""
-    from pneumoscope.evaluate import read_report
-    from pneumoscope.release import release
+    from pneumoscope.evaluation.evaluate import read_report
+    from pneumoscope.training.release import release
 
     pooled = _pooled(run) if not run.split.val else None
     with progress_bar() as show:
@@ -257,7 +257,7 @@ def _release_and_print(run, data) -> None:
 
 def _pooled(run) -> dict | None:
     """Figures and calibration of the folds of a recipe that trains on every image."""
-    from pneumoscope.crossval import pooled_for
+    from pneumoscope.training.crossval import pooled_for
 
     found = pooled_for(run)
     if found:
@@ -290,10 +290,10 @@ def _evaluation_folder(predictor, split: str) -> Path:
 
 
 def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
-    from pneumoscope.datasets import read_dataset
-    from pneumoscope.evaluate import evaluate_model, read_report
-    from pneumoscope.runs import MONITOR, read_history
-    from pneumoscope.splits import select_records
+    from pneumoscope.data.manifest import read_dataset
+    from pneumoscope.data.splits import select_records
+    from pneumoscope.evaluation.evaluate import evaluate_model, read_report
+    from pneumoscope.training.runs import MONITOR, read_history
 
     with progress_bar() as show:
         manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
@@ -308,7 +308,7 @@ def _evaluate(predictor, data: Path, split: str, folder: Path) -> dict:
 
 
 def _warn_of_training_images(predictor, manifest, split: str) -> None:
-    from pneumoscope.splits import ALL, make_split
+    from pneumoscope.data.splits import ALL, make_split
 
     if split != "all":
         return
@@ -327,8 +327,8 @@ def _warn_of_training_images(predictor, manifest, split: str) -> None:
 def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | None) -> None:
     """Figures and the page; the page alone where the drawing packages are missing."""
     from pneumoscope.errors import MissingExtra
-    from pneumoscope.figures import draw_figures
-    from pneumoscope.report import report_html
+    from pneumoscope.evaluation.figures import draw_figures
+    from pneumoscope.evaluation.report import report_html
 
     try:
         figures = draw_figures(report, predictions, folder, history=history)
@@ -339,7 +339,7 @@ def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | N
 
 
 def _print_report(report: dict) -> None:
-    from pneumoscope.report import render_table
+    from pneumoscope.evaluation.report import render_table
 
     data = report["data"]
     title = f"{report['model']['name']} on {data['images']} images of {data['patients']} patients ({data['split']})"

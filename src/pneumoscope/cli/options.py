@@ -20,15 +20,15 @@ PREVALENCE = typer.Option(
 
 def open_predictor(model: str, threshold: str | None, prevalence: float | None, threads: int = 0):
     """Load a model with the operating point as it was typed."""
-    from pneumoscope.predict import load, parse_threshold
+    from pneumoscope.inference.predict import load, parse_threshold
 
     return load(model, parse_threshold(threshold), prevalence, threads=threads)
 
 
 def read_training_data(data: Path, recipe, show):
     """The manifest to train on, and a note where it does not tell what the recipe takes out."""
-    from pneumoscope.datasets import read_dataset
-    from pneumoscope.train import squashed_note
+    from pneumoscope.data.manifest import read_dataset
+    from pneumoscope.training.train import squashed_note
 
     manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
     if note := squashed_note(recipe, manifest):

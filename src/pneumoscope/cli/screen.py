@@ -26,8 +26,8 @@ from pneumoscope.cli.output import (
 from pneumoscope.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
-    from pneumoscope.predict import Prediction, Predictor
-    from pneumoscope.results import ResultsFile
+    from pneumoscope.inference.predict import Prediction, Predictor
+    from pneumoscope.output.results import ResultsFile
 
 
 @app.command()
@@ -66,8 +66,8 @@ def predict(
         raise UsageError("expected --heatmaps DIR beside --html, so that the sheet has pictures to show: add it")
     if resume and not (csv or jsonl or parquet):
         raise UsageError("expected --csv, --jsonl or --parquet beside --resume, to know what is judged already: add it")
-    from pneumoscope.results import CsvFile, JsonLinesFile, ParquetParts
-    from pneumoscope.sources import expand
+    from pneumoscope.output.results import CsvFile, JsonLinesFile, ParquetParts
+    from pneumoscope.radiographs.sources import expand
 
     sources = list(expand(_arguments(paths), skip=heatmaps, note=say))
     if engine == "ray":
@@ -107,9 +107,9 @@ def explain(
 
     Grad-CAM, or occlusion sensitivity for models without a feature map.
     """
-    from pneumoscope.explain import explain as explain_one
-    from pneumoscope.explain import write_overlay
-    from pneumoscope.sources import NothingFound, expand
+    from pneumoscope.inference.explain import explain as explain_one
+    from pneumoscope.inference.explain import write_overlay
+    from pneumoscope.radiographs.sources import NothingFound, expand
 
     sources = list(expand(_arguments(images), note=say))
     _keep_inputs(sources, [out])
@@ -146,8 +146,8 @@ def demo(
 
     Writes overlays, a CSV and an HTML contact sheet.
     """
-    from pneumoscope.predict import load
-    from pneumoscope.results import CsvFile
+    from pneumoscope.inference.predict import load
+    from pneumoscope.output.results import CsvFile
     from pneumoscope.samples import sample_paths
 
     page, predictor = out / "index.html", load(model)
@@ -162,7 +162,7 @@ def demo(
 @app.command()
 def models() -> None:
     """List the models that ship, with their figures."""
-    from pneumoscope.bundle import open_bundle, shipped_models
+    from pneumoscope.inference.bundle import open_bundle, shipped_models
 
     rows = [("model", "input", "AUC", "accuracy", "sensitivity", "specificity", "threshold")]
     for name in shipped_models():
@@ -196,7 +196,7 @@ def _screen(
     html: Path | None,
 ) -> bool:
     """Judge every source that no file holds and hand each result to every output; returns whether all were judged."""
-    from pneumoscope.results import judged_before
+    from pneumoscope.output.results import judged_before
 
     outputs: list = list(files)
     console = None
@@ -233,7 +233,7 @@ def _screen(
         for output in outputs:
             output.close()
         if html:
-            from pneumoscope.contact_sheet import write_contact_sheet
+            from pneumoscope.output.contact_sheet import write_contact_sheet
 
             write_contact_sheet(cards, html)
     return all_judged
@@ -253,8 +253,8 @@ def _check_engine(engine: str, parquet: Path | None, for_ray: dict, for_local: d
 
 def _scale(predictor: "Predictor", sources: list, folder: Path, resume: bool, address: str | None) -> bool:
     """Judge on a Ray cluster, a line for each part; returns whether all were judged."""
-    from pneumoscope.predict import OK, UNCERTAIN
-    from pneumoscope.scale import ScaledRun
+    from pneumoscope.cluster.cluster_run import ScaledRun
+    from pneumoscope.inference.predict import OK, UNCERTAIN
 
     with hushed(), ScaledRun(predictor, sources, folder, resume) as run, progress_bar() as show:
         if len(run.missing) < run.parts:
@@ -277,7 +277,7 @@ def _drawn(predictor: "Predictor", judged: Iterator[tuple], heatmaps: Path | Non
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    from pneumoscope.ahead import in_order
+    from pneumoscope.io.prefetch import in_order
 
     workers = min(4, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(workers)
@@ -289,7 +289,7 @@ def _drawn(predictor: "Predictor", judged: Iterator[tuple], heatmaps: Path | Non
 
 def _overlay(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path, is_held: bool) -> Path | None:
     """The overlay of a judged image: drawn, or there from the call that judged it."""
-    from pneumoscope.explain import shows
+    from pneumoscope.inference.explain import shows
 
     if is_held and shows(path, prediction):
         return path
@@ -298,8 +298,8 @@ def _overlay(predictor: "Predictor", source: Path, prediction: "Prediction", pat
 
 def _write_heatmap(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path) -> Path | None:
     """Draw one overlay; a file that changed since it was judged costs its picture and nothing else."""
-    from pneumoscope.explain import explain_prediction, write_overlay
-    from pneumoscope.images import read_radiograph
+    from pneumoscope.inference.explain import explain_prediction, write_overlay
+    from pneumoscope.radiographs.images import read_radiograph
 
     try:
         radiograph = read_radiograph(source)

@@ -41,8 +41,8 @@ def serve(
     """
     secret = _token(token, token_file)
     try:
-        from pneumoscope.listen import is_loopback, run
-        from pneumoscope.serve import LOOPBACK, create_app
+        from pneumoscope.service.app import LOOPBACK, create_app
+        from pneumoscope.service.server import is_loopback, run
     except ImportError as error:
         raise MissingExtra("serve", "serve", error.name or "fastapi") from None
     if not is_loopback(host) and not secret:
@@ -59,7 +59,7 @@ def serve(
         raise UsageError("expected an address for --host, received an empty one: leave it out for 127.0.0.1")
     everywhere = host in ("0.0.0.0", "::")  # no name of its own
     names = tuple(dict.fromkeys([*LOOPBACK, *(allow_host or []), *([] if everywhere else [host])]))
-    from pneumoscope.bundle import DEFAULT_MODEL, shipped_models
+    from pneumoscope.inference.bundle import DEFAULT_MODEL, shipped_models
 
     every = sorted(shipped_models(), key=lambda name: name != DEFAULT_MODEL)
     predictors = [open_predictor(name, threshold, prevalence, threads=1) for name in model or every]

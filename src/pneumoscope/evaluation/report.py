@@ -1,0 +1,229 @@
+"""report.json -> figures, one self-contained HTML page, and the rows of a table; every number comes from it."""
+
+import base64
+import html
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.evaluation.bootstrap import BINS
+from pneumoscope.io.atomic import write_whole
+from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA
+
+#: File names of the figures, with what they show; the order is that of the page.
+FIGURES = {
+    "confusion_matrix.png": "Confusion matrix at the operating point",
+    "roc.png": "Receiver operating characteristic (ROC)",
+    "precision_recall.png": "Precision and recall of PNEUMONIA",
+    "calibration.png": "Calibration of the probability of pneumonia",
+    "accuracy.png": "Accuracy by training epoch",
+    "loss.png": "Loss by training epoch",
+}
+
+
+def render_table(report: dict) -> list[tuple[str, str, str]]:
+    """Rows of name, value and 95 % interval, for people; what has no value is "undefined"."""
+    return [(name, _number(estimate["value"]), _ends(estimate)) for name, estimate in _estimates(report)]
+
+
+def render_comparison(comparison: dict) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Titled tables for people: all models side by side, then a table for each pair.
+
+    Args:
+        comparison: from :func:`pneumoscope.evaluation.evaluate.compare`.
+
+    Returns:
+        (title, rows) each; the rows of one table have equal numbers of cells.
+    """
+    models = _told_apart(comparison["models"])
+    columns = [[_short(estimate) for _, estimate in _estimates(one)] for one in models]
+    rows = [
+        ("", *(f"{one['name']}@{one['threshold']:.3g}" for one in models)),
+        ("Split", *(one["split"] for one in models)),
+        ("Radiographs", *(f"{one['images']:,}" for one in models)),
+        *zip((name for name, _ in _estimates(models[0])), *columns, strict=True),
+    ]
+    tables = [("Value and 95 % interval of each model at its operating point", rows)]
+    for pair in comparison["pairs"]:
+        a, b = models[pair["a"]]["name"], models[pair["b"]]["name"]
+        title = f"a = {a}, b = {b}: {pair['images']:,} radiographs that both judged"
+        tables.append((title + (f", {pair['left_out']:,} left out" if pair["left_out"] else ""), _pair_rows(pair)))
+    return tables
+
+
+def _told_apart(models: list[dict]) -> list[dict]:
+    """Models of one name get the beginning of their file's hash behind it."""
+    names = [one["name"] for one in models]
+    return [
+        {**one, "name": f"{one['name']} {one['sha256'][:8]}"} if names.count(one["name"]) > 1 else one for one in models
+    ]
+
+
+def report_html(report: dict, figures: Sequence[str | Path], path: str | Path) -> Path:
+    """Write an evaluation as one HTML page that needs no other file.
+
+    Args:
+        report: from :func:`pneumoscope.evaluation.evaluate.read_report`.
+        figures: PNG files, embedded in this order.
+        path: of the page; its folder is created where missing.
+
+    Returns:
+        ``path``.
+    """
+    path = Path(path)
+    title = _text(f"{report['model']['name']}: evaluation on {report['data']['split']}")
+    body = [
+        f"<h1>{title}</h1>",
+        f'<p class="notice">{RESEARCH_USE_ONLY}</p>',
+        "<h2>Estimates</h2>",
+        *_metrics_section(report),
+        "<h2>Model and radiographs</h2>",
+        _table([], _facts(report)),
+        *(
+            ["<h2>Figures</h2>", '<div class="figures">', *map(_embedded, map(Path, figures)), "</div>"]
+            if figures
+            else []
+        ),
+        *_failed_section(report),
+        f"<footer>Written by pneumoscope {_text(report['version'])}. {RESEARCH_USE_ONLY}</footer>",
+    ]
+    head = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (head + "\n".join(body) + "\n</body>\n</html>\n").encode())
+    return path
+
+
+def _short(estimate: dict) -> str:
+    ends = _ends(estimate)
+    return _number(estimate["value"]) + (f" ({ends})" if ends else "")
+
+
+def operating_point(report: dict) -> str:
+    """The threshold, in three digits."""
+    return f"{report['model']['threshold']:.3g}"
+
+
+def with_interval(name: str, estimate: dict) -> str:
+    """Name, value and interval in one phrase, for legends."""
+    ends = _ends(estimate)
+    return f"{name} {_number(estimate['value'])}" + (f" (95 % CI {ends})" if ends else "")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _ends(estimate: dict) -> str:
+    return "" if estimate["low"] is None else f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+
+
+def _estimates(report: dict) -> Iterator[tuple[str, dict]]:
+    """Each estimate under its name for people."""
+    found = report["metrics"]
+    yield "Accuracy", found["accuracy"]
+    yield "Sensitivity (recall of PNEUMONIA)", found["sensitivity"]
+    yield "Specificity (recall of NORMAL)", found["specificity"]
+    predictive = {PNEUMONIA: "positive predictive value", NORMAL: "negative predictive value"}
+    for label in reversed(LABELS):
+        yield f"Precision of {label} ({predictive[label]})", found["classes"][label]["precision"]
+    for label in reversed(LABELS):
+        yield f"F1 of {label}", found["classes"][label]["f1"]
+    yield "ROC AUC", found["roc_auc"]
+    if report.get("subtypes"):
+        yield "ROC AUC of bacterial against viral", report["subtypes"]
+    yield "PR AUC (average precision)", found["pr_auc"]
+    yield "Brier score (0 is best)", found["brier"]
+    yield f"Calibration error (0 is best, {BINS} bins)", found["ece"]
+
+
+def _pair_rows(pair: dict) -> list[tuple[str, str]]:
+    if not pair["images"]:
+        return [("No radiograph in common", "not comparable")]
+    p = pair["mcnemar_p"]
+    return [
+        ("Verdicts that differ", f"{pair['disagreements']:,}"),
+        ("Right in a alone", f"{pair['only_a_correct']:,}"),
+        ("Right in b alone", f"{pair['only_b_correct']:,}"),
+        ("p of equal accuracy (McNemar, exact)", "< 0.001" if p < 0.001 else f"{p:.3f}"),
+        ("ROC AUC, a minus b", _short(pair["auc_difference"])),
+    ]
+
+
+def _metrics_section(report: dict) -> list[str]:
+    estimates = list(_estimates(report))
+    rows = [
+        (name, _number(one["value"]), _ends(one) or "–", f"{one['n']:,}", one["method"].split(",")[0])
+        for name, one in estimates
+    ]
+    methods = sorted({one["method"] for _, one in estimates})
+    note = f"At the operating point {operating_point(report)}. Intervals are 95 % intervals: {'; '.join(methods)}."
+    head = ["Estimate", "Value", "95 % interval", "Radiographs", "Interval by"]
+    table = f'<div class="numbers">{_table(head, rows)}</div>'
+    return [table, f'<p class="note">{_text(note)}</p>']
+
+
+def _facts(report: dict) -> list[tuple[str, str]]:
+    model, data = report["model"], report["data"]
+    matrix = report["confusion_matrix"]
+    return [
+        ("Model", model["name"]),
+        ("Model file, SHA-256", model["sha256"]),
+        ("Operating point", f"PNEUMONIA from probability {operating_point(report)}"),
+        ("Data folder", data["root"]),
+        ("Size of the images, median", data["median_size"] or "not recorded"),
+        ("Split", data["split"]),
+        ("Split, fingerprint", data["split_fingerprint"] or "not recorded"),
+        ("Radiographs", f"{data['images']:,} ({', '.join(f'{n:,} {label}' for label, n in data['labels'].items())})"),
+        ("Patients", f"{data['patients']:,}"),
+        ("Confusion matrix", f"TN {matrix[0][0]:,}, FP {matrix[0][1]:,}, FN {matrix[1][0]:,}, TP {matrix[1][1]:,}"),
+        ("Marked uncertain", f"{report.get('uncertain', 0):,} (counted with their verdict)"),
+        ("Not judged", f"{len(report['failed']):,} (in no estimate)"),
+    ]
+
+
+def _failed_section(report: dict) -> list[str]:
+    rows = [(one["path"], one["status"], one["reason"]) for one in report["failed"]]
+    return ["<h2>Radiographs not judged</h2>", _table(["Path", "Status", "Reason"], rows)] if rows else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table whose first column names the row."""
+    top = "<thead><tr>" + "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head) + "</tr></thead>"
+    lines = (
+        f'<tr><th scope="row">{_text(name)}</th>' + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
+        for name, *cells in rows
+    )
+    return "<table>\n" + (top + "\n" if head else "") + "<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
+
+
+def _embedded(path: Path) -> str:
+    name = _text(FIGURES.get(path.name, path.stem))
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<figure><img src="data:image/png;base64,{data}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #111827; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .5rem; }
+h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
+.notice { background: #fef3c7; border-left: 4px solid #d97706; padding: .5rem .75rem; margin: 0; }
+.note, footer, figcaption { color: #4b5563; font-size: .875rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
+td { overflow-wrap: anywhere; }
+.numbers { overflow-x: auto; } .numbers td { white-space: nowrap; overflow-wrap: normal; }
+thead th { border-bottom: 2px solid #9ca3af; font-size: .875rem; }
+tbody th { font-weight: 500; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+figure { margin: 0; break-inside: avoid; }
+img { width: 100%; height: auto; border: 1px solid #e5e7eb; border-radius: 6px; }
+footer { margin-top: 2rem; border-top: 1px solid #e5e7eb; padding-top: .75rem; }
+"""

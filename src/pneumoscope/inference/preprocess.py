@@ -1,0 +1,163 @@
+"""InputSpec + Radiograph -> array: the one path that training, evaluation, prediction and export share.
+
+Two steps, so that training can keep the small 8-bit images in memory::
+
+    resize      Radiograph            -> (height, width) uint8
+    to_input    (N, height, width) uint8 -> model input, float32 in [0, 1]
+"""
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from pneumoscope.errors import BundleError
+from pneumoscope.radiographs.images import Radiograph, read_radiograph
+
+IMAGE = "image"
+ROWS = "rows"
+VIA_224, SCALED_224 = "area-224", "scaled-224"
+RESIZES = ("area", VIA_224, SCALED_224)
+#: Pixels that a scaled decoding leaves on the shorter side.
+LEAST_SIDE = 320
+#: A model file comes from others and must not ask for all memory; radiograph networks take 1024 pixels at most.
+MAX_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model's input is; it travels in the model file.
+
+    Attributes:
+        height, width: size after resizing, in pixels.
+        channels: copies of the gray channel (ImageNet backbones expect three).
+        layout: ``"image"`` (N, height, width, channels), or ``"rows"`` (N, height, width * channels): each
+            image row is one step of a sequence, its pixels interleaved by channel.
+        aspect: ``"squash"``: both sides are resized on their own, as in the published work.
+        resize: ``"area"``: pixel-area averaging where a side shrinks, linear where it grows. ``"area-224"``: the
+            same, in two steps, with sides above 224 pixels brought to 224 first: a full-size radiograph then looks
+            as sharp as one that was stored at 224 pixels. ``"scaled-224"``: the same, after a JPEG was decoded at the
+            smallest scale that leaves :data:`LEAST_SIDE` pixels a side; sooner, and nearly the same picture.
+        scale: ``"unit"``: 0-255 becomes 0-1.
+    """
+
+    height: int = 150
+    width: int = 150
+    channels: int = 3
+    layout: str = IMAGE
+    aspect: str = "squash"
+    resize: str = "area"
+    scale: str = "unit"
+
+    def __post_init__(self) -> None:
+        known = {"layout": (IMAGE, ROWS), "aspect": ("squash",), "resize": RESIZES, "scale": ("unit",)}
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise BundleError(
+                    f"expected input {name} one of {', '.join(values)}, received {getattr(self, name)!r}: "
+                    "use a newer pneumoscope"
+                )
+        for name in ("height", "width", "channels"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= MAX_SIDE:
+                raise BundleError(f"expected input {name} a whole number from 1 to {MAX_SIDE}, received {value!r}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch axis."""
+        if self.layout == ROWS:
+            return (self.height, self.width * self.channels)
+        return (self.height, self.width, self.channels)
+
+    def read(self, source: object) -> Radiograph:
+        """Read a radiograph as large as this contract needs it, see :func:`pneumoscope.radiographs.images.read_radiograph`."""
+        return read_radiograph(source, LEAST_SIDE if self.resize == SCALED_224 else 0)
+
+    def to_dict(self) -> dict:
+        """Plain values, for the model file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "InputSpec":
+        """Read what :meth:`to_dict` wrote; unknown or missing keys are errors.
+
+        Raises:
+            BundleError: the keys or values are not those of this version.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            received = ", ".join(sorted(map(str, values))) if isinstance(values, dict) else type(values).__name__
+            raise BundleError(
+                f"expected the input keys {', '.join(sorted(names))}, received {received}: "
+                "export the model with this version"
+            )
+        return cls(**values)
+
+
+#: Input contract of each architecture; a recipe may change the size.
+INPUT_SPECS = {
+    "mobilenet": InputSpec(layout=IMAGE),
+    "lstm": InputSpec(layout=ROWS),
+    "bilstm": InputSpec(height=112, width=112, channels=1, layout=ROWS),
+}
+
+
+def preprocess(source: object, spec: InputSpec) -> np.ndarray:
+    """Read one radiograph and make the model's input of it.
+
+    Args:
+        source: anything :func:`pneumoscope.radiographs.images.read_radiograph` takes.
+        spec: the model's input contract.
+
+    Returns:
+        ``(1, *spec.shape)`` float32 in [0, 1].
+
+    Raises:
+        ImageError: the image cannot be judged.
+
+    >>> from pneumoscope import sample_paths
+    >>> preprocess(sample_paths()[0], InputSpec()).shape
+    (1, 150, 150, 3)
+    """
+    return to_input(resize(spec.read(source), spec)[None], spec)
+
+
+def resize(radiograph: Radiograph, spec: InputSpec) -> np.ndarray:
+    """Squash to the model's size.
+
+    Returns:
+        (height, width) uint8.
+    """
+    pixels = radiograph.pixels
+    if spec.resize != "area":
+        pixels = _squash(pixels, min(224, radiograph.width), min(224, radiograph.height))
+    return _squash(pixels, spec.width, spec.height)
+
+
+def _squash(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Shrinking sides first, by area, then growing ones, linear: INTER_AREA alone repeats pixels when it grows."""
+    import cv2
+
+    rows, columns = pixels.shape
+    smaller = (min(width, columns), min(height, rows))
+    if smaller != (columns, rows):
+        pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
+    if smaller != (width, height):
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return pixels
+
+
+def to_input(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Scale, repeat the gray channel, and lay the pixels out for the model.
+
+    Args:
+        pixels: (N, height, width) uint8.
+
+    Returns:
+        ``(N, *spec.shape)`` float32 in [0, 1].
+
+    >>> to_input(np.full((1, 2, 2), 255, np.uint8), InputSpec(2, 2, layout="rows")).shape
+    (1, 2, 6)
+    """
+    unit = pixels.astype(np.float32) / np.float32(255)
+    channels = np.repeat(unit[..., None], spec.channels, axis=-1)  # (N, height, width, channels)
+    return channels.reshape(len(pixels), *spec.shape)

@@ -1,0 +1,1 @@
+"""Files and threads: writing a file whole, reading ahead in order. Knows nothing of radiographs."""

@@ -1,0 +1,1 @@
+"""Bytes, path or address -> Radiograph."""

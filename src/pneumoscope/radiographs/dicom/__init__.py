@@ -1,0 +1,1 @@
+"""DICOM bytes -> gray pixels."""

@@ -1,0 +1,1 @@
+"""Recipe + labelled radiographs -> model file."""

@@ -1,0 +1,183 @@
+"""A trained Keras model -> the network that goes into the file: calibrated, mirrored, with its Grad-CAM maps.
+
+The MobileNet gets a second output, its Grad-CAM map in closed form. Behind global average pooling and the
+dense head the gradient of the logit of class c with respect to the last feature map A (h, w, K) is the same
+at every position::
+
+    dlogit_c / dA[i,j,k] = 1 / (h w) * sum_u W1[k,u] * [hidden_u > 0] * W2[u,c]
+
+Its mean over the positions is Grad-CAM's weight alpha[k,c], so the map relu(sum_k alpha[k,c] A[:,:,k]) needs
+no gradient tape: it leaves the same forward pass as the probability.
+
+Reference: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization", 2017, equations 1 and 2.
+"""
+
+import numpy as np
+
+from pneumoscope.errors import BundleError
+from pneumoscope.inference.bundle import GRADCAM, PROBABILITIES, SUBTYPES
+from pneumoscope.labels import LABELS
+from pneumoscope.training import networks as models
+
+keras = models.keras
+
+
+def deployed(model: keras.Model, *, mirror: bool = False, slope: float = 1.0, intercept: float = 0.0) -> keras.Model:
+    """The network that goes into the file: named outputs, and the Grad-CAM maps where it has a feature map.
+
+    Args:
+        model: as trained.
+        mirror: average the logits of the radiograph and of its mirror image; the maps are the mean of each view's
+            Grad-CAM, turned back.
+        slope, intercept: of the calibration, see :class:`Verdict`.
+
+    Returns:
+        A model with the outputs ``probabilities`` (N, 2), ``gradcam`` (N, 2, h, w) where it has a feature map,
+        and ``subtypes`` (N, 2), the shares of bacterial and viral, where it tells them.
+    """
+    output, image = model.get_layer("probabilities"), model.input
+    if mirror and not has_feature_map(model):
+        raise BundleError("expected a model with a feature map to average mirrored views of, this one has none")
+    if not mirror and (slope, intercept) == (1.0, 0.0) and output.units == len(LABELS):
+        outputs, logits = {PROBABILITIES: model.output}, output
+    else:
+        hidden, logits = output.input, keras.layers.Dense(output.units, name="logits")
+        if mirror:
+            ops, ends = keras.ops, [model.get_layer("features").input, hidden]
+            seen, hidden = keras.Model(image, ends)(ops.concatenate([image, _mirror(image)], axis=0))
+        values = logits(hidden)
+        logits.set_weights(output.get_weights())
+        if mirror:
+            values = ops.reshape(values, (2, -1, output.units))  # (2, N, classes)
+        verdict = Verdict(slope, intercept, name="verdict")(values)
+        verdict = verdict if isinstance(verdict, list) else [verdict]
+        outputs = dict(zip((PROBABILITIES, SUBTYPES), verdict, strict=False))
+    if has_feature_map(model):
+        gradcam = GradCam(model.get_layer("hidden"), logits, name=GRADCAM)
+        outputs[GRADCAM] = _mirrored_maps(gradcam, seen) if mirror else gradcam(model.get_layer("features").input)
+    return keras.Model(image, outputs)
+
+
+def has_feature_map(model: keras.Model) -> bool:
+    """Whether a model ends in pooling and a dense head, so that Grad-CAM applies."""
+    return any(layer.name == "features" for layer in model.layers)
+
+
+def _mirror(image: object) -> object:
+    """Left-right mirror image, (N, height, width, channels); taken by index, which exports as one Gather."""
+    return keras.ops.take(image, np.arange(image.shape[2])[::-1].copy(), axis=2)
+
+
+def _mirrored_maps(gradcam: "GradCam", features: object) -> object:
+    """Mean evidence of a view and of its mirror image, turned back: (2N, h, w, K) -> (N, 2, h, w)."""
+    ops = keras.ops
+    maps = gradcam.evidence(features)  # (2N, 2, h, w)
+    maps = ops.reshape(maps, (2, -1, *maps.shape[1:]))
+    return ops.relu((maps[0] + ops.flip(maps[1], axis=-1)) / 2)
+
+
+class GradCam(keras.layers.Layer):
+    """Grad-CAM maps of NORMAL and PNEUMONIA from the last feature map, in closed form.
+
+    (N, h, w, K) -> (N, 2, h, w) float32, zero or above; see the module's head for the formula. In a network
+    that tells sub-types the logit of PNEUMONIA is ``log(exp(bacterial) + exp(viral))``, whose gradient is the
+    mean of theirs, weighted by their softmax.
+
+    Args:
+        hidden: the dense layer (ReLU) behind the pooling.
+        output: the dense layer (softmax) behind it; its logits are explained.
+    """
+
+    def __init__(self, hidden: keras.layers.Dense, output: keras.layers.Dense, **options: object) -> None:
+        super().__init__(**options)
+        self.hidden, self.logits = hidden, output
+
+    def call(self, features: object) -> object:
+        """Compute the maps."""
+        return keras.ops.relu(self.evidence(features))
+
+    def evidence(self, features: object) -> object:
+        """The maps before negative evidence is cut off: (N, 2, h, w)."""
+        ops = keras.ops
+        positions = features.shape[1] * features.shape[2]
+        pooled = ops.mean(features, axis=(1, 2))  # (N, K)
+        hidden = ops.relu(ops.matmul(pooled, self.hidden.kernel) + self.hidden.bias)  # (N, U)
+        active = ops.cast(hidden > 0, "float32")[:, :, None]  # (N, U, 1)
+        slopes = active * self._slopes(hidden)  # (N, U, 2)
+        alpha = ops.matmul(self.hidden.kernel, slopes) / positions  # (N, K, 2)
+        flat = ops.reshape(features, (-1, positions, features.shape[3]))  # (N, h * w, K)
+        maps = ops.transpose(ops.matmul(flat, alpha), (0, 2, 1))  # (N, 2, h * w)
+        return ops.reshape(maps, (-1, len(LABELS), *features.shape[1:3]))
+
+    def _slopes(self, hidden: object) -> object:
+        """Gradient of the two logits with respect to the hidden units, (U, 2) or (N, U, 2)."""
+        ops, kernel = keras.ops, self.logits.kernel
+        if kernel.shape[1] == len(LABELS):
+            return kernel
+        logits = ops.matmul(hidden, kernel) + self.logits.bias  # (N, 3)
+        nothing = ops.zeros_like(logits[:, :1])
+        normal = ops.concatenate([nothing + 1, nothing, nothing], axis=1)  # (N, 3) share of each logit
+        pneumonia = ops.concatenate([nothing, ops.softmax(logits[:, 1:])], axis=1)
+        return ops.matmul(kernel, ops.stack([normal, pneumonia], axis=-1))
+
+
+class Verdict(keras.layers.Layer):
+    """Logits of one or two views -> calibrated probabilities, and the shares of the sub-types.
+
+    The log odds of pneumonia, ``z = log(exp(bacterial) + exp(viral)) - normal`` for three classes, become
+    ``p = sigmoid(slope * z + intercept)`` (Platt, "Probabilistic outputs for support vector machines", 1999).
+
+    (N, classes), or (2, N, classes) of two views -> (N, 2), or [(N, 2), (N, 2)] with sub-types, float32.
+
+    Args:
+        slope, intercept: of the calibration; 1 and 0 change nothing.
+    """
+
+    def __init__(self, slope: float, intercept: float, **options: object) -> None:
+        super().__init__(**options)
+        self.slope, self.intercept = slope, intercept
+
+    def call(self, logits: object) -> object:
+        """Compute the probabilities."""
+        ops = keras.ops
+        if len(logits.shape) == 3:
+            logits = ops.mean(logits, axis=0)  # (N, classes)
+        pneumonia = ops.logsumexp(logits[:, 1:], axis=1)
+        z = self.slope * (pneumonia - logits[:, 0]) + self.intercept
+        probabilities = ops.stack([ops.sigmoid(-z), ops.sigmoid(z)], axis=1)
+        return [probabilities, ops.softmax(logits[:, 1:])] if logits.shape[1] > len(LABELS) else probabilities
+
+
+def autodiff_gradcam(model: keras.Model, inputs: np.ndarray, mirror: bool = False) -> np.ndarray:
+    """Grad-CAM by automatic differentiation, to check the closed form against.
+
+    Args:
+        model: as trained.
+        inputs: (N, *spec.shape) float32.
+        mirror: mean of each view's maps, as in :func:`deployed`.
+
+    Returns:
+        (N, classes, h, w) float32.
+    """
+    import tensorflow as tf
+
+    to_map = keras.Model(model.input, model.get_layer("features").input)
+    pooling, hidden, output = (model.get_layer(name) for name in ("features", "hidden", "probabilities"))
+
+    def evidence(view: np.ndarray) -> np.ndarray:
+        feature_map = tf.convert_to_tensor(to_map(view))
+        maps = []
+        for columns in (slice(0, 1), slice(1, None)):  # NORMAL, all kinds of PNEUMONIA
+            with tf.GradientTape() as tape:
+                tape.watch(feature_map)
+                logits = tf.matmul(hidden(pooling(feature_map)), output.kernel) + output.bias
+                target = tf.reduce_logsumexp(logits[:, columns], axis=1)
+            alpha = tf.reduce_mean(tape.gradient(target, feature_map), axis=(1, 2))  # (N, K)
+            maps.append(tf.einsum("nhwk,nk->nhw", feature_map, alpha).numpy())
+        return np.stack(maps, axis=1)
+
+    maps = evidence(inputs)
+    if mirror:
+        maps = (maps + evidence(inputs[:, :, ::-1])[..., ::-1]) / 2
+    return np.maximum(maps, 0)

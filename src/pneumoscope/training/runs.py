@@ -1,0 +1,201 @@
+"""runs/<id>/: what a training leaves on disk, so that it can be resumed, exported and repeated.
+
+A run folder holds ``config.json`` (resolved recipe, data, split fingerprint, versions), ``split.json``,
+``history.csv``, ``checkpoint.npz`` (the state after the last whole epoch), ``best.npz`` (the weights
+that are kept: of the best validation accuracy, or the last), ``timing.json``, the model file and its evaluation; where
+the file has eight bits, ``float32.onnx`` and its answers, ``float32.json``.
+"""
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pneumoscope.data.manifest import Manifest
+from pneumoscope.data.splits import Split, read_split, write_split
+from pneumoscope.errors import RunError, UsageError
+from pneumoscope.inference.preprocess import InputSpec
+from pneumoscope.io.atomic import write_whole
+from pneumoscope.training.recipe import Recipe
+
+#: What is watched to keep the best epoch; the first of equal epochs wins.
+MONITOR = "val_accuracy"
+#: In a run whose file has eight bits: the float32 file, and what it says of the held-out images, by path.
+FLOAT32_NAME, FLOAT32_ANSWERS = "float32.onnx", "float32.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk.
+
+    Attributes:
+        folder: ``runs/<id>``.
+        recipe: resolved.
+        split: who trained and who validated.
+    """
+
+    folder: Path
+    recipe: Recipe
+    split: Split
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row an epoch, from ``history.csv``."""
+        return read_history(self.folder) or []
+
+    @property
+    def spec(self) -> InputSpec:
+        """Input contract of the model trained."""
+        return self.recipe.spec
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """The epoch whose weights are kept."""
+        return self.history[-1] if self.recipe.keep == "last" else max(self.history, key=lambda row: row[MONITOR])
+
+
+def run_id(recipe: Recipe) -> str:
+    """Folder name of a recipe's run: equal recipes share it, so that ``--resume`` finds its run.
+
+    >>> from pneumoscope.training.recipe import read_recipe
+    >>> run_id(read_recipe("reference-lstm", seed=1))
+    'reference-lstm-patient-seed1'
+    """
+    return f"{recipe.name}-{recipe.split}-seed{recipe.seed}"
+
+
+def open_finished(folder: str | Path) -> Run:
+    """Read a run folder whose training reached its last epoch.
+
+    Raises:
+        RunError: not a run folder, or an unfinished one.
+    """
+    folder = Path(folder)
+    try:
+        recipe = Recipe(**json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"])
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+        raise RunError(f"expected a run folder with config.json at {folder}: {error}") from None
+    run = Run(folder, recipe, read_split(folder / "split.json"))
+    done = len(run.history)
+    if done < recipe.epochs:
+        raise RunError(
+            f"expected a finished run at {folder}, it stands after epoch {done} of {recipe.epochs}: "
+            "run the same training with  --resume"
+        )
+    return run
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder: a second training of the same run would overwrite the first one's state.
+
+    The lock ends with the process, also with a killed one.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"expected to train alone in {folder}, another process does: wait for it") from None
+        yield
+
+
+def open_run(run: Run, manifest: Manifest, resume: bool, contents: dict[str, str]) -> None:
+    """Create the run folder, or check that it is the one to resume.
+
+    Args:
+        run: the run.
+        manifest: of the data.
+        resume: whether it should be there already.
+        contents: hashes of what the recipe only names: images and starting weights.
+
+    Raises:
+        RunError: it is there and should not be, or the other way round, or it was begun with something else.
+    """
+    config, begun = run.folder / "config.json", (run.folder / "checkpoint.npz").is_file()
+    wanted = {"recipe": run.recipe.to_dict(), "split_fingerprint": run.split.fingerprint, **contents}
+    if config.is_file() and (begun or resume):  # without an epoch done there is nothing to lose
+        found = json.loads(config.read_text(encoding="utf-8"))
+        with suppress(KeyError, TypeError, UsageError):  # a run of an earlier version has the defaults of later keys
+            found["recipe"] = Recipe(**found["recipe"]).to_dict()
+        if not resume and found.get("recipe") == wanted["recipe"]:
+            raise RunError(f"expected a new run, {run.folder} exists: add  --resume  to go on, or another --seed")
+        if not resume:
+            raise RunError(
+                f"expected a new run, {run.folder} exists with other options "
+                f"({_difference(found.get('recipe'), wanted['recipe'])}): give another --runs folder"
+            )
+        for name in wanted:
+            if found.get(name) != wanted[name]:
+                raise RunError(
+                    f"expected to resume {run.folder} with the {name} it began with, "
+                    f"{_difference(found.get(name), wanted[name])}: "
+                    "give the same options and data, or another --runs folder"
+                )
+        return
+    if resume:
+        raise RunError(f"expected a run to resume at {run.folder}, found none: leave out --resume to begin it")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_split(run.split, run.folder / "split.json")
+    packages = ("pneumoscope", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
+    content = {
+        **wanted,
+        "input": run.spec.to_dict(),
+        "data": str(manifest.root),
+        "images": {"train": len(run.split.train), "val": len(run.split.val)},
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+    }
+    write_whole(config, json.dumps(content, indent=1).encode())
+
+
+def _difference(found: object, wanted: object) -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        names = [name for name in wanted if found.get(name) != wanted[name]]
+        return ", ".join(f"{name} was {found.get(name)!r} and is {wanted[name]!r}" for name in names)
+    return f"it was {str(found)[:12]} and is {str(wanted)[:12]}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def read_history(folder: Path) -> list[dict[str, float]] | None:
+    """``history.csv`` of a run folder; None where there is none."""
+    path = folder / "history.csv"
+    if not path.is_file():
+        return None
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    return [{name: float(value) for name, value in row.items()} for row in rows]
+
+
+def write_history(run: Run, history: list[dict]) -> None:
+    """Write ``history.csv``, one row an epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(run.folder / "history.csv", text.getvalue().encode())
+
+
+def add_timing(run: Run, session: dict) -> None:
+    """Add the seconds of one call of training to ``timing.json``."""
+    path = run.folder / "timing.json"
+    sessions = json.loads(path.read_text()) if path.is_file() else []
+    write_whole(path, json.dumps([*sessions, session], indent=1).encode())

@@ -1,0 +1,64 @@
+"""Fold models -> one model: the mean of their weights.
+
+Networks fine-tuned from one starting point lie in one basin of the loss, and the mean of their weights predicts
+much like their ensemble, at the cost of one network: Wortsman et al., "Model soups: averaging weights of multiple
+fine-tuned models improves accuracy without increasing inference time", 2022. Together the folds have seen every
+image; each has left out others.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pneumoscope.data.manifest import Manifest
+from pneumoscope.data.splits import make_split
+from pneumoscope.errors import RunError
+from pneumoscope.io.atomic import write_npz
+from pneumoscope.training.recipe import Recipe
+from pneumoscope.training.runs import Run, add_timing, locked, open_run, run_id, write_history
+
+
+def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs: str | Path) -> Run:
+    """Write a run whose weights are the mean of finished ones.
+
+    Args:
+        recipe: with the split ``"all"``; the folds share its ``initial_seed`` or seed.
+        folds: finished runs of this recipe on folds that cover every image.
+        manifest: of the data.
+        runs: parent of the run folders.
+
+    Returns:
+        The run, ready to be exported; its history is the mean of the folds' histories.
+
+    Raises:
+        RunError: no run to average, networks of different shapes, or an average of other runs in its place.
+    """
+    if not folds:
+        raise RunError(f"expected fold runs of {recipe.name} to average, received none: cross-validate it first")
+    run = Run(Path(runs) / run_id(recipe), recipe, make_split(manifest, recipe.split, seed=recipe.split_seed))
+    files = [fold.folder / "best.npz" for fold in folds]
+    contents = {"averaged_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}
+    with locked(run.folder):
+        open_run(run, manifest, (run.folder / "config.json").is_file(), contents)
+        write_npz(run.folder / "best.npz", mean_weights(files))
+        write_history(run, [_mean_row(rows) for rows in zip(*(fold.history for fold in folds), strict=True)])
+        add_timing(run, {"averaged": len(folds)})
+    return run
+
+
+def mean_weights(files: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Mean of each array over the files, in float64, kept in the arrays' own type."""
+    total: dict[str, np.ndarray] = {}
+    for file in files:
+        with np.load(file, allow_pickle=False) as arrays:
+            if total and {name: total[name].shape for name in total} != {name: arrays[name].shape for name in arrays}:
+                raise RunError(f"expected networks of one shape to average, {file} holds another")
+            kinds = {name: arrays[name].dtype for name in arrays}
+            total = {name: total.get(name, 0) + arrays[name].astype(np.float64) for name in arrays}
+    return {name: (value / len(files)).astype(kinds[name]) for name, value in total.items()}
+
+
+def _mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

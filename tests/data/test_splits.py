@@ -1,0 +1,578 @@
+"""Who trains and who validates: no patient and no picture on both sides, the same on every machine."""
+
+import itertools
+import json
+import random
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pneumoscope.data.manifest import Manifest, Record, patient_of, read_dataset, sublabel_of
+from pneumoscope.data.splits import (
+    Split,
+    check_scheme,
+    class_weights,
+    make_split,
+    read_split,
+    select_records,
+    write_split,
+)
+from pneumoscope.errors import DatasetError, UsageError
+from pneumoscope.labels import BACTERIAL, FINDINGS, NORMAL, PNEUMONIA, VIRAL
+
+
+def record(name, split="train", group=None):
+    label = PNEUMONIA if name.startswith("person") else NORMAL
+    patient = patient_of(name)
+    return Record(f"{split}/{label}/{name}", label, sublabel_of(name), patient, group or patient, split)
+
+
+def synthetic(seed, patients=300):
+    """Patients with one to thirty images; some pneumonia patients with both sub-labels, some sharing a picture."""
+    chance = random.Random(seed)
+    records = []
+    for number in range(patients):
+        kind = chance.choice(("normal", "bacteria", "virus", "both"))
+        for image in range(min(30, int(chance.paretovariate(1.5)))):
+            if kind == "normal":
+                records.append(record(f"IM-{number:04d}-{image:04d}.jpeg"))
+                continue
+            word = chance.choice(("bacteria", "virus")) if kind == "both" else kind
+            shared = f"person{number - number % 2}" if number % 50 < 2 else None
+            records.append(record(f"person{number}_{word}_{number * 100 + image}.jpeg", group=shared))
+    return Manifest(Path("/data"), tuple(records))
+
+
+def sides_of(manifest, split, what):
+    return ({getattr(one, what) for one in split.records(manifest, side)} for side in ("train", "val"))
+
+
+# The leak test ---------------------------------------------------------------------------------------------
+
+
+def assert_no_leak(manifest, split):
+    for what in ("key", "patient", "group"):
+        train, val = sides_of(manifest, split, what)
+        assert train
+        assert val
+        assert not train & val, what
+    train, val = sides_of(manifest, split, "sha256")
+    assert not train & val - {""}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_patient_and_no_shared_picture_on_two_sides(seed):
+    manifest = synthetic(seed)
+    for fraction in (0.05, 0.1, 0.3, 0.5):
+        split = make_split(manifest, seed=seed, fraction=fraction)
+        assert_no_leak(manifest, split)
+        assert len(split.train) + len(split.val) == len(manifest)
+
+
+def test_a_picture_under_two_names_stays_on_one_side(data_folder):
+    """From files to split: the grouping of the scan is what the split keeps together."""
+    names = [f"PNEUMONIA/person{number}_virus_{number}.png" for number in range(20)]
+    data_folder(*names, *(f"NORMAL/IM-{number:04d}-0001.png" for number in range(20)))
+    for pair in range(0, 20, 2):
+        folder = data_folder(*names[pair : pair + 2], picture=f"picture {pair}")
+    manifest = read_dataset(folder)
+    assert len({one.sha256 for one in manifest.records}) == 30
+    for seed in range(20):
+        assert_no_leak(manifest, make_split(manifest, seed=seed, fraction=0.3))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_leak_in_the_real_split(real_manifest, seed):
+    assert_no_leak(real_manifest, make_split(real_manifest, seed=seed))
+
+
+# Shares ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_label_and_sublabel_has_its_share(seed):
+    manifest = synthetic(seed, patients=600)
+    split = make_split(manifest, seed=seed, fraction=0.2)
+    whole = Counter((one.label, one.sublabel) for one in manifest.records)
+    val = Counter((one.label, one.sublabel) for one in split.records(manifest, "val"))
+    for kind, count in whole.items():
+        assert val[kind] / count == pytest.approx(0.2, abs=0.04), kind
+    assert len(split.val) / len(manifest) == pytest.approx(0.2, abs=0.01)
+
+
+def test_the_published_scheme_splits_images_within_the_official_train_folder():
+    manifest = synthetic(0)
+    others = tuple(record(f"IM-9{number:03d}-0001.jpeg", split) for number in range(50) for split in ("val", "test"))
+    split = make_split(Manifest(manifest.root, manifest.records + others), "published", fraction=0.1)
+    count = Counter(one.label for one in manifest.records)
+    assert Counter(key.split("/")[1] for key in split.val) == {label: int(0.1 * n) for label, n in count.items()}
+    assert {key.split("/")[0] for key in split.train + split.val} == {"train"}
+    patients = list(sides_of(manifest, split, "patient"))
+    assert patients[0] & patients[1]  # as published: patients fall on both sides
+
+
+def test_the_official_test_images_never_take_part():
+    manifest = synthetic(0)
+    extra = tuple(record(f"IM-9{number:03d}-0001.jpeg", split) for number in range(9) for split in ("val", "test"))
+    split = make_split(Manifest(manifest.root, manifest.records + extra))
+    assert Counter(key.split("/")[0] for key in split.train + split.val) == {"train": len(manifest), "val": 9}
+
+
+@pytest.mark.real
+def test_the_real_shares(real_manifest):
+    split = make_split(real_manifest, "published")
+    train, val = (Counter(key.split("/")[1] for key in side) for side in (split.train, split.val))
+    assert (train[NORMAL], val[NORMAL]) == (1207, 134)
+    assert train[PNEUMONIA] + val[PNEUMONIA] == 3875
+    assert abs(val[PNEUMONIA] - 387) <= 1
+    weights = class_weights([key.split("/")[1] for key in split.train], "inverse-ratio")
+    assert weights[NORMAL] == pytest.approx(2.89, abs=0.005)
+    assert weights[PNEUMONIA] == pytest.approx(0.35, abs=0.005)
+    patient_wise = make_split(real_manifest)
+    assert (len(patient_wise.train), len(patient_wise.val)) == (4709, 523)
+    kinds = Counter((one.label, one.sublabel) for one in real_manifest.records)
+    held_out = Counter((one.label, one.sublabel) for one in patient_wise.records(real_manifest, "val"))
+    for kind, count in kinds.items():
+        assert held_out[kind] / count == pytest.approx(0.1, abs=0.01)
+
+
+# Repeatability ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["patient", "published"])
+def test_a_seed_gives_one_split_and_another_seed_another(scheme):
+    manifest = synthetic(0)
+    splits = [make_split(manifest, scheme, seed=seed) for seed in range(5)]
+    assert splits == [make_split(manifest, scheme, seed=seed) for seed in range(5)]
+    for one, other in itertools.combinations(splits, 2):
+        assert one.fingerprint != other.fingerprint
+        assert len(set(one.val) & set(other.val)) < 0.5 * len(one.val)
+
+
+@pytest.mark.parametrize("scheme", ["patient", "published"])
+def test_neither_order_nor_place_of_the_records_matters(scheme):
+    manifest = synthetic(0)
+    shuffled = list(manifest.records)
+    random.Random(1).shuffle(shuffled)
+    moved = tuple(replace(one, path=f"/elsewhere/{one.path}", sha256="1", bytes=5) for one in shuffled)
+    assert make_split(Manifest(Path("/other"), moved), scheme) == make_split(manifest, scheme)
+
+
+def test_the_split_of_the_bundled_radiographs_is_this_one(samples_folder):
+    """Golden: the same images and seed give this split on every machine and in every version."""
+    split = make_split(read_dataset(samples_folder), fraction=0.25)
+    assert len(split.val) == 6
+    assert split.fingerprint == "abd0a14e90682c9e3711c605ceb5ec2b634bbe5b57d3860556f5d951048846ba"
+
+
+@pytest.mark.real
+def test_the_split_of_the_real_data_is_that_of_the_shipped_models(real_manifest, samples_folder):
+    """Golden: the models that ship record these, and the bundled radiographs say which of them were held out."""
+    split = make_split(real_manifest)
+    assert split.fingerprint == "179254163cb0cb795b91a702254f3d93a1c773c448a346874e82259055a849ee"
+    published = make_split(real_manifest, "published")
+    assert published.fingerprint == "668c2a25e159f75dfe22788b0acc63272a743f9ef20073989e58980064bd9bc0"
+    attribution = (samples_folder / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    said = {line.strip("- `") for line in attribution.splitlines() if line.startswith("- `")}
+    bundled = {Path(one.path).name for one in read_dataset(samples_folder).records}
+    assert said == bundled & {key.split("/")[-1] for key in split.val}
+    assert f"{len(said)} of them were held out" in attribution
+
+
+def test_the_fingerprint_is_over_keys_and_sides_only():
+    split = Split("patient", 0, 0.1, ("a", "b"), ("c",))
+    assert split.fingerprint == replace(split, seed=5, fraction=0.2, train=("b", "a")).fingerprint
+    assert split.fingerprint != replace(split, train=("a",), val=("b", "c")).fingerprint
+    assert split.fingerprint != replace(split, train=("c",), val=("a", "b")).fingerprint
+
+
+def test_a_name_that_is_no_utf_8_has_a_fingerprint():
+    names = ("r\udcf6ntgen.png", "r\udcf7ntgen.png")
+    assert len({Split("patient", 0, 0.1, (name,), ("a",)).fingerprint for name in names}) == 2
+
+
+# Files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_split_survives_its_file(tmp_path):
+    manifest = synthetic(0)
+    split = make_split(manifest, seed=3)
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json") == split
+
+
+def test_a_name_that_is_no_utf_8_survives_the_file(tmp_path):
+    split = Split("patient", 0, 0.1, ("all/NORMAL/r\udcf6ntgen.png",), ("all/NORMAL/b.png",))
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json") == split
+
+
+def _move_one(content):
+    content["train"].append(content["val"].pop())
+
+
+def _drop_one(content):
+    content["val"].pop()
+
+
+def _rename_one(content):
+    content["val"][0] += "x"
+
+
+def _forge(content):
+    content["fingerprint"] = "0" * 64
+
+
+def _number(content):
+    content["fingerprint"] = 5
+
+
+@pytest.mark.parametrize("change", [_move_one, _drop_one, _rename_one, _forge, _number])
+def test_a_changed_file_is_noticed(tmp_path, change):
+    path = tmp_path / "split.json"
+    write_split(make_split(synthetic(0)), path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="it was changed by hand"):
+        read_split(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "5", "null", '{"fingerprint": "a"}', '{"fingerprint": "a", "train": 3}']
+)
+def test_other_files_are_no_split(tmp_path, text):
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=r"expected a split file at .*split.json, cannot read it"):
+        read_split(path)
+    with pytest.raises(DatasetError, match="cannot read it"):
+        read_split(tmp_path / "missing.json")
+
+
+def test_a_split_of_other_data_says_what_is_missing():
+    manifest = synthetic(0)
+    split = make_split(manifest)
+    half = Manifest(manifest.root, manifest.records[::2])
+    with pytest.raises(DatasetError, match=r"\d+ are not there \(first: train/"):
+        split.records(half, "train")
+
+
+# Impossible splits -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["patient", "published"])
+@pytest.mark.parametrize("size", range(1, 9))
+def test_tiny_sets_split_or_say_why_not(scheme, size):
+    """Whatever is left, there is either a split without a leak or one sentence."""
+    names = [f"IM-{number:04d}-0001.jpeg" for number in range(size)]
+    names += [f"person{number // 2}_virus_{number}.jpeg" for number in range(size)]
+    manifest = Manifest(Path("/data"), tuple(map(record, names)))
+    reasons = []
+    for seed, fraction in itertools.product(range(3), (0.01, 0.1, 0.25, 0.5)):
+        try:
+            split = make_split(manifest, scheme, seed=seed, fraction=fraction)
+        except DatasetError as error:
+            reasons.append(str(error))
+            continue
+        assert len(split.train) + len(split.val) == len(manifest)
+        for side in (split.train, split.val):
+            assert {key.split("/")[1] for key in side} == {NORMAL, PNEUMONIA}
+        if scheme == "patient":
+            assert_no_leak(manifest, split)
+    assert all("on both sides of the split, one side has none" in reason for reason in reasons)
+
+
+def test_the_bundled_radiographs_can_be_split(samples_folder):
+    manifest = read_dataset(samples_folder)
+    for seed in range(20):
+        split = make_split(manifest, seed=seed)
+        assert_no_leak(manifest, split)
+        assert 2 <= len(split.val) <= 4
+    with pytest.raises(DatasetError, match=r"expected training images under .* found none"):
+        make_split(manifest, "published")
+
+
+@pytest.mark.parametrize("names", [["IM-0001-0001.jpeg"] * 1, [f"person{n}_virus_{n}.jpeg" for n in range(40)]])
+def test_one_class_alone_cannot_be_split(names):
+    manifest = Manifest(Path("/data"), tuple(map(record, names)))
+    for scheme in ("patient", "published"):
+        with pytest.raises(DatasetError, match="one side has none: use more images or another --fraction"):
+            make_split(manifest, scheme)
+
+
+def test_one_patient_a_class_cannot_be_split_by_patient():
+    names = [f"IM-0001-{number:04d}.jpeg" for number in range(30)]
+    names += [f"person1_virus_{number}.jpeg" for number in range(30)]
+    manifest = Manifest(Path("/data"), tuple(map(record, names)))
+    with pytest.raises(DatasetError, match="on both sides of the split, one side has none"):
+        make_split(manifest)
+    assert len(make_split(manifest, "published").val) == 6
+
+
+def test_one_key_twice_is_an_error():
+    names = [f"IM-{number:04d}-0001.jpeg" for number in range(3)] + ["person1_virus_1.jpeg"]
+    records = tuple(map(record, names))
+    twice = Manifest(Path("/data"), (*records, replace(records[0], path="other/IM-0000-0001.jpeg")))
+    with pytest.raises(DatasetError, match=r"train/NORMAL/IM-0000-0001.jpeg comes twice: rename one"):
+        make_split(twice)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 0.51, 1, float("nan"), float("inf")])
+def test_fractions_out_of_range_are_errors(fraction):
+    with pytest.raises(UsageError, match=r"validation fraction above 0 and at most 0\.5, received"):
+        make_split(synthetic(0), fraction=fraction)
+
+
+def test_other_schemes_are_errors():
+    for scheme in ("random", "", "fold", "fold1", "foldAof5", "fold-1of5", "hold-", "hold-late", "fold0of5 "):
+        with pytest.raises(UsageError, match=f"expected a split patient, published, .*, all, received {scheme!r}"):
+            make_split(synthetic(0), scheme)
+
+
+@pytest.mark.parametrize("scheme", ["fold5of5", "fold0of0", "fold0of1", "fold7of3", "fold0of101"])
+def test_impossible_folds_are_errors(scheme):
+    with pytest.raises(UsageError, match=f"expected a fold like fold0of5 to fold4of5, of 2 to 100 folds, .*{scheme}"):
+        check_scheme(scheme)
+    with pytest.raises(UsageError, match="expected a fold like"):
+        make_split(synthetic(0), scheme)
+
+
+def test_more_folds_than_patients_say_why_not(samples_folder):
+    with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split, one side has none"):
+        make_split(read_dataset(samples_folder), "fold9of10")
+
+
+def test_a_series_that_is_not_there_cannot_be_held_out():
+    with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split"):
+        make_split(synthetic(0), "hold-NORMAL2")
+    with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split"):
+        make_split(synthetic(0), "hold-IM")  # every normal is of this series: none is left to train on
+
+
+# Folds -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("of", [2, 5, 10])
+def test_folds_are_disjoint_and_cover_everything(seed, of):
+    manifest = synthetic(seed)
+    splits = [make_split(manifest, f"fold{fold}of{of}", seed=seed) for fold in range(of)]
+    held = Counter(key for split in splits for key in split.val)
+    assert set(held) == {one.key for one in manifest.records}
+    assert set(held.values()) == {1}
+    for split in splits:
+        assert_no_leak(manifest, split)
+        assert set(split.train) == set(held) - set(split.val)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_have_one_size_and_each_label_its_share(seed):
+    manifest = synthetic(seed, patients=600)
+    whole = Counter((one.label, one.sublabel) for one in manifest.records)
+    for fold in range(5):
+        split = make_split(manifest, f"fold{fold}of5", seed=seed)
+        assert len(split.val) / len(manifest) == pytest.approx(0.2, abs=0.01)
+        held = Counter((one.label, one.sublabel) for one in split.records(manifest, "val"))
+        for kind, count in whole.items():
+            assert held[kind] / count == pytest.approx(0.2, abs=0.04), kind
+
+
+def test_folds_follow_from_the_seed():
+    manifest = synthetic(0)
+    shuffled = list(manifest.records)
+    random.Random(1).shuffle(shuffled)
+    for scheme in ("fold0of5", "fold4of5"):
+        splits = [make_split(manifest, scheme, seed=seed) for seed in range(3)]
+        assert splits == [make_split(Manifest(Path("/other"), tuple(shuffled)), scheme, seed=s) for s in range(3)]
+        for one, other in itertools.combinations(splits, 2):
+            patients = [{record.group for record in split.records(manifest, "val")} for split in (one, other)]
+            assert len(patients[0] & patients[1]) < 0.5 * len(patients[0])  # the largest have their place by size
+
+
+def test_the_bundled_radiographs_fold(samples_folder):
+    manifest = read_dataset(samples_folder)
+    splits = [make_split(manifest, f"fold{fold}of5") for fold in range(5)]
+    for split in splits:
+        assert_no_leak(manifest, split)
+        assert 3 <= len(split.val) <= 8
+    assert sum(len(split.val) for split in splits) == 24
+
+
+# Held-out series -------------------------------------------------------------------------------------------
+
+
+def two_series(seed):
+    """As the Kermany names go: two series of normals, and one normal from elsewhere."""
+    chance = random.Random(seed)
+    pneumonias = [one for one in synthetic(seed).records if one.label == PNEUMONIA]
+    normals = [record("chest-7-0001.jpeg")]
+    for prefix, numbers in (("IM", range(115, 766, 7)), ("NORMAL2-IM", range(400, 1400, 9))):
+        for number in numbers:
+            images = range(1, chance.choice((2, 2, 2, 4)))
+            normals += [record(f"{prefix}-{number:04d}-{image:04d}.jpeg") for image in images]
+    records = [*normals, *pneumonias]
+    chance.shuffle(records)
+    return Manifest(Path("/data"), tuple(records))
+
+
+def _names(keys):
+    return [Path(key).name for key in keys]
+
+
+@pytest.mark.parametrize(("scheme", "prefix"), [("hold-IM", "IM-"), ("hold-NORMAL2", "NORMAL2-")])
+def test_a_held_series_is_held_whole_and_alone(scheme, prefix):
+    for seed in range(3):
+        manifest = two_series(seed)
+        split = make_split(manifest, scheme, seed=seed)
+        assert_no_leak(manifest, split)
+        normals = {name for name in _names(split.val) if not name.startswith("person")}
+        every = {Path(one.path).name for one in manifest.records}
+        assert normals == {name for name in every if name.startswith(prefix)}
+        fold = make_split(manifest, "fold0of5", seed=seed)
+        pneumonias = [[key for key in one.val if "person" in key] for one in (split, fold)]
+        assert pneumonias[0] == pneumonias[1]
+        assert len(split.train) + len(split.val) == len(manifest)
+
+
+def test_hold_early_holds_the_lowest_numbers_of_each_series():
+    manifest = two_series(0)
+    split = make_split(manifest, "hold-early")
+    assert_no_leak(manifest, split)
+    for prefix in ("IM-", "NORMAL2-IM-"):
+        train, val = (
+            {int(name[len(prefix) :][:4]) for name in _names(side) if name.startswith(prefix)}
+            for side in (split.train, split.val)
+        )
+        assert max(val) < min(train)
+        assert len(val) == (len(train) + len(val)) // 5
+    assert "chest-7-0001.jpeg" in _names(split.train)
+
+
+@pytest.mark.parametrize("scheme", ["hold-IM", "hold-NORMAL2", "hold-early", "fold0of5"])
+def test_a_picture_shared_across_the_series_leaks_into_none(scheme):
+    """A normal of one series saved again under the other, and under the name of a pneumonia."""
+    for seed in range(5):
+        manifest = two_series(seed)
+        chance = random.Random(seed)
+        shared = {}
+        for number in range(30):
+            one, other = chance.sample([one for one in manifest.records if one.patient not in shared], 2)
+            shared |= {one.patient: f"shared{number}", other.patient: f"shared{number}"}
+        records = tuple(replace(one, group=shared.get(one.patient, one.group)) for one in manifest.records)
+        manifest = Manifest(manifest.root, records)
+        assert_no_leak(manifest, make_split(manifest, scheme, seed=seed))
+
+
+# Nothing held out ------------------------------------------------------------------------------------------
+
+
+def test_all_leaves_nothing_out_but_the_official_test():
+    manifest = synthetic(0)
+    extra = tuple(record(f"IM-9{number:03d}-0001.jpeg", split) for number in range(9) for split in ("val", "test"))
+    split = make_split(Manifest(manifest.root, manifest.records + extra), "all")
+    assert split.val == ()
+    assert Counter(key.split("/")[0] for key in split.train) == {"train": len(manifest), "val": 9}
+    assert split.fingerprint == make_split(Manifest(manifest.root, manifest.records + extra), "all", seed=3).fingerprint
+
+
+def test_all_of_nothing_is_an_error():
+    with pytest.raises(DatasetError, match="expected training images under"):
+        make_split(Manifest(Path("/data"), ()), "all")
+
+
+@pytest.mark.parametrize("scheme", ["fold1of5", "hold-early", "all"])
+def test_every_scheme_survives_its_file(tmp_path, scheme):
+    split = make_split(two_series(0), scheme)
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json") == split
+
+
+# Class weights ---------------------------------------------------------------------------------------------
+
+
+def test_class_weights_by_rule():
+    labels = [NORMAL] * 20 + [PNEUMONIA] * 60
+    assert class_weights(labels, "inverse-ratio") == {NORMAL: 3.0, PNEUMONIA: pytest.approx(1 / 3)}
+    assert class_weights(labels, "balanced") == {NORMAL: 2.0, PNEUMONIA: pytest.approx(2 / 3)}
+    assert class_weights(labels, "none") == {NORMAL: 1.0, PNEUMONIA: 1.0}
+
+
+def test_class_weights_of_three_classes_by_rule():
+    labels = [NORMAL] * 20 + [BACTERIAL] * 60 + [VIRAL] * 40
+    assert class_weights(labels, "balanced", FINDINGS) == {
+        NORMAL: 2.0,
+        BACTERIAL: pytest.approx(2 / 3),
+        VIRAL: pytest.approx(1),
+    }
+    assert class_weights(labels, "inverse-ratio", FINDINGS) == {
+        NORMAL: 5.0,
+        BACTERIAL: 1.0,
+        VIRAL: 2.0,
+    }
+    assert list(class_weights(labels, "none", FINDINGS)) == list(FINDINGS)
+    with pytest.raises(DatasetError, match=r"expected images of .*NORMAL.*bacterial.*viral, received"):
+        class_weights(labels[:80], "balanced", FINDINGS)
+
+
+def test_both_weighted_rules_give_the_classes_equal_say_or_more_to_the_rare_one():
+    labels = [NORMAL] * 1207 + [PNEUMONIA] * 3488
+    totals = defaultdict(dict)
+    for rule in ("balanced", "inverse-ratio"):
+        for label, weight in class_weights(labels, rule).items():
+            totals[rule][label] = weight * labels.count(label)
+    assert totals["balanced"][NORMAL] == pytest.approx(totals["balanced"][PNEUMONIA])
+    assert sum(totals["balanced"].values()) == pytest.approx(len(labels))
+    assert totals["inverse-ratio"][NORMAL] > totals["inverse-ratio"][PNEUMONIA]
+
+
+def test_class_weights_need_both_classes_and_a_known_rule():
+    for labels in ([NORMAL], [PNEUMONIA] * 3, []):
+        with pytest.raises(DatasetError, match="expected images of both NORMAL and PNEUMONIA, received"):
+            class_weights(labels, "none")
+    with pytest.raises(UsageError, match="expected class weights inverse-ratio, balanced, none, received 'sqrt'"):
+        class_weights([NORMAL, PNEUMONIA], "sqrt")
+
+
+# Selecting what to evaluate on -----------------------------------------------------------------------------
+
+
+def training_of(split):
+    return {
+        "recipe": {"split": split.scheme, "split_seed": split.seed, "validation_fraction": split.fraction},
+        "split_fingerprint": split.fingerprint,
+    }
+
+
+def test_a_model_is_evaluated_on_its_own_held_out_images():
+    manifest = synthetic(0)
+    split = make_split(manifest, seed=4)
+    records, fingerprint = select_records(manifest, "val", training_of(split))
+    assert tuple(one.key for one in records) == split.val
+    assert fingerprint == split.fingerprint
+    assert select_records(manifest, "all", {}) == (manifest.records, None)
+
+
+def test_a_model_that_held_nothing_out_has_no_images_of_its_own_to_be_evaluated_on():
+    """The sentence is the same on other data: neither has a held-out side."""
+    training = training_of(make_split(synthetic(0), "all"))
+    for manifest in (synthetic(0), synthetic(1)):
+        with pytest.raises(DatasetError, match=r"expected a model that held images out, .* its folds: use --split"):
+            select_records(manifest, "val", training)
+        assert select_records(manifest, "all", training) == (manifest.records, None)
+    test = record("IM-9000-0001.jpeg", "test")
+    with_test = Manifest(Path("/data"), (*synthetic(0).records, test))
+    assert select_records(with_test, "test", training) == ((test,), None)
+
+
+def test_other_data_are_not_taken_for_the_held_out_images():
+    split = make_split(synthetic(0))
+    with pytest.raises(DatasetError, match="expected the data this model was trained on"):
+        select_records(synthetic(1), "val", training_of(split))
+    with pytest.raises(DatasetError, match="expected images in a test folder"):
+        select_records(synthetic(0), "test", training_of(split))
+    with pytest.raises(UsageError, match="expected the split val, test or all, received 'train'"):
+        select_records(synthetic(0), "train", training_of(split))
