@@ -24,7 +24,7 @@ from pneumoscope.io.atomic import write_npz
 from pneumoscope.labels import label_index
 from pneumoscope.radiographs.images import Radiograph, read_radiograph
 from pneumoscope.training.export.onnx_export import export_run
-from pneumoscope.training.runs import Run, open_finished, write_history
+from pneumoscope.training.runs import Run, open_finished_run, write_history
 from pneumoscope.training.weight_averaging import mean_weights
 
 SOME = ("none", "ratio turned round", "all wider", "black frame", "darker", "other scanner", "96 pixels", "noise")
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--data", required=True)
     arguments = parser.parse_args()
-    manifest, runs = read_dataset(arguments.data), [open_finished(run) for run in arguments.runs]
+    manifest, runs = read_dataset(arguments.data), [open_finished_run(run) for run in arguments.runs]
     if len({run.split.fingerprint for run in runs}) > 1:
         parser.error("expected runs of one split, received several")
     with tempfile.TemporaryDirectory() as folder:

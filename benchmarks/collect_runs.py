@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from pneumoscope.training.crossval import measured_runs, row_of
+from pneumoscope.training.crossval import measured_runs, summarise_run
 
 RESULT = Path(__file__).parent / "results" / "experiments.json"
 
@@ -22,7 +22,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = {row["run"]: row for row in json.loads(RESULT.read_text(encoding="utf-8"))} if RESULT.is_file() else {}
     for folder in arguments.runs:
-        rows.update({run.folder.name: row_of(run.folder) for run in measured_runs(folder)})
+        rows.update({run.folder.name: summarise_run(run.folder) for run in measured_runs(folder)})
     lines = ",\n".join(json.dumps(rows[name]) for name in sorted(rows))
     RESULT.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     print(f"{len(rows)} runs in {RESULT}")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope.inference.bundle import open_bundle
-from pneumoscope.training.runs import open_finished
+from pneumoscope.training.runs import open_finished_run
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     began = time.monotonic()
     _finish([*command, "--runs", str(arguments.out / "whole")])
     took = time.monotonic() - began
-    seconds = [row["seconds"] for row in open_finished(next((arguments.out / "whole").glob("reference-*"))).history]
+    seconds = [row["seconds"] for row in open_finished_run(next((arguments.out / "whole").glob("reference-*"))).history]
     killed = [*command, "--runs", str(arguments.out / "killed")]
     for epochs in sorted(random.sample(range(len(seconds)), min(arguments.kills, len(seconds)))):
         _kill_in_epoch(killed, arguments.out / "killed", epochs, random.uniform(0.1, 0.9) * seconds[epochs])
@@ -71,7 +71,7 @@ def _epochs_done(runs: Path) -> int:
 
 
 def _compare(out: Path, took: float) -> None:
-    whole, resumed = (open_finished(next((out / side).glob("reference-*"))) for side in ("whole", "killed"))
+    whole, resumed = (open_finished_run(next((out / side).glob("reference-*"))) for side in ("whole", "killed"))
     figures = [[{k: v for k, v in row.items() if k != "seconds"} for row in run.history] for run in (whole, resumed)]
     with np.load(whole.folder / "checkpoint.npz") as one, np.load(resumed.folder / "checkpoint.npz") as other:
         names = [name for name in one.files if name != "history"]

@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 
 from pneumoscope import load
-from pneumoscope.cluster.cluster_run import ScaledRun, _hash_of
+from pneumoscope.cluster.cluster_run import ClusterRun, _hash_of
 from pneumoscope.inference.predict import Predictor
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.output import results
 from pneumoscope.radiographs.sources import expand
 
@@ -89,8 +89,8 @@ def _ray(predictor: Predictor, sources: list, folder: Path, cores: int) -> tuple
     begins, ends = [], []
     os.sched_setaffinity(0, sorted(every)[:cores])  # Ray's processes inherit it
     try:
-        with ScaledRun(predictor, sources, folder) as run:
-            for part in run.judge(cpus=cores):
+        with ClusterRun(predictor, sources, folder) as run:
+            for part in run.score(cpus=cores):
                 ends.append(time.perf_counter())
                 begins.append(ends[-1] - part.seconds)
     finally:
@@ -113,7 +113,7 @@ def _driver(predictor: Predictor, sources: list, files: list, folder: Path) -> d
     content = results.parquet_part(full)
     began = time.perf_counter()
     for number in range(20):
-        write_whole(folder / results.part_name(number), content)
+        write_atomic(folder / results.part_name(number), content)
     return {
         "driver_microseconds_an_image": round(look * 1e6, 1),
         "driver_milliseconds_a_part": round((time.perf_counter() - began) / 20 * 1000, 2),

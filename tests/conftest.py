@@ -85,7 +85,7 @@ def fine_tuned_recipe(tiny_recipe):
             "name": "fine-tuned", "size": 64, "source_size": 80, "trainable": "all", "dropout": 0.2, "subtypes": True,
             "epochs": 2, "optimizer": "adamw", "weight_decay": 1e-3, "schedule": "cosine", "warmup_epochs": 0.5,
             "label_smoothing": 0.05, "mixup": 0.2, "class_weights": "balanced", "keep": "last",
-            "augment": {"even": 1, "side": 0.7, "rotation": 9, "flip": 0.5, "tone": 0.5, "noise": 0.02, "markers": 0.3},
+            "augment": {"equalize_aspect": 1, "crop_side": 0.7, "rotation": 9, "flip": 0.5, "tone": 0.5, "noise": 0.02, "markers": 0.3},
         }  # fmt: skip
         return tiny_recipe("mobilenet", **{**values, **changes})
 

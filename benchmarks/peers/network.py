@@ -14,14 +14,14 @@ from pneumoscope import sample_paths
 from pneumoscope.inference.bundle import open_bundle
 from pneumoscope.inference.preprocess import preprocess
 from pneumoscope.training import networks as models
-from pneumoscope.training.export.inference_graph import deployed
+from pneumoscope.training.export.inference_graph import build_inference_graph
 from pneumoscope.training.export.onnx_export import check_parity, onnx_bytes, write_contract
 from pneumoscope.training.export.quantise import quantise
 
 folder, shipped = Path(sys.argv[1]), open_bundle("mobilenet")
 model = models.build_mobilenet(shipped.spec, weights=None)
 model.save(folder / "network.keras")
-network = deployed(model)
+network = build_inference_graph(model)
 body = onnx_bytes(network)
 # The shipped file's contract, but for what is said of the network: its threshold and figures mean nothing here.
 contract = {

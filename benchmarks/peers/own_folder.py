@@ -59,7 +59,7 @@ def halves(name: str, predictor: object, on_all_cores: object, files: list[str])
     def run(model: object, threads: int, batch: int) -> int:
         parts = [prepared[start : start + batch] for start in range(0, len(prepared), batch)]
         with ThreadPoolExecutor(threads) as pool:
-            return sum(pool.map(lambda part: count(model.judge(part)), parts))
+            return sum(pool.map(lambda part: count(model.predict_prepared(part)), parts))
 
     works = {f"{name}: decode, {threads} threads": lambda n=threads: read(n) for threads in THREADS_TRIED[1:]}
     for model, threads, batch in ((on_all_cores, 1, 16), (predictor, 2, 16), (predictor, 2, 4)):
@@ -71,10 +71,10 @@ def at_input_size(small: object) -> object:
     """A map as pytorch-grad-cam gives it: relative to its maximum, as large as the network's input."""
     import numpy as np
 
-    from pneumoscope.inference.explain import enlarge
+    from pneumoscope.inference.explain import upsample_map
     from pneumoscope.radiographs.images import Radiograph
 
-    return enlarge(small, Radiograph(np.empty((160, 160), np.uint8)))
+    return upsample_map(small, Radiograph(np.empty((160, 160), np.uint8)))
 
 
 def without_maps(predictor: object) -> object:

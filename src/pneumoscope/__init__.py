@@ -8,6 +8,15 @@ Importing this package loads neither TensorFlow, ONNX Runtime, OpenCV nor matplo
 """
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
+    from pneumoscope.errors import PneumoscopeError
+    from pneumoscope.inference.predict import Prediction, Predictor, load
+    from pneumoscope.inference.preprocess import InputSpec
+    from pneumoscope.labels import LABELS
+    from pneumoscope.radiographs.images import Radiograph, read_radiograph
+    from pneumoscope.samples import sample_paths
 
 # Since 1.29 ONNX Runtime reports its use to its maker unless told not to before it is loaded: session and model
 # details, and a lasting identifier on disk. Nothing leaves this machine; whoever wants it sets the variable to 0.
@@ -30,7 +39,19 @@ _PUBLIC = {
     "LABELS": "labels",
 }
 
-__all__ = ["RESEARCH_USE_ONLY", "__version__", *_PUBLIC]
+__all__ = [
+    "LABELS",
+    "RESEARCH_USE_ONLY",
+    "InputSpec",
+    "PneumoscopeError",
+    "Prediction",
+    "Predictor",
+    "Radiograph",
+    "__version__",
+    "load",
+    "read_radiograph",
+    "sample_paths",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -17,7 +17,7 @@ import pytest
 
 from pneumoscope import load
 from pneumoscope.cli import app
-from pneumoscope.cluster.cluster_run import ScaledRun
+from pneumoscope.cluster.cluster_run import ClusterRun
 from pneumoscope.cluster.connection import connection as cluster
 from pneumoscope.errors import MissingExtra, UnreadableImage, UsageError
 from pneumoscope.inference.bundle import shipped_models
@@ -135,9 +135,9 @@ def _rows(folder):
 def test_a_killed_worker_costs_nothing_and_every_image_is_judged_once(
     predictor, sources, expected, two_nodes, tmp_path
 ):
-    with ScaledRun(predictor, sources, tmp_path / "out") as run:
+    with ClusterRun(predictor, sources, tmp_path / "out") as run:
         killed, written = None, []
-        for part in run.judge(two_nodes):
+        for part in run.score(two_nodes):
             written.append(part)
             if killed is None:
                 killed = int(part.worker.rpartition(":")[2])
@@ -218,23 +218,23 @@ def test_alone_ray_listens_on_loopback_and_ctrl_c_leaves_whole_parts(images, sam
 def finished(predictor, samples, expected, tmp_path):
     """A folder as a run leaves it, of two copies, and those."""
     copies = [shutil.copy(path, tmp_path / path.name) for path in samples[:2]]
-    with ScaledRun(predictor, copies, tmp_path / "out") as run:
+    with ClusterRun(predictor, copies, tmp_path / "out") as run:
         run._write_manifest(finished=False)
     return tmp_path / "out", copies
 
 
 def test_a_changed_image_or_list_is_refused(finished, predictor):
     folder, copies = finished
-    ScaledRun(predictor, copies, folder, resume=True).__exit__()
+    ClusterRun(predictor, copies, folder, resume=True).__exit__()
     with pytest.raises(
         UsageError, match=r"expected the number of images of before in .*, 2, received 1: give the same"
     ):
-        ScaledRun(predictor, copies[:1], folder, resume=True)
+        ClusterRun(predictor, copies[:1], folder, resume=True)
     with pytest.raises(UsageError, match=r"expected the list of images, each of the same size and date, of before"):
-        ScaledRun(predictor, copies[::-1], folder, resume=True)
+        ClusterRun(predictor, copies[::-1], folder, resume=True)
     os.utime(copies[0], (1, 1))
     with pytest.raises(UsageError, match=r"expected the list of images, .*: give the same again, or name another"):
-        ScaledRun(predictor, copies, folder, resume=True)
+        ClusterRun(predictor, copies, folder, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -248,25 +248,25 @@ def test_a_changed_image_or_list_is_refused(finished, predictor):
 def test_another_model_or_point_is_refused(finished, options, what):
     folder, copies = finished
     with pytest.raises(UsageError, match=f"expected {what}"):
-        ScaledRun(load(**options), copies, folder, resume=True)
+        ClusterRun(load(**options), copies, folder, resume=True)
 
 
 def test_a_folder_is_gone_on_with_only_when_asked_and_by_its_own_engine(finished, predictor, samples, tmp_path):
     folder, copies = finished
     with pytest.raises(UsageError, match=r"expected a folder without results .*: go on with them by --resume"):
-        ScaledRun(predictor, copies, folder)
+        ClusterRun(predictor, copies, folder)
     with pytest.raises(UsageError, match=r"--engine ray wrote its manifest\.json"):
         ParquetParts(folder, predictor, True)
     (folder / MANIFEST).write_text("{}")
     with pytest.raises(UsageError, match=r"expected a manifest that pneumoscope wrote"):
-        ScaledRun(predictor, copies, folder, resume=True)
+        ClusterRun(predictor, copies, folder, resume=True)
     file = ParquetParts(tmp_path / "local", predictor, False)
     with pytest.raises(UsageError, match="another pneumoscope does"):
-        ScaledRun(predictor, copies, tmp_path / "local")
+        ClusterRun(predictor, copies, tmp_path / "local")
     file.write(predictor.predict(samples[0]))
     file.close()
     with pytest.raises(UsageError, match=r"expected the manifest\.json of --engine ray"):
-        ScaledRun(predictor, copies, tmp_path / "local", resume=True)
+        ClusterRun(predictor, copies, tmp_path / "local", resume=True)
 
 
 def test_no_cluster_at_an_address_is_one_sentence(images, tmp_path):

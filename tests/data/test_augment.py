@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pneumoscope.data.augment import Augmentation, augment, widenings
+from pneumoscope.data.augment import Augmentation, aspect_corrections, augment
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.preprocess import InputSpec, preprocess, resize, to_input
 from pneumoscope.radiographs.images import Radiograph, read_radiograph
@@ -13,14 +13,14 @@ from pneumoscope.radiographs.images import Radiograph, read_radiograph
 SPEC = InputSpec(height=64, width=64)
 #: A value of each field that changes something.
 STRONG = {
-    "even": 1.0, "side": 0.5, "both": 0.5, "rotation": 20.0, "scale": 1.3, "shift": 0.2, "flip": 1.0, "gamma": 2.0,
+    "equalize_aspect": 1.0, "crop_side": 0.5, "crop_both": 0.5, "rotation": 20.0, "scale": 1.3, "shift": 0.2, "flip": 1.0, "gamma": 2.0,
     "contrast": 2.0, "brightness": 0.3, "tone": 0.9, "blur": 0.7, "noise": 0.2, "markers": 1.0, "border": 1.0,
     "erase": 1.0, "sharpen": 2.0, "jpeg": 1.0,
 }  # fmt: skip
 
 
-def drawn(pixels, seed=0, spec=SPEC, widening=1.0, **ranges):
-    return augment(pixels, spec, Augmentation(**ranges), np.random.default_rng(seed), widening)
+def drawn(pixels, seed=0, spec=SPEC, aspect_correction=1.0, **ranges):
+    return augment(pixels, spec, Augmentation(**ranges), np.random.default_rng(seed), aspect_correction)
 
 
 def plain(pixels, spec=SPEC):
@@ -47,7 +47,7 @@ def test_every_field_is_tried_here():
 def test_each_field_alone_changes_the_picture_and_nothing_else(gray, name):
     spec = InputSpec(height=48, width=72)
     before = gray.copy()
-    wide = 1.3 if name == "even" else 1.0  # what training derives from the field, for a wide radiograph
+    wide = 1.3 if name == "equalize_aspect" else 1.0  # what training derives from the field, for a wide radiograph
     pictures = [drawn(gray, seed, spec, wide, **{name: STRONG[name]}) for seed in range(10)]
     for picture in pictures:
         assert (picture.shape, picture.dtype) == ((48, 72), np.uint8)
@@ -60,7 +60,7 @@ def test_a_generator_decides_the_picture(gray, name):
     ranges = STRONG if name == "all" else {name: STRONG[name]}
     for seed in range(5):
         np.testing.assert_array_equal(drawn(gray, seed, **ranges), drawn(gray, seed, **ranges))
-    if name not in ("flip", "even"):  # the fields that leave no choice at full strength
+    if name not in ("flip", "equalize_aspect"):  # the fields that leave no choice at full strength
         assert len({drawn(gray, seed, **ranges).tobytes() for seed in range(10)}) >= 8
 
 
@@ -83,7 +83,7 @@ def _shares(seed, **ranges):
 
 
 def test_the_crop_makes_the_aspect_ratio_random():
-    shares = np.array([_shares(seed, side=0.5) for seed in range(60)])  # (60, 2)
+    shares = np.array([_shares(seed, crop_side=0.5) for seed in range(60)])  # (60, 2)
     ratio = np.log2(shares[:, 0] / shares[:, 1])
     np.testing.assert_allclose(shares.max(axis=1), 1, atol=0.03)  # one side is kept whole
     assert shares.min() > 0.47
@@ -94,12 +94,12 @@ def test_the_crop_makes_the_aspect_ratio_random():
 
 
 def test_cropping_both_sides_keeps_the_ratio_and_moves_about():
-    shares = np.array([_shares(seed, both=0.5) for seed in range(30)])
+    shares = np.array([_shares(seed, crop_both=0.5) for seed in range(30)])
     np.testing.assert_allclose(shares[:, 0], shares[:, 1], atol=0.03)
     assert shares.min() < 0.6
     assert shares.max() > 0.9
     ramp = np.tile(np.linspace(0, 255, 500).astype(np.uint8), (500, 1))
-    edges = [drawn(ramp, seed, both=0.5).min() for seed in range(30)]
+    edges = [drawn(ramp, seed, crop_both=0.5).min() for seed in range(30)]
     assert min(edges) < 20
     assert max(edges) > 60
 
@@ -112,35 +112,37 @@ def _extent(picture):
 def test_a_wide_radiograph_is_drawn_wider_and_lower_around_its_middle():
     square = np.zeros((64, 64), np.uint8)
     square[23:41, 23:41] = 255
-    assert _extent(drawn(square, widening=2.25)) == [12, 28]
-    assert _extent(drawn(square, widening=1 / 2.25)) == [28, 12]
-    picture = drawn(square, widening=2.25)
+    assert _extent(drawn(square, aspect_correction=2.25)) == [12, 28]
+    assert _extent(drawn(square, aspect_correction=1 / 2.25)) == [28, 12]
+    picture = drawn(square, aspect_correction=2.25)
     np.testing.assert_array_equal(picture, picture[::-1])
     np.testing.assert_array_equal(picture, picture[:, ::-1])
-    np.testing.assert_array_equal(drawn(square, widening=2.25, flip=1.0), picture)
+    np.testing.assert_array_equal(drawn(square, aspect_correction=2.25, flip=1.0), picture)
 
 
-@pytest.mark.parametrize("ranges", [{}, {"side": 0.6, "rotation": 10.0, "scale": 1.2, "shift": 0.07, "flip": 0.5}])
+@pytest.mark.parametrize("ranges", [{}, {"crop_side": 0.6, "rotation": 10.0, "scale": 1.2, "shift": 0.07, "flip": 0.5}])
 def test_evening_out_brings_in_the_same_black_for_wide_and_narrow(ranges):
     """Else the black at the sides or above tells the labels apart, whose ratios differ."""
     white = np.full((96, 96), 255, np.uint8)
     for seed in range(20):
-        wide, narrow = (drawn(white, seed, widening=widening, **ranges) for widening in (1.3, 1 / 1.3))
+        wide, narrow = (
+            drawn(white, seed, aspect_correction=aspect_correction, **ranges) for aspect_correction in (1.3, 1 / 1.3)
+        )
         assert np.abs(wide.astype(int) - narrow).max() <= 1
-    assert 0.05 < np.mean(drawn(white, widening=1.3) < 128) < 0.3
+    assert 0.05 < np.mean(drawn(white, aspect_correction=1.3) < 128) < 0.3
 
 
 def test_once_evened_a_chest_looks_alike_from_films_of_any_ratio():
     """One square chest on films of three ratios, squashed to a square: only the widened ones look alike."""
     looks, squashed = [], []
     ratios = [1.0, 1.5, 2.0]
-    factors = widenings(ratios, ["NORMAL", "NORMAL", "NORMAL"], 1.0)
-    for ratio, widening in zip(ratios, factors, strict=True):
+    factors = aspect_corrections(ratios, ["NORMAL", "NORMAL", "NORMAL"], 1.0)
+    for ratio, aspect_correction in zip(ratios, factors, strict=True):
         film = np.zeros((600, round(600 * ratio)), np.uint8)
         middle = film.shape[1] // 2
         film[200:400, middle - 100 : middle + 100] = 255
         small = plain(film, InputSpec(height=224, width=224))
-        looks.append(np.divide(*_extent(drawn(small, widening=widening))))
+        looks.append(np.divide(*_extent(drawn(small, aspect_correction=aspect_correction))))
         squashed.append(np.divide(*_extent(plain(small))))
     assert max(looks) / min(looks) < 1.12  # whole pixels
     assert max(squashed) / min(squashed) > 1.8
@@ -148,13 +150,15 @@ def test_once_evened_a_chest_looks_alike_from_films_of_any_ratio():
 
 def test_widenings_by_hand():
     labels = ["NORMAL"] * 3 + ["PNEUMONIA"] * 2
-    found = widenings([1.0, 1.2, 0, 2.7, 0], labels, 1.0)  # medians 1.1 and 2.7
+    found = aspect_corrections([1.0, 1.2, 0, 2.7, 0], labels, 1.0)  # medians 1.1 and 2.7
     np.testing.assert_allclose(found, np.array([1.0, 1.2, 1.1, 2.7, 2.7]) / np.sqrt(1.1 * 2.7))
-    np.testing.assert_allclose(widenings([1.0, 1.2, 0, 2.7, 0], labels, 0.5), np.sqrt(found))
-    np.testing.assert_array_equal(widenings([1.0, 1.2, 0, 2.7, 0], labels, 0.0), 1)
-    np.testing.assert_array_equal(widenings([0, 0, 0, 0, 0], labels, 1.0), 1)
-    np.testing.assert_allclose(widenings([1.5, 1.5, 0, 0, 0], labels, 1.0), 1)  # nothing known of the other label
-    np.testing.assert_allclose(widenings([1.0] * 5, labels, 1.0), 1)  # squashed copies that say nothing
+    np.testing.assert_allclose(aspect_corrections([1.0, 1.2, 0, 2.7, 0], labels, 0.5), np.sqrt(found))
+    np.testing.assert_array_equal(aspect_corrections([1.0, 1.2, 0, 2.7, 0], labels, 0.0), 1)
+    np.testing.assert_array_equal(aspect_corrections([0, 0, 0, 0, 0], labels, 1.0), 1)
+    np.testing.assert_allclose(
+        aspect_corrections([1.5, 1.5, 0, 0, 0], labels, 1.0), 1
+    )  # nothing known of the other label
+    np.testing.assert_allclose(aspect_corrections([1.0] * 5, labels, 1.0), 1)  # squashed copies that say nothing
 
 
 def test_flip_is_the_mirror_image_with_its_probability(gray):
@@ -233,7 +237,7 @@ def test_values_out_of_range_are_refused(name, value):
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("side", 0.1, "expected augment.side from 0.2 to 1, received 0.1"),
+        ("crop_side", 0.1, "expected augment.crop_side from 0.2 to 1, received 0.1"),
         ("gamma", 0.9, "expected augment.gamma from 1 to 4, received 0.9"),
         ("flip", 1.01, "expected augment.flip from 0 to 1, received 1.01"),
         ("rotation", 181, "expected augment.rotation from 0 to 180, received 181"),

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from pneumoscope.evaluation.label_errors import suspected
+from pneumoscope.evaluation.label_errors import find_label_errors
 
 
 def test_an_example_worked_out_by_hand():
     labels = np.array([0, 0, 0, 1, 1, 1])
     pneumonia = np.array([0.1, 0.3, 0.9, 0.8, 0.7, 0.0])
     # usual: NORMAL (0.9 + 0.7 + 0.1) / 3 = 0.567, PNEUMONIA (0.8 + 0.7 + 0.0) / 3 = 0.5
-    found, like = suspected(labels, np.stack([1 - pneumonia, pneumonia], axis=1))
+    found, like = find_label_errors(labels, np.stack([1 - pneumonia, pneumonia], axis=1))
     assert found.tolist() == [5, 2]
     assert like.tolist() == [0, 1]
 
@@ -27,7 +27,7 @@ def test_planted_errors_are_found_the_surest_first(classes):
     probabilities[planted] = 0.2 / (classes - 1)
     probabilities[planted, true[planted]] = 0.96
     probabilities[planted[3], labels[planted[3]]] = 0.0
-    found, like = suspected(labels, probabilities)
+    found, like = find_label_errors(labels, probabilities)
     assert set(found) == set(planted)
     assert found[0] == planted[3]
     assert (like == true[found]).all()
@@ -36,11 +36,11 @@ def test_planted_errors_are_found_the_surest_first(classes):
 def test_what_is_unlike_every_class_is_not_suspected():
     labels = np.array([0] * 10 + [1] * 10)
     pneumonia = np.array([0.05] * 9 + [0.5] + [0.95] * 9 + [0.5])
-    assert suspected(labels, np.stack([1 - pneumonia, pneumonia], axis=1))[0].size == 0
+    assert find_label_errors(labels, np.stack([1 - pneumonia, pneumonia], axis=1))[0].size == 0
 
 
 def test_a_class_without_images_is_never_suggested():
     probabilities = np.array([[0.1, 0.2, 0.7], [0.2, 0.1, 0.7], [0.3, 0.6, 0.1]])
-    found, like = suspected(np.array([0, 0, 1]), probabilities)
+    found, like = find_label_errors(np.array([0, 0, 1]), probabilities)
     assert not (like == 2).any()
     assert found.tolist() == []

@@ -10,10 +10,10 @@ from pneumoscope.inference.explain import (
     GRAD_CAM,
     OCCLUSION,
     STRIDE,
-    enlarge,
     explain,
     occlusion_map,
     overlay,
+    upsample_map,
     write_overlay,
 )
 from pneumoscope.inference.preprocess import InputSpec
@@ -45,7 +45,7 @@ def test_each_class_has_its_own_map(predictor, samples):
 def test_gradcam_comes_from_the_same_forward_pass(samples):
     predictor = load("reference-mobilenet")
     prediction = predictor.predict(samples[9])
-    expected = enlarge(prediction.gradcam[1], read_radiograph(samples[9]))
+    expected = upsample_map(prediction.gradcam[1], read_radiograph(samples[9]))
     np.testing.assert_array_equal(explain(predictor, samples[9], "PNEUMONIA").heatmap, expected)
 
 
@@ -86,13 +86,13 @@ def test_occlusion_finds_the_square_that_decides():
 
 def test_nothing_found_stays_dark():
     radiograph = Radiograph(np.full((80, 90), 50, np.uint8))
-    assert not enlarge(np.zeros((4, 4), np.float32), radiograph).any()
+    assert not upsample_map(np.zeros((4, 4), np.float32), radiograph).any()
 
 
 def test_a_peak_stays_where_it_was():
     small = np.zeros((4, 4), np.float32)
     small[1, 2] = 3.0
-    large = enlarge(small, Radiograph(np.zeros((400, 800), np.uint8)))
+    large = upsample_map(small, Radiograph(np.zeros((400, 800), np.uint8)))
     row, column = np.unravel_index(large.argmax(), large.shape)
     assert abs(row - 150) < 10
     assert abs(column - 500) < 20

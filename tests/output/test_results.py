@@ -16,7 +16,7 @@ from pneumoscope import load
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.inference.predict import FIELDS
 from pneumoscope.output import results
-from pneumoscope.output.results import CsvFile, JsonLinesFile, ParquetParts, judged_before
+from pneumoscope.output.results import CsvFile, JsonLinesFile, ParquetParts, find_finished
 from pneumoscope.radiographs.images import read_radiograph
 from pneumoscope.radiographs.sources import NothingFound
 
@@ -226,7 +226,7 @@ def test_a_changed_image_is_judged_again_and_a_known_one_is_not(predictor, sampl
     pixels = read_radiograph(paths[3]).pixels
     cv2.imwrite(str(paths[3]), pixels[:, ::-1])
     file = JsonLinesFile(tmp_path / "r.jsonl", predictor, True)
-    found = judged_before([file], sources)
+    found = find_finished([file], sources)
     file.release()
     # The neighbour of the changed one, and the unreadable ones, are judged again; whole batches are not.
     assert found == [first[0], first[1], None, None, None, None, first[6], first[7], None]
@@ -245,7 +245,7 @@ def test_what_was_missing_to_read_a_file_is_tried_again(predictor, samples, tmp_
         file.close()
     assert "pip install" in failed.reason
     file = begun(CsvFile, tmp_path / "r.csv", predictor, True)
-    assert judged_before([file], [path]) == [None]
+    assert find_finished([file], [path]) == [None]
     for prediction in predictor.predict_many([path]):
         file.write(prediction)
     file.close()
@@ -267,7 +267,7 @@ def test_cut_after_any_row_a_resumed_run_writes_the_same_digits(kind, predictor,
     for rows in range(0, len(sources), 3):
         path.write_bytes(b"".join(lines[: rows + (kind is CsvFile)]))
         file = begun(kind, path, predictor, True)
-        before = judged_before([file], sources)
+        before = find_finished([file], sources)
         fresh = predictor.predict_many(source for source, done in zip(sources, before, strict=True) if done is None)
         for done in before:
             file.write(done or next(fresh))

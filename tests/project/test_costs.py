@@ -48,14 +48,14 @@ def test_an_image_costs_so_many_calls(predictor, samples):
 def test_an_image_is_read_decoded_and_judged_once(predictor, samples):
     """The strict decoder leaves no call event; OpenCV's would be a second decoding."""
     for path in samples:
-        counted = calls_of(lambda path=path: list(predictor.judge([predictor.prepare(path)])))
+        counted = calls_of(lambda path=path: list(predictor.predict_prepared([predictor.prepare(path)])))
         work = ("read_file", "read_radiograph", "_sound_jpeg", "imdecode", "Session.run")
         assert [counted[name] for name in work] == [1, 1, 1, 0, 1], path.name
 
 
 def test_a_batch_is_one_forward_pass(predictor, samples):
     prepared = [predictor.prepare(path) for path in samples[:BATCH]]
-    assert calls_of(lambda: list(predictor.judge(prepared)))["Session.run"] == 1
+    assert calls_of(lambda: list(predictor.predict_prepared(prepared)))["Session.run"] == 1
 
 
 def test_a_folder_takes_no_more_memory_than_its_beginning(predictor, samples):

@@ -28,8 +28,8 @@ from pneumoscope.inference.bundle import ZOO
 from pneumoscope.inference.predict import FIELDS
 from pneumoscope.service.app import create_app
 from pneumoscope.service.guard import SECURITY_HEADERS
-from pneumoscope.service.scoring import Load, Scorer
-from pneumoscope.service.server import PatientProtocol, Server
+from pneumoscope.service.scoring import Capacity, Scorer
+from pneumoscope.service.server import HeaderTimeoutProtocol, Server
 from pneumoscope.service.uploads import MAX_FILE_BYTES, MAX_FILES
 
 TOKEN = "a-token-of-some-length"
@@ -306,9 +306,9 @@ def test_a_token_is_asked_for_where_there_is_one(samples):
 
 
 def test_a_full_service_refuses_at_once_and_keeps_its_promises(samples):
-    limits = Load(max_images=3)
-    with serving(load=limits) as client:
-        limits.enter(images=3)
+    limits = Capacity(max_images=3)
+    with serving(capacity=limits) as client:
+        limits.acquire(images=3)
         began = time.perf_counter()
         answer = client.post("/v1/predictions", files=files_of(samples[0]))
         assert time.perf_counter() - began < 5
@@ -316,26 +316,26 @@ def test_a_full_service_refuses_at_once_and_keeps_its_promises(samples):
         assert answer.headers["retry-after"] == "1"
         assert "the service is full" in problem_of(client.get("/readyz"), 503)
         assert client.get("/healthz").status_code == 200
-        limits.leave(images=3)
+        limits.release(images=3)
         assert client.post("/v1/predictions", files=files_of(*samples[:3])).status_code == 200
         assert "at most 3 files" in problem_of(client.post("/v1/predictions", files=files_of(*samples[:4])), 400)
         assert (limits.images, limits.bytes) == (0, 0)
 
 
 def test_bytes_have_a_bound_too(samples):
-    limits = Load(max_bytes=1_000_000)
-    with serving(load=limits) as client:
+    limits = Capacity(max_bytes=1_000_000)
+    with serving(capacity=limits) as client:
         assert client.post("/v1/predictions", content=bytes(900_000)).status_code == 422
         assert "at most 1 MB a request" in problem_of(client.post("/v1/predictions", content=bytes(1_100_000)), 413)
-        limits.enter(size=500_000)
+        limits.acquire(size=500_000)
         assert "the service is full" in problem_of(client.post("/v1/predictions", content=bytes(900_000)), 503)
-        limits.leave(size=500_000)
+        limits.release(size=500_000)
         assert (limits.images, limits.bytes) == (0, 0)
 
 
 def test_a_slow_request_ends_in_a_sentence_and_leaves_nothing(samples):
-    limits = Load()
-    with serving(load=limits, timeout=0.5) as client:
+    limits = Capacity()
+    with serving(capacity=limits, timeout=0.5) as client:
         with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as slow:
             slow.sendall(
                 b"POST /v1/predictions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
@@ -384,8 +384,8 @@ def form_of(paths) -> tuple[bytes, bytes]:
 
 
 def test_a_client_that_goes_in_mid_upload_leaves_nothing(samples):
-    limits = Load()
-    with serving(load=limits, timeout=300) as client:
+    limits = Capacity()
+    with serving(capacity=limits, timeout=300) as client:
         kind, body = form_of(samples)
         for _ in range(5):
             with connected(client) as gone:
@@ -396,8 +396,8 @@ def test_a_client_that_goes_in_mid_upload_leaves_nothing(samples):
 
 
 def test_a_client_that_goes_before_its_answer_leaves_nothing(samples):
-    limits = Load()
-    with serving(load=limits, timeout=300) as client:
+    limits = Capacity()
+    with serving(capacity=limits, timeout=300) as client:
         kind, body = form_of(samples * 2)
         with connected(client) as gone:
             gone.sendall(POST % (b"?model=reference-lstm", kind, len(body)) + body)
@@ -406,8 +406,8 @@ def test_a_client_that_goes_before_its_answer_leaves_nothing(samples):
 
 
 def test_requests_whose_bodies_do_not_come_take_no_place(samples):
-    limits = Load(max_images=2)
-    with serving(load=limits, timeout=300) as client:
+    limits = Capacity(max_images=2)
+    with serving(capacity=limits, timeout=300) as client:
         idle = [connected(client) for _ in range(8)]
         for one in idle:
             one.sendall(POST % (b"", b"image/png", 1000))
@@ -417,8 +417,8 @@ def test_requests_whose_bodies_do_not_come_take_no_place(samples):
 
 
 def test_an_answer_counts_until_it_has_been_taken(samples):
-    limits = Load()
-    with serving(load=limits, timeout=5.0) as client:
+    limits = Capacity()
+    with serving(capacity=limits, timeout=5.0) as client:
         kind, body = form_of(samples[9:13])
         with connected(client, receive_buffer=4096) as slow:
             slow.sendall(POST % (b"?heatmap=png", kind, len(body)) + body)
@@ -467,13 +467,13 @@ def test_more_clients_than_there_is_room_for_are_let_go(samples, monkeypatch):
 
 def test_an_answer_waits_for_no_acknowledgement(samples, monkeypatch):
     """Head and body are two segments: by default the second would wait, up to 40 ms, for word of the first."""
-    found, connected_as_ever = [], PatientProtocol.connection_made
+    found, connected_as_ever = [], HeaderTimeoutProtocol.connection_made
 
     def connection_made(self, transport):
         connected_as_ever(self, transport)
         found.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    monkeypatch.setattr(PatientProtocol, "connection_made", connection_made)
+    monkeypatch.setattr(HeaderTimeoutProtocol, "connection_made", connection_made)
     with serving(predictors={"mobilenet": load()}) as client:
         assert client.get("/healthz").status_code == 200
     assert set(found) == {1}
@@ -548,10 +548,10 @@ def test_each_worker_judges_one_image_and_the_others_wait_in_order(samples):
         bundle = load().bundle
         prepare = load().prepare
 
-        def judge(self, batch):
+        def predict_prepared(self, batch):
             began.append([one.path for one in batch])
             assert go.acquire(timeout=60)
-            return load().judge(batch)
+            return load().predict_prepared(batch)
 
     scorer, held, data = Scorer(workers=2), Held(), [path.read_bytes() for path in samples]
     futures = [scorer.submit(held, one, str(number)) for number, one in enumerate(data)]
@@ -580,8 +580,8 @@ def test_a_cancelled_image_is_let_go_of_at_once(samples):
             go.wait(60)
             return load().prepare(data)
 
-        def judge(self, batch):
-            return load().judge(batch)
+        def predict_prepared(self, batch):
+            return load().predict_prepared(batch)
 
     scorer, data = Scorer(workers=1), bytearray(samples[0].read_bytes())
     first = scorer.submit(Held(), bytes(data), "first")

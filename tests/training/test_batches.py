@@ -5,10 +5,10 @@ import pytest
 
 from pneumoscope.data.augment import Augmentation, augment
 from pneumoscope.inference.preprocess import InputSpec, to_input
-from pneumoscope.training.batches import Batches, augmented
+from pneumoscope.training.batches import Batches, augmentation_transform
 
 SPEC = InputSpec(height=64, width=64, channels=1)
-HOW = Augmentation(side=0.5, rotation=10, flip=0.5, tone=0.5, noise=0.05)
+HOW = Augmentation(crop_side=0.5, rotation=10, flip=0.5, tone=0.5, noise=0.05)
 
 
 @pytest.fixture
@@ -49,30 +49,30 @@ def test_the_order_follows_from_seed_and_epoch(pixels):
 
 
 def test_an_image_is_changed_by_seed_epoch_and_number_not_by_its_company(pixels):
-    transform = augmented(SPEC, HOW, seed=3)
+    transform = augmentation_transform(SPEC, HOW, seed=3)
     rows = np.arange(10)
     together = transform(pixels, rows, 2)
     assert (together.shape, together.dtype) == ((10, 64, 64, 1), np.float32)
     for row in rows:
         np.testing.assert_array_equal(transform(pixels[row : row + 1], rows[row : row + 1], 2)[0], together[row])
     assert not np.array_equal(transform(pixels, rows, 3), together)
-    assert not np.array_equal(augmented(SPEC, HOW, seed=4)(pixels, rows, 2), together)
+    assert not np.array_equal(augmentation_transform(SPEC, HOW, seed=4)(pixels, rows, 2), together)
     same = transform(np.repeat(pixels[:1], 10, axis=0), rows, 2)  # one picture, ten draws
     assert len({image.tobytes() for image in same}) == 10
 
 
 def test_each_image_is_widened_by_its_own_factor(pixels):
     factors = np.linspace(0.7, 1.4, 10)
-    how = Augmentation(even=1.0)
+    how = Augmentation(equalize_aspect=1.0)
     rows = np.array([7, 2])
-    drawn = augmented(SPEC, how, 0, widening=factors)(pixels[rows], rows, 0)
+    drawn = augmentation_transform(SPEC, how, 0, aspect_correction=factors)(pixels[rows], rows, 0)
     for image, row in zip(drawn, rows, strict=True):
         alone = augment(pixels[row], SPEC, how, np.random.default_rng(0), factors[row])
         np.testing.assert_array_equal(image, to_input(alone[None], SPEC)[0])
 
 
 def test_no_change_asked_for_is_none(pixels):
-    plain = augmented(SPEC, Augmentation(), seed=0)(pixels, np.arange(10), 5)
+    plain = augmentation_transform(SPEC, Augmentation(), seed=0)(pixels, np.arange(10), 5)
     assert plain.tobytes() == to_input(pixels, SPEC).tobytes()
 
 
@@ -114,7 +114,7 @@ class GivenTeacher:
 def test_teacher_and_student_see_the_same_changed_image(pixels):
     rows = np.arange(10)
     large = np.repeat(np.repeat(pixels, 2, axis=1), 2, axis=2)
-    inputs, answers = augmented(SPEC, HOW, 3, GivenTeacher())(large, rows, 2)
+    inputs, answers = augmentation_transform(SPEC, HOW, 3, GivenTeacher())(large, rows, 2)
     assert (inputs.shape, answers.shape) == ((10, 64, 64, 1), (10, 2))
     np.testing.assert_allclose(inputs.mean(axis=(1, 2, 3)), answers[:, 1], atol=0.005)  # shrinking keeps the mean
     assert answers[:, 1].std() > 0.1

@@ -19,9 +19,9 @@ from pneumoscope.inference.bundle import open_bundle
 from pneumoscope.inference.calibration import (
     assumed_prevalence,
     calibrate,
-    half_way_below,
     highest_threshold,
     log_odds,
+    midpoint_below,
 )
 from pneumoscope.labels import BACTERIAL, NORMAL, PNEUMONIA, VIRAL, label_index
 from pneumoscope.training.crossval import (
@@ -33,7 +33,7 @@ from pneumoscope.training.crossval import (
     fold_results,
     implied_prevalence,
     measured_runs,
-    pool,
+    pool_folds,
 )
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.runs import Run
@@ -146,7 +146,7 @@ def test_the_pooled_figures_are_those_of_all_predictions_together(crossed, recip
     labels = np.array([label_index(row["label"]) for row in rows])
     probability = np.array([row["probability"] for row in rows])
     pooled = result["pooled"]
-    assert pooled == pool([run.folder for run in measured_runs(runs)])
+    assert pooled == pool_folds([run.folder for run in measured_runs(runs)])
     assert pooled["metrics"]["roc_auc"]["value"] == pytest.approx(metrics.roc_auc(labels, probability))
     calibrated = calibrate(probability, **pooled["calibration"])
     assert pooled["calibrated"]["brier"]["value"] == pytest.approx(np.mean((calibrated - labels) ** 2))
@@ -299,7 +299,7 @@ def test_a_run_interrupted_before_its_file_was_sealed_is_measured_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("pneumoscope.training.release.seal", interrupt)
+        patched.setattr("pneumoscope.training.release.add_evaluation", interrupt)
         with pytest.raises(KeyboardInterrupt):
             cross_validate(recipe, samples_folder, splits=TWO_FOLDS, runs=copied)
     assert open_bundle(folder).contract["uncertain_rule"] == "not fitted"
@@ -426,9 +426,9 @@ def test_the_assumed_prevalence_is_that_of_the_population_that_the_probabilities
 
 def test_half_way_below_a_threshold_by_hand():
     """Odds of 9 and of 1 have the middle 3; ties and order do not matter."""
-    assert half_way_below(np.array([0.2, 0.9, 0.5, 0.9, 0.5]), 0.9) == pytest.approx(np.log(3))
-    assert half_way_below(np.array([0.2, 0.9, 0.5]), 0.5) == pytest.approx(-np.log(4) / 2)
-    assert half_way_below(np.array([0.5, 0.9]), 0.5) == pytest.approx(-np.log(3) / 2)  # the lowest: towards its half
+    assert midpoint_below(np.array([0.2, 0.9, 0.5, 0.9, 0.5]), 0.9) == pytest.approx(np.log(3))
+    assert midpoint_below(np.array([0.2, 0.9, 0.5]), 0.5) == pytest.approx(-np.log(4) / 2)
+    assert midpoint_below(np.array([0.5, 0.9]), 0.5) == pytest.approx(-np.log(3) / 2)  # the lowest: towards its half
 
 
 def rows_of(normal, bacterial, viral):

@@ -15,7 +15,7 @@ from pneumoscope.inference.preprocess import preprocess, resize
 from pneumoscope.radiographs.images import read_radiograph
 from pneumoscope.training.distillation import Teacher, find_teacher
 from pneumoscope.training.export.onnx_export import export_run, write_contract
-from pneumoscope.training.runs import open_finished
+from pneumoscope.training.runs import open_finished_run
 from pneumoscope.training.train import train
 
 
@@ -102,7 +102,7 @@ def test_a_calibrated_teacher_answers_as_it_was_trained(taught, samples, tmp_pat
         "rules": dict.fromkeys(("default", "calibration", "uncertain"), "by hand"), "prevalence": 0.5,
         "uncertain": [0.4, 0.6], "calibrated": {}, "subtypes": None, "held_out": {},
     }  # fmt: skip
-    moved = open_bundle(export_run(open_finished(plain.path.parent), tmp_path / "moved.onnx", pooled))
+    moved = open_bundle(export_run(open_finished_run(plain.path.parent), tmp_path / "moved.onnx", pooled))
     inputs = np.concatenate([preprocess(path, plain.spec) for path in samples])
     assert np.abs(moved.run(inputs)[PROBABILITIES] - plain.run(inputs)[PROBABILITIES]).max() > 0.05
     images = np.stack([resize(read_radiograph(path), plain.spec) for path in samples])

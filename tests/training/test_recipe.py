@@ -161,13 +161,15 @@ def test_values_out_of_range_are_errors(change, message):
 def test_augment_is_a_table_of_the_file(tmp_path):
     text = 'name = "a"\nmodel = "mobilenet"\nepochs = 3\n[augment]\nside = 0.6\nrotation = 10\n'
     recipe = read_recipe(recipe_file(tmp_path, text))
-    assert recipe.augment == Augmentation(side=0.6, rotation=10.0)
+    assert recipe.augment == Augmentation(crop_side=0.6, rotation=10.0)
     assert type(recipe.augment.rotation) is float
     assert recipe.augments
     saved = json.loads(json.dumps(recipe.to_dict()))  # as a run folder and a model file hold it
-    assert saved["augment"]["side"] == 0.6
+    assert saved["augment"]["crop_side"] == 0.6
     assert Recipe(**saved) == recipe
-    with pytest.raises(UsageError, match=r"expected augment keys among even, side, .*, erase, received shear, zoom$"):
+    with pytest.raises(
+        UsageError, match=r"expected augment keys among equalize_aspect, crop_side, .*, erase, received shear, zoom$"
+    ):
         read_recipe(recipe_file(tmp_path, text + "zoom = 2\nshear = 1\n"))
 
 
@@ -214,3 +216,11 @@ def test_every_experiment_parses(path):
 def test_a_recipe_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError, match="seed"):
         read_recipe("reference-lstm").seed = 3
+
+
+def test_augmentation_keys_of_version_0_1_are_read_under_their_new_names():
+    """Runs, fold results and model files of that version hold them."""
+    old = Recipe(name="old", model="mobilenet", augment={"even": 1.0, "side": 0.6, "both": 0.85})
+    assert old.augment == Augmentation(equalize_aspect=1.0, crop_side=0.6, crop_both=0.85)
+    with pytest.raises(UsageError, match=r"expected augment.crop_side once, received it and its old name side too"):
+        Recipe(name="twice", model="mobilenet", augment={"side": 0.6, "crop_side": 0.6})

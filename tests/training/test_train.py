@@ -16,7 +16,7 @@ from pneumoscope.data.manifest import Manifest, Record, read_dataset
 from pneumoscope.data.splits import read_split
 from pneumoscope.errors import DatasetError, RunError
 from pneumoscope.labels import BACTERIAL, NORMAL, PNEUMONIA, VIRAL
-from pneumoscope.training.runs import locked, open_finished
+from pneumoscope.training.runs import open_finished_run, run_lock
 from pneumoscope.training.train import _agreement, class_of, squashed_note, train
 
 
@@ -47,7 +47,7 @@ def test_a_run_folder_says_what_was_done(trained):
     assert [row["epoch"] for row in trained.history] == [1, 2, 3]
     assert set(trained.history[0]) == {"epoch", "accuracy", "loss", "val_accuracy", "val_loss", "seconds"}
     assert not list(trained.folder.glob("*.partial"))
-    assert open_finished(trained.folder).recipe == trained.recipe
+    assert open_finished_run(trained.folder).recipe == trained.recipe
 
 
 def test_equal_seeds_give_equal_weights_other_seeds_do_not(trained, tiny_recipe, samples_folder, tmp_path):
@@ -167,7 +167,7 @@ def test_resuming_on_other_weights_is_refused(tiny_recipe, backbone_weights, sam
 
 def test_two_trainings_of_one_run_do_not_mix(trained, tiny_recipe, samples_folder):
     recipe = tiny_recipe(trained.recipe.model)
-    with locked(trained.folder), pytest.raises(RunError, match="expected to train alone"):
+    with run_lock(trained.folder), pytest.raises(RunError, match="expected to train alone"):
         train(recipe, samples_folder, runs=trained.folder.parent, resume=True)
 
 
@@ -193,9 +193,9 @@ def test_an_unfinished_run_is_not_exported(tiny_recipe, samples_folder, tmp_path
         train(tiny_recipe("mobilenet"), samples_folder, runs=tmp_path, on_batch=interrupt)
     (folder,) = tmp_path.glob("reference-*")
     with pytest.raises(RunError, match="it stands after epoch 1 of 3"):
-        open_finished(folder)
+        open_finished_run(folder)
     with pytest.raises(RunError, match="expected a run folder"):
-        open_finished(tmp_path / "elsewhere")
+        open_finished_run(tmp_path / "elsewhere")
 
 
 def test_tensorboard_logs_on_request(tiny_recipe, samples_folder, tmp_path):
@@ -229,8 +229,8 @@ def test_a_fine_tuned_run_resumes_to_the_bit(fine_tuned, fine_tuned_recipe, samp
 def test_a_fine_tuned_run_says_what_was_done(fine_tuned):
     config = json.loads((fine_tuned.folder / "config.json").read_text())
     assert config["recipe"] == fine_tuned.recipe.to_dict()
-    assert config["recipe"]["augment"]["side"] == 0.7
-    assert open_finished(fine_tuned.folder).recipe == fine_tuned.recipe
+    assert config["recipe"]["augment"]["crop_side"] == 0.7
+    assert open_finished_run(fine_tuned.folder).recipe == fine_tuned.recipe
     assert all(np.isfinite(value) for row in fine_tuned.history for value in row.values())
 
 
@@ -259,7 +259,7 @@ def test_with_nothing_held_out_every_image_trains(fine_tuned_recipe, samples_fol
     assert (len(run.split.train), len(run.split.val)) == (24, 0)
     assert set(run.history[0]) == {"epoch", "accuracy", "loss", "seconds"}
     assert run.kept["epoch"] == 1
-    assert open_finished(run.folder).split == run.split
+    assert open_finished_run(run.folder).split == run.split
 
 
 def test_with_nothing_held_out_a_frozen_network_trains_too(tiny_recipe, samples_folder, tmp_path):
@@ -308,7 +308,7 @@ def test_copies_that_tell_no_ratio_are_noticed_where_one_is_to_be_taken_out(fine
     assert squashed_note(recipe, manifest) is None
     for data in (squashed, unknown):
         assert squashed_note(recipe, data).startswith("note: fine-tuned takes out each image's aspect ratio, but")
-        assert squashed_note(fine_tuned_recipe(augment={"side": 0.7}), data) is None
+        assert squashed_note(fine_tuned_recipe(augment={"crop_side": 0.7}), data) is None
 
 
 def test_the_own_ratio_of_an_image_changes_what_is_learnt(fine_tuned, fine_tuned_recipe, samples_folder, tmp_path):

@@ -11,10 +11,10 @@ from pneumoscope.errors import BundleError, RunError, UsageError
 from pneumoscope.inference.bundle import open_bundle
 from pneumoscope.inference.calibration import log_odds
 from pneumoscope.inference.predict import load
-from pneumoscope.training.crossval import ALIGNMENT_NAME, fold_results, pooled_for, train_average
+from pneumoscope.training.crossval import ALIGNMENT_NAME, fold_results, pooled_results, train_average
 from pneumoscope.training.export.onnx_export import export_run
 from pneumoscope.training.release import release
-from pneumoscope.training.runs import open_finished
+from pneumoscope.training.runs import open_finished_run
 from pneumoscope.training.train import train
 from pneumoscope.training.weight_averaging import average_runs
 
@@ -25,7 +25,7 @@ def averaged(fine_tuned_recipe, samples_folder, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     options = {"split": "all", "average": 2, "mirror": True, "batch_norm": "frozen"}
     # From seed 0 one of the maps that export_run checks is all but empty, and rounding looms large beside it.
-    augment = {"side": 0.7, "rotation": 10, "flip": 0.5, "tone": 0.5, "noise": 0.02, "markers": 0.3}
+    augment = {"crop_side": 0.7, "rotation": 10, "flip": 0.5, "tone": 0.5, "noise": 0.02, "markers": 0.3}
     recipe = fine_tuned_recipe(name="averaged", initial_seed=1, augment=augment, **options)
     return train_average(recipe, samples_folder, runs=runs), runs
 
@@ -50,7 +50,7 @@ def test_each_weight_is_the_mean_of_the_folds(averaged):
 def test_the_average_trains_on_every_image_and_holds_none_out(averaged, samples_folder):
     run, _ = averaged
     assert (len(run.split.train), len(run.split.val)) == (len(read_dataset(samples_folder)), 0)
-    assert open_finished(run.folder).recipe == run.recipe
+    assert open_finished_run(run.folder).recipe == run.recipe
 
 
 def test_its_file_carries_the_figures_and_calibration_of_the_folds(averaged, samples_folder, samples):
@@ -90,7 +90,7 @@ def test_a_plain_training_does_not_average(averaged, samples_folder, tmp_path):
 def test_the_same_folds_average_again_and_others_do_not(averaged, samples_folder):
     run, runs = averaged
     manifest = read_dataset(samples_folder)
-    folds = [open_finished(runs / f"averaged-fold{fold}of2-seed0") for fold in (0, 1)]
+    folds = [open_finished_run(runs / f"averaged-fold{fold}of2-seed0") for fold in (0, 1)]
     before = _weights(run.folder)
     again = _weights(average_runs(run.recipe, folds, manifest, runs).folder)
     assert all(np.array_equal(before[name], again[name]) for name in before)
@@ -107,14 +107,14 @@ def test_nothing_or_other_networks_cannot_be_averaged(averaged, fine_tuned, samp
     other.folder.mkdir()
     np.savez(other.folder / "best.npz", weight0=np.zeros(3, np.float32))
     with pytest.raises(RunError, match="expected networks of one shape to average"):
-        average_runs(run.recipe, [open_finished(runs / "averaged-fold0of2-seed0"), other], manifest, tmp_path)
+        average_runs(run.recipe, [open_finished_run(runs / "averaged-fold0of2-seed0"), other], manifest, tmp_path)
 
 
 def test_the_average_calls_as_many_images_as_its_folds_do(averaged, samples_folder):
     """The mapping by what it promises: the folds' deviation, and their share of PNEUMONIA at the operating point."""
     run, runs = averaged
     alignment = json.loads((run.folder / ALIGNMENT_NAME).read_text())
-    pooled, mapped = fold_results(run.recipe, runs)["pooled"], pooled_for(run)
+    pooled, mapped = fold_results(run.recipe, runs)["pooled"], pooled_results(run)
     slope, intercept = pooled["calibration"]["slope"], pooled["calibration"]["intercept"]
     assert mapped["calibration"]["slope"] == pytest.approx(slope * alignment["slope"])
     assert mapped["calibration"]["intercept"] == pytest.approx(slope * alignment["intercept"] + intercept)

@@ -7,7 +7,7 @@ import typer
 
 from pneumoscope.cli import app
 from pneumoscope.cli.options import DATA
-from pneumoscope.cli.output import progress_bar, report_lines, say
+from pneumoscope.cli.output import echo_stderr, print_table, progress_bar
 from pneumoscope.errors import DatasetError
 
 data_app = typer.Typer(help="Fetch, check and split labelled radiographs.", no_args_is_help=True, rich_markup_mode=None)
@@ -29,9 +29,9 @@ def fetch(
     with progress_bar() as show:
         result = fetch_data(out, source, progress=lambda items: show(items, None, "reading images"))
     for refused in result.refused:
-        say(f"refused {refused.path}: {refused.reason}")
+        echo_stderr(f"refused {refused.path}: {refused.reason}")
     for sentence in result.count_errors:
-        say(sentence)
+        echo_stderr(sentence)
     _print_counts(f"{len(result.manifest)} images in {result.manifest_path}", result.manifest.records)
     raise typer.Exit(1 if (result.refused or result.count_errors) and not allow_partial else 0)
 
@@ -69,13 +69,13 @@ def split(
         _print_counts(side, made.records(manifest, side))
     labels = [record.label for record in made.records(manifest, "train")]
     rules = {rule: class_weights(labels, rule) for rule in CLASS_WEIGHTS}
-    report_lines("class weights", [(r, *(f"{k} {v:.3f}" for k, v in w.items())) for r, w in rules.items()])
+    print_table("class weights", [(r, *(f"{k} {v:.3f}" for k, v in w.items())) for r, w in rules.items()])
     print(f"fingerprint {made.fingerprint}\nwritten to {path}")
 
 
 def _print_counts(title: str, records) -> None:
     count = Counter((record.split, record.label, record.sublabel or "-") for record in records)
     patients = len({record.patient for record in records})
-    report_lines(
+    print_table(
         f"{title}: {sum(count.values())} images, {patients} patients", [(*key, n) for key, n in sorted(count.items())]
     )

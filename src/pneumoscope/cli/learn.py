@@ -8,7 +8,7 @@ import typer
 
 from pneumoscope.cli import app
 from pneumoscope.cli.options import DATA, MODEL, PREVALENCE, THRESHOLD, open_predictor, read_training_data
-from pneumoscope.cli.output import printable, progress_bar, report_lines, say
+from pneumoscope.cli.output import echo_stderr, print_table, printable, progress_bar
 from pneumoscope.errors import DatasetError, UsageError
 
 
@@ -63,10 +63,10 @@ def train(
         manifest = read_training_data(data, resolved, show)
         _check_split_file(split, manifest)
         if averages:
-            say(f"training {resolved.average} folds under {runs}, then averaging their weights")
+            echo_stderr(f"training {resolved.average} folds under {runs}, then averaging their weights")
             run = train_average(resolved, manifest, runs=runs, progress=show, on_run=_tell_row, on_batch=watch)
         else:
-            say(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")
+            echo_stderr(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")
             run = run_training(
                 resolved,
                 manifest,
@@ -125,7 +125,7 @@ def _tell_row(row: dict) -> None:
     """A line for each finished run of a cross-validation."""
     figures = "  ".join(f"{name} {row['metrics'][name]['value']:.4f}" for name in ("accuracy", "roc_auc"))
     areas = [found["roc_auc"] for found in row["shifts"].values()]
-    say(f"{row['run']}: {figures}  AUC over shifts {sum(areas) / len(areas):.4f}")
+    echo_stderr(f"{row['run']}: {figures}  AUC over shifts {sum(areas) / len(areas):.4f}")
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -144,9 +144,9 @@ def export(
 
     It is measured on the run's held-out images, and the figures go into the file.
     """
-    from pneumoscope.training.runs import open_finished
+    from pneumoscope.training.runs import open_finished_run
 
-    _release_and_print(open_finished(run), data)
+    _release_and_print(open_finished_run(run), data)
 
 
 @app.command()
@@ -208,7 +208,7 @@ def compare(
         print(json.dumps(comparison))
     else:
         for title, rows in render_comparison(comparison):
-            report_lines(title, rows)
+            print_table(title, rows)
 
 
 def _split_options(split: str | None) -> dict:
@@ -257,12 +257,12 @@ def _release_and_print(run, data) -> None:
 
 def _pooled(run) -> dict | None:
     """Figures and calibration of the folds of a recipe that trains on every image."""
-    from pneumoscope.training.crossval import pooled_for
+    from pneumoscope.training.crossval import pooled_results
 
-    found = pooled_for(run)
+    found = pooled_results(run)
     if found:
         return found
-    say(
+    echo_stderr(
         f"note: trained on every image, without calibration or figures: run  pneumoscope crossval --recipe "
         f"{run.recipe.name}  first and  pneumoscope export  again"
     )
@@ -278,7 +278,7 @@ def _print_out_of_fold(name: str, pooled: dict) -> None:
     title = (
         f"{name}, {held_out['images']} images of {held_out['patients']} patients, each judged by the fold without it"
     )
-    report_lines(title, [("", "as trained", "calibrated"), *rows])
+    print_table(title, [("", "as trained", "calibrated"), *rows])
 
 
 def _evaluation_folder(predictor, split: str) -> Path:
@@ -321,7 +321,9 @@ def _warn_of_training_images(predictor, manifest, split: str) -> None:
     if made.fingerprint != training["split_fingerprint"]:
         return
     others = "test" if recipe["split"] == ALL else "val or test"
-    say(f"note: --split all holds the images this model was trained on, its figures flatter; use --split {others}")
+    echo_stderr(
+        f"note: --split all holds the images this model was trained on, its figures flatter; use --split {others}"
+    )
 
 
 def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | None) -> None:
@@ -333,7 +335,7 @@ def _draw(report: dict, predictions: list, folder: Path, history: list[dict] | N
     try:
         figures = draw_figures(report, predictions, folder, history=history)
     except MissingExtra as error:
-        say(f"no figures: {error}")
+        echo_stderr(f"no figures: {error}")
         figures = []
     report_html(report, figures, folder / "report.html")
 
@@ -343,9 +345,9 @@ def _print_report(report: dict) -> None:
 
     data = report["data"]
     title = f"{report['model']['name']} on {data['images']} images of {data['patients']} patients ({data['split']})"
-    report_lines(title, render_table(report))
+    print_table(title, render_table(report))
     for failed in report["failed"]:
-        say(f"not judged, in no figure: {printable(failed['path'])}: {failed['reason']}")
+        echo_stderr(f"not judged, in no figure: {printable(failed['path'])}: {failed['reason']}")
 
 
 class _TrainingProgress:
@@ -379,7 +381,7 @@ class _TrainingProgress:
             self.progress.update(self.task, completed=step, description=figures)
         elif step * self.epochs % steps == 0:
             left = (time.monotonic() - self.began) / (step - self.first) * (steps - step)
-            say(f"{figures}  about {left:.0f} s left")
+            echo_stderr(f"{figures}  about {left:.0f} s left")
 
     def _start_bar(self, steps: int) -> None:
         if not self.console.is_terminal:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from pneumoscope.cli.output import say
+from pneumoscope.cli.output import echo_stderr
 
 MODEL = typer.Option(
     "mobilenet", "--model", "-m", metavar="NAME|FILE", help="A shipped model, a file, or a run folder."
@@ -32,5 +32,5 @@ def read_training_data(data: Path, recipe, show):
 
     manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
     if note := squashed_note(recipe, manifest):
-        say(note)
+        echo_stderr(note)
     return manifest

@@ -35,7 +35,7 @@ class Table:
     def close(self) -> None:
         """Print how many of each."""
         unsure = f" ({self.uncertain} uncertain)" if self.uncertain else ""
-        self._print(f"{counted(self.count)}{unsure}. {RESEARCH_USE_ONLY}", "bold")
+        self._print(f"{format_counts(self.count)}{unsure}. {RESEARCH_USE_ONLY}", "bold")
 
     def _print(self, line: str, style: str) -> None:
         self.console.print(line, style=style or None, soft_wrap=True, markup=False, highlight=False)
@@ -89,7 +89,7 @@ def progress_bar(console=None):
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """What libraries write to standard error past Python goes nowhere for a while; our own sentences still arrive."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -104,7 +104,7 @@ def hushed() -> Iterator[None]:
         sys.stderr = ours
 
 
-def counted(count: dict[str, int]) -> str:
+def format_counts(count: dict[str, int]) -> str:
     """How many of each, in words.
 
     >>> counted({"ok": 2, "error": 1})
@@ -120,7 +120,7 @@ def printable(name: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in name)
 
 
-def report_lines(title: str, rows: Iterable[tuple[str, ...]]) -> None:
+def print_table(title: str, rows: Iterable[tuple[str, ...]]) -> None:
     """Print rows as aligned columns, the first one left, the others right."""
     rows = [tuple(map(str, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
@@ -130,6 +130,6 @@ def report_lines(title: str, rows: Iterable[tuple[str, ...]]) -> None:
         print("  ".join([f"  {first:<{widths[0]}}", *cells]).rstrip())
 
 
-def say(sentence: str) -> None:
+def echo_stderr(sentence: str) -> None:
     """A note for people, on standard error, so that standard output stays for results."""
     print(sentence, file=sys.stderr, flush=True)

@@ -16,12 +16,12 @@ from pneumoscope.cli.options import MODEL, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.cli.output import (
     JsonLines,
     Table,
-    counted,
-    hushed,
+    echo_stderr,
+    format_counts,
+    print_table,
     printable,
     progress_bar,
-    report_lines,
-    say,
+    quiet_stderr,
 )
 from pneumoscope.errors import ImageError, UsageError
 
@@ -69,7 +69,7 @@ def predict(
     from pneumoscope.output.results import CsvFile, JsonLinesFile, ParquetParts
     from pneumoscope.radiographs.sources import expand
 
-    sources = list(expand(_arguments(paths), skip=heatmaps, note=say))
+    sources = list(expand(_arguments(paths), skip=heatmaps, note=echo_stderr))
     if engine == "ray":
         raise typer.Exit(
             0 if _scale(open_predictor(model, threshold, prevalence), sources, parquet, resume, address) else 1
@@ -111,7 +111,7 @@ def explain(
     from pneumoscope.inference.explain import write_overlay
     from pneumoscope.radiographs.sources import NothingFound, expand
 
-    sources = list(expand(_arguments(images), note=say))
+    sources = list(expand(_arguments(images), note=echo_stderr))
     _keep_inputs(sources, [out])
     one_file = out.suffix.lower() in (".png", ".jpg", ".jpeg")
     if one_file and len(sources) > 1:
@@ -120,7 +120,7 @@ def explain(
         )
     if not one_file and out.suffix and not out.is_dir():
         raise UsageError(f"expected --out ending in .png or .jpg, or a folder, received {out}")
-    predictor, names, failed = open_predictor(model, threshold, prevalence), _FreeNames(out), 0
+    predictor, names, failed = open_predictor(model, threshold, prevalence), UniqueNames(out), 0
     for source in sources:
         try:
             if isinstance(source, NothingFound):
@@ -128,12 +128,14 @@ def explain(
             explanation = explain_one(predictor, source, label)
         except ImageError as error:
             failed += 1
-            say(f"{getattr(error, 'path', source)}: {error}")
+            echo_stderr(f"{getattr(error, 'path', source)}: {error}")
             continue
-        path = write_overlay(explanation, out if one_file else names.take(source, sources))
-        say(f"{path}: {explanation.method} for {explanation.label}, pneumonia {explanation.prediction.probability:.3f}")
+        path = write_overlay(explanation, out if one_file else names.assign(source, sources))
+        echo_stderr(
+            f"{path}: {explanation.method} for {explanation.label}, pneumonia {explanation.prediction.probability:.3f}"
+        )
         if not explanation.heatmap.any():
-            say(f"{path}: nothing in this image speaks for {explanation.label}, the heatmap is empty")
+            echo_stderr(f"{path}: nothing in this image speaks for {explanation.label}, the heatmap is empty")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -170,7 +172,7 @@ def models() -> None:
         metrics = bundle.contract.get("metrics", {})
         figures = [f"{metrics[key]['value']:.3f}" for key in ("roc_auc", "accuracy", "sensitivity", "specificity")]
         rows.append((name, "x".join(map(str, bundle.spec.shape)), *figures, f"{bundle.threshold:.3f}"))
-    report_lines("Shipped models, measured on held-out patients of the training data (not the official test):", rows)
+    print_table("Shipped models, measured on held-out patients of the training data (not the official test):", rows)
 
 
 def _arguments(paths: list[str]) -> Iterator[str]:
@@ -196,7 +198,7 @@ def _screen(
     html: Path | None,
 ) -> bool:
     """Judge every source that no file holds and hand each result to every output; returns whether all were judged."""
-    from pneumoscope.output.results import judged_before
+    from pneumoscope.output.results import find_finished
 
     outputs: list = list(files)
     console = None
@@ -207,19 +209,19 @@ def _screen(
 
         console = Console()
         outputs.append(Table(console))
-    names, cards, all_judged = _FreeNames(heatmaps or Path()), [], True
+    names, cards, all_judged = UniqueNames(heatmaps or Path()), [], True
     bar_console = console if console is not None and console.is_terminal else None
     try:
-        before = judged_before(files, sources)
+        before = find_finished(files, sources)
         held = len(before) - before.count(None)
         if held:
-            say(f"{held} of {len(before)} images are judged already")
+            echo_stderr(f"{held} of {len(before)} images are judged already")
         fresh = predictor.predict_many(source for source, done in zip(sources, before, strict=True) if done is None)
 
         def judged() -> Iterator[tuple]:
             for source, done in zip(sources, before, strict=True):
                 prediction = done or next(fresh)
-                path = names.take(source, sources) if heatmaps and prediction.judged else None
+                path = names.assign(source, sources) if heatmaps and prediction.judged else None
                 yield source, prediction, path, done is not None
 
         with progress_bar(bar_console) as show, contextlib.closing(_drawn(predictor, judged(), heatmaps)) as drawn:
@@ -253,15 +255,15 @@ def _check_engine(engine: str, parquet: Path | None, for_ray: dict, for_local: d
 
 def _scale(predictor: "Predictor", sources: list, folder: Path, resume: bool, address: str | None) -> bool:
     """Judge on a Ray cluster, a line for each part; returns whether all were judged."""
-    from pneumoscope.cluster.cluster_run import ScaledRun
+    from pneumoscope.cluster.cluster_run import ClusterRun
     from pneumoscope.inference.predict import OK, UNCERTAIN
 
-    with hushed(), ScaledRun(predictor, sources, folder, resume) as run, progress_bar() as show:
+    with quiet_stderr(), ClusterRun(predictor, sources, folder, resume) as run, progress_bar() as show:
         if len(run.missing) < run.parts:
-            say(f"{run.parts - len(run.missing)} of {run.parts} parts are judged already")
-        for part in show(run.judge(address), len(run.missing), "parts"):
-            print(f"{part.name}  {counted(part.statuses)}", flush=True)
-        print(f"{counted(run.statuses)}. {RESEARCH_USE_ONLY}")
+            echo_stderr(f"{run.parts - len(run.missing)} of {run.parts} parts are judged already")
+        for part in show(run.score(address), len(run.missing), "parts"):
+            print(f"{part.name}  {format_counts(part.statuses)}", flush=True)
+        print(f"{format_counts(run.statuses)}. {RESEARCH_USE_ONLY}")
         return sum(run.statuses.values()) == run.statuses[OK] + run.statuses[UNCERTAIN]
 
 
@@ -277,21 +279,21 @@ def _drawn(predictor: "Predictor", judged: Iterator[tuple], heatmaps: Path | Non
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    from pneumoscope.io.prefetch import in_order
+    from pneumoscope.io.prefetch import ordered_prefetch
 
     workers = min(4, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(workers)
     try:
-        yield from in_order(pool, draw, judged, ahead=workers + 1)
+        yield from ordered_prefetch(pool, draw, judged, ahead=workers + 1)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _overlay(predictor: "Predictor", source: Path, prediction: "Prediction", path: Path, is_held: bool) -> Path | None:
     """The overlay of a judged image: drawn, or there from the call that judged it."""
-    from pneumoscope.inference.explain import shows
+    from pneumoscope.inference.explain import is_overlay_of
 
-    if is_held and shows(path, prediction):
+    if is_held and is_overlay_of(path, prediction):
         return path
     return _write_heatmap(predictor, source, predictor.predict(source) if is_held else prediction, path)
 
@@ -304,7 +306,7 @@ def _write_heatmap(predictor: "Predictor", source: Path, prediction: "Prediction
     try:
         radiograph = read_radiograph(source)
     except ImageError as error:
-        say(f"no heatmap of {printable(str(source))}, which can be read only once: {error}")
+        echo_stderr(f"no heatmap of {printable(str(source))}, which can be read only once: {error}")
         return None
     return write_overlay(explain_prediction(predictor, radiograph, prediction), path)
 
@@ -329,13 +331,13 @@ def _keep_inputs(sources: list, outputs: list[Path | None]) -> None:
             raise UsageError(f"expected another output than the image {output} itself: name a new file")
 
 
-class _FreeNames:
+class UniqueNames:
     """Overlay names in a folder: the image's own, with a number where two images share it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.taken = folder, set()
 
-    def take(self, source: Path, sources: list) -> Path:
+    def assign(self, source: Path, sources: list) -> Path:
         """A name that no other overlay of this run has and that is none of its images."""
         if not self.taken:
             folder = self.folder.resolve()

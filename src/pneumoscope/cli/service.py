@@ -7,7 +7,7 @@ import typer
 
 from pneumoscope.cli import app
 from pneumoscope.cli.options import PREVALENCE, THRESHOLD, open_predictor
-from pneumoscope.cli.output import say
+from pneumoscope.cli.output import echo_stderr
 from pneumoscope.errors import MissingExtra, UsageError
 
 _SHORTEST_TOKEN = 16
@@ -67,7 +67,7 @@ def serve(
     if len(by_name) < len(predictors):
         raise UsageError("expected models of different names, received two of one: leave one out")
     service = create_app(by_name, token=secret, hosts=names)
-    run(service, host, port, ready=lambda address: say(f"pneumoscope listens on {address}, Ctrl-C stops it"))
+    run(service, host, port, ready=lambda address: echo_stderr(f"pneumoscope listens on {address}, Ctrl-C stops it"))
 
 
 def _token(token: str | None, file: Path | None) -> str | None:

@@ -1,1 +1,9 @@
-"""Predictions on a Ray cluster."""
+"""The same predictions on a Ray cluster.
+
+In: a list of sources. Out: a folder of Parquet parts, with the bytes that one machine writes.
+Read first: ``cluster_run.py``. Needs the extra ``ray``.
+"""
+
+from pneumoscope.cluster.cluster_run import ClusterRun
+
+__all__ = ["ClusterRun"]

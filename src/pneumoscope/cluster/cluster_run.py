@@ -25,8 +25,8 @@ from pneumoscope.cluster.connection import connected, require_ray
 from pneumoscope.errors import ImageError, RunError, UsageError
 from pneumoscope.inference.bundle import read_bundle
 from pneumoscope.inference.predict import Predictor
-from pneumoscope.io.atomic import write_whole
-from pneumoscope.io.prefetch import in_order
+from pneumoscope.io.atomic import write_atomic
+from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.output import results
 from pneumoscope.output.results import MANIFEST, parquet_part, part_name
 from pneumoscope.radiographs.remote import is_address, stamp_address
@@ -64,7 +64,7 @@ class Part:
         return part_name(self.number)
 
 
-class ScaledRun:
+class ClusterRun:
     """Radiographs judged on Ray into a folder of Parquet parts; a context that holds the folder.
 
     Args:
@@ -97,13 +97,13 @@ class ScaledRun:
             self._lock.close()
             raise
 
-    def __enter__(self) -> "ScaledRun":
+    def __enter__(self) -> "ClusterRun":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
-    def judge(self, address: str | None = None, cpus: int | None = None) -> Iterator[Part]:
+    def score(self, address: str | None = None, cpus: int | None = None) -> Iterator[Part]:
         """Judge what is missing, in any order.
 
         Args:
@@ -120,15 +120,15 @@ class ScaledRun:
         self._write_manifest(finished=False)
         if self.missing:
             with connected(address, cpus):
-                yield from self._judge_missing()
+                yield from self._score_missing()
         self._write_manifest(finished=True)
 
-    def _judge_missing(self) -> Iterator[Part]:
+    def _score_missing(self) -> Iterator[Part]:
         import ray
 
         try:
             for row in self._dataset().iter_rows():
-                write_whole(self.folder / part_name(row["number"]), row["content"])
+                write_atomic(self.folder / part_name(row["number"]), row["content"])
                 part = Part(row["number"], json.loads(row["statuses"]), row["worker"], row["seconds"])
                 self.statuses.update(part.statuses)
                 yield part
@@ -181,7 +181,7 @@ class ScaledRun:
         path = self.folder / MANIFEST
         there = len(list(self.folder.glob("part-*.parquet")))
         if (there or path.exists()) and not resume:
-            raise results.not_empty(self.folder, there)
+            raise results.folder_not_empty(self.folder, there)
         if path.exists():
             self._check_manifest(path)
         elif there:
@@ -222,7 +222,7 @@ class ScaledRun:
     def _write_manifest(self, finished: bool) -> None:
         counts = {"statuses": dict(sorted(self.statuses.items()))} if finished else {}
         content = {**self._manifest, "finished": finished, **counts}
-        write_whole(self.folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
+        write_atomic(self.folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
 
 class Worker:
@@ -265,7 +265,7 @@ def _hash_of(sources: Sequence[object]) -> str:
     """SHA-256 over every source in order, with size and date, so that a file that changed is noticed."""
     digest = hashlib.sha256()
     with ThreadPoolExecutor(max_workers=_LOOKS) as pool:
-        stamps = in_order(pool, _stamp, sources, ahead=8 * _LOOKS)
+        stamps = ordered_prefetch(pool, _stamp, sources, ahead=8 * _LOOKS)
         for source, stamp in zip(sources, stamps, strict=True):
             digest.update(json.dumps([*_name_and_reason(source), stamp]).encode() + b"\n")
     return digest.hexdigest()

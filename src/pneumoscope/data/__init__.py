@@ -1,1 +1,43 @@
-"""Labelled radiographs."""
+"""Labelled radiographs: where they are, whose they are, who trains and who validates, and how they are changed.
+
+In: a folder, a CSV, an archive. Out: a :class:`Manifest`, a :class:`Split`, changed radiographs.
+Read first: ``manifest.py``; then ``splits.py``. The functions ``fetch.fetch`` and ``augment.augment`` have the names of
+their modules and are imported from there.
+"""
+
+from pneumoscope.data.augment import Augmentation, aspect_corrections, common_ratio, median_ratios
+from pneumoscope.data.manifest import Manifest, Record, read_dataset
+from pneumoscope.data.splits import (
+    ALL,
+    AS_PUBLISHED,
+    CLASS_WEIGHTS,
+    PATIENT_WISE,
+    Split,
+    check_scheme,
+    class_weights,
+    make_split,
+    read_split,
+    select_records,
+    write_split,
+)
+
+__all__ = [
+    "ALL",
+    "AS_PUBLISHED",
+    "CLASS_WEIGHTS",
+    "PATIENT_WISE",
+    "Augmentation",
+    "Manifest",
+    "Record",
+    "Split",
+    "aspect_corrections",
+    "check_scheme",
+    "class_weights",
+    "common_ratio",
+    "make_split",
+    "median_ratios",
+    "read_dataset",
+    "read_split",
+    "select_records",
+    "write_split",
+]

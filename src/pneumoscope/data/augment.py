@@ -6,7 +6,7 @@ and spoilt; without any change drawn, what remains is the prediction's own path.
 
 The aspect ratio is what matters most on these data: width over height alone separates the Kermany training images
 (AUC 0.86), and squashing writes it into the picture. A crop that keeps a random share of one side makes the ratio
-random, yet around each class's own mean; ``even`` brings every image to one ratio before that.
+random, yet around each class's own mean; ``equalize_aspect`` brings every image to one ratio before that.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ class Augmentation:
     """How far a training radiograph may be changed; every default changes nothing.
 
     Attributes:
-        even: share of its own aspect ratio that each image loses (1: all images show one ratio before the crop), see
-            :func:`widenings`.
-        side: smallest share kept of one side, width or height at random: the aspect ratio becomes random.
-        both: smallest share kept of both sides.
+        equalize_aspect: share of its own aspect ratio that each image loses (1: all images show one ratio before the crop), see
+            :func:`aspect_corrections`.
+        crop_side: smallest share kept of one side, width or height at random: the aspect ratio becomes random.
+        crop_both: smallest share kept of both sides.
         rotation: degrees, either way.
         scale: largest enlargement or reduction, as a factor (1.2: from 1/1.2 to 1.2).
         shift: share of the side, either way.
@@ -47,9 +47,9 @@ class Augmentation:
             augmentation", 2020).
     """
 
-    even: float = 0.0
-    side: float = 1.0
-    both: float = 1.0
+    equalize_aspect: float = 0.0
+    crop_side: float = 1.0
+    crop_both: float = 1.0
     rotation: float = 0.0
     scale: float = 1.0
     shift: float = 0.0
@@ -68,7 +68,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         ranges = dict.fromkeys((field.name for field in fields(self)), (0.0, 1.0))
-        ranges |= {"side": (0.2, 1.0), "both": (0.2, 1.0), "rotation": (0.0, 180.0)}
+        ranges |= {"crop_side": (0.2, 1.0), "crop_both": (0.2, 1.0), "rotation": (0.0, 180.0)}
         ranges |= dict.fromkeys(("scale", "gamma", "contrast"), (1.0, 4.0)) | {"sharpen": (0.0, 4.0)}
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -78,7 +78,7 @@ class Augmentation:
 
 
 def augment(
-    pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator, widening: float = 1.0
+    pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator, aspect_correction: float = 1.0
 ) -> np.ndarray:
     """Draw one changed radiograph at the model's size.
 
@@ -87,12 +87,12 @@ def augment(
         spec: gives the size.
         how: the ranges to draw from.
         rng: the image's own generator.
-        widening: of the image, from :func:`widenings`.
+        aspect_correction: of the image, from :func:`aspect_corrections`.
 
     Returns:
         (height, width) uint8.
     """
-    image = _moved(pixels, spec, how, rng, widening)
+    image = _moved(pixels, spec, how, rng, aspect_correction)
     if how.border and rng.random() < how.border:
         image = _framed(image, rng)
     if how.markers:
@@ -104,7 +104,7 @@ def augment(
     return image
 
 
-def widenings(ratios: Sequence[float], labels: Sequence[str], share: float) -> np.ndarray:
+def aspect_corrections(ratios: Sequence[float], labels: Sequence[str], share: float) -> np.ndarray:
     """How much wider each squashed image has to be drawn for all to show one aspect ratio.
 
     A chest squashed from a radiograph of ratio r looks narrower by r. Drawn wider by r over a common ratio (half of
@@ -114,12 +114,12 @@ def widenings(ratios: Sequence[float], labels: Sequence[str], share: float) -> n
         ratios: (N,) width over height of the full-size radiographs; 0 where not known, which counts as the label's
             median.
         labels: (N,) of each.
-        share: 0 to 1, :attr:`Augmentation.even`.
+        share: 0 to 1, :attr:`Augmentation.equalize_aspect`.
 
     Returns:
         (N,) float64 factors; all 1 where no ratio is known.
 
-    >>> widenings([1.2, 1.8, 0], ["NORMAL", "PNEUMONIA", "PNEUMONIA"], 1).round(3).tolist()
+    >>> aspect_corrections([1.2, 1.8, 0], ["NORMAL", "PNEUMONIA", "PNEUMONIA"], 1).round(3).tolist()
     [0.816, 1.225, 1.225]
     """
     ratio, label = np.asarray(ratios, dtype=np.float64), np.asarray(labels)
@@ -143,7 +143,7 @@ def common_ratio(medians: dict[str, float]) -> float:
 
 
 def _moved(
-    pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator, widening: float
+    pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator, aspect_correction: float
 ) -> np.ndarray:
     """Crop, squash, mirror, turn, enlarge and shift in one interpolation; what comes in from outside is black.
 
@@ -155,7 +155,7 @@ def _moved(
     rows, columns = _window(pixels.shape, how, rng)
     flip, angle = rng.random() < how.flip, rng.uniform(-how.rotation, how.rotation)
     factor, shift = how.scale ** rng.uniform(-1, 1), rng.uniform(-how.shift, how.shift, 2)
-    if angle == 0 and factor == 1 and widening == 1 and not shift.any():
+    if angle == 0 and factor == 1 and aspect_correction == 1 and not shift.any():
         image = resize(Radiograph(np.ascontiguousarray(pixels[rows, columns])), spec)
         return np.ascontiguousarray(image[:, ::-1]) if flip else image
     height, width = spec.height, spec.width
@@ -163,31 +163,31 @@ def _moved(
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
     turn[:, 2] += shift * (width, height)
 
-    def warped(source: np.ndarray, widening: float) -> np.ndarray:
+    def warped(source: np.ndarray, aspect_correction: float) -> np.ndarray:
         # Pixel centres lie at half a pixel, as in resizing.
         squash = np.array(
             [[across, 0, (0.5 - columns.start) * across - 0.5], [0, down, (0.5 - rows.start) * down - 0.5]]
         )
         if flip:
             squash[0] = [-across, 0, width - 1 - squash[0, 2]]
-        stretches = ((width - 1) / 2, widening**0.5), ((height - 1) / 2, widening**-0.5)
+        stretches = ((width - 1) / 2, aspect_correction**0.5), ((height - 1) / 2, aspect_correction**-0.5)
         for axis, (middle, stretch) in enumerate(stretches):
             squash[axis] *= stretch
             squash[axis, 2] += middle * (1 - stretch)
         matrix = turn @ np.vstack([squash, [0, 0, 1]])
         return cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)
 
-    image = warped(pixels, widening)
-    if widening == 1:
+    image = warped(pixels, aspect_correction)
+    if aspect_correction == 1:
         return image
     # The opposite stretch brings in its black on the other two sides: both on every image, else they tell the labels.
-    return cv2.multiply(image, warped(np.full_like(pixels, 255), 1 / widening), scale=1 / 255)
+    return cv2.multiply(image, warped(np.full_like(pixels, 255), 1 / aspect_correction), scale=1 / 255)
 
 
 def _window(shape: tuple[int, int], how: Augmentation, rng: np.random.Generator) -> tuple[slice, slice]:
     """Rows and columns that keep a share of both sides, and of one of them a smaller one."""
-    shares = np.full(2, rng.uniform(how.both, 1.0))
-    shares[rng.integers(2)] *= rng.uniform(how.side, 1.0)
+    shares = np.full(2, rng.uniform(how.crop_both, 1.0))
+    shares[rng.integers(2)] *= rng.uniform(how.crop_side, 1.0)
     sizes = np.maximum(1, np.round(shares * shape)).astype(int)
     starts = [int(rng.integers(0, whole - kept + 1)) for whole, kept in zip(shape, sizes, strict=True)]
     return tuple(slice(start, start + int(kept)) for start, kept in zip(starts, sizes, strict=True))

@@ -14,8 +14,8 @@ import numpy as np
 
 from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.inference.preprocess import InputSpec, resize
-from pneumoscope.io.atomic import write_whole
-from pneumoscope.io.prefetch import in_order
+from pneumoscope.io.atomic import write_atomic
+from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, PNEUMONIA, VIRAL
 from pneumoscope.radiographs.images import read_file, read_radiograph
 
@@ -162,7 +162,7 @@ def scan_folder(
         )
     records, thumbnails, refused = [], [], []
     with ThreadPoolExecutor() as pool:
-        for result in (progress or iter)(in_order(pool, lambda item: _describe(*item, root), found, ahead=32)):
+        for result in (progress or iter)(ordered_prefetch(pool, lambda item: _describe(*item, root), found, ahead=32)):
             if isinstance(result, Refused):
                 refused.append(result)
             else:
@@ -178,7 +178,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     names = [field.name for field in fields(Record)]
     writer.writerow(names)
     writer.writerows([getattr(record, name) or "" for name in names] for record in manifest.records)
-    write_whole(Path(path), text.getvalue().encode("utf-8", _NAMES))
+    write_atomic(Path(path), text.getvalue().encode("utf-8", _NAMES))
 
 
 def read_manifest(path: str | Path) -> Manifest:

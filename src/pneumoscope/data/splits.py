@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pneumoscope.data.manifest import NO_SPLIT, Manifest, Record
 from pneumoscope.errors import DatasetError, UsageError
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.labels import LABELS, NORMAL
 
 PATIENT_WISE = "patient"
@@ -163,7 +163,7 @@ def select_records(manifest: Manifest, name: str, training: dict) -> tuple[tuple
 def write_split(split: Split, path: str | Path) -> None:
     """Write a split, with its fingerprint, as JSON."""
     content = {"fingerprint": split.fingerprint, **asdict(split)}
-    write_whole(Path(path), (json.dumps(content, indent=1) + "\n").encode())
+    write_atomic(Path(path), (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_split(path: str | Path) -> Split:

@@ -56,14 +56,14 @@ def statistics_by_patient(
         flat = np.bincount(patient * columns + column, values, minlength=count * columns)
         return flat.reshape(count, columns).astype(np.float64)  # float: the product runs in BLAS
 
-    cells = by_patient(cells_of(labels, probability, threshold), 4)
+    cells = by_patient(confusion_cells(labels, probability, threshold), 4)
     squares = by_patient(np.zeros_like(labels), 1, (probability - labels) ** 2)
-    residuals = by_patient(bins_of(probability), BINS, labels - probability)
+    residuals = by_patient(bin_indices(probability), BINS, labels - probability)
 
     def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
         matrix = (weights @ cells).reshape(-1, 2, 2)
         n = matrix.sum(axis=(1, 2))
-        auc_and_ap = areas(labels, probability, weights[:, patient])
+        auc_and_ap = roc_and_pr_auc(labels, probability, weights[:, patient])
         with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says undefined
             result = {
                 "roc_auc": auc_and_ap[0],
@@ -79,7 +79,7 @@ def statistics_by_patient(
     return statistics
 
 
-def areas(labels: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def roc_and_pr_auc(labels: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ROC AUC and average precision in each of R resamples; NaN where undefined.
 
     Args:
@@ -90,7 +90,7 @@ def areas(labels: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> t
     """
     if not len(labels):
         return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
-    tp, fp, _ = cumulative(labels, probability, weights)
+    tp, fp, _ = cumulative_counts(labels, probability, weights)
     new_tp, new_fp = np.diff(tp, prepend=0), np.diff(fp, prepend=0)  # (R, K) in each run of ties
     positives, negatives = tp[:, -1], fp[:, -1]
     twice_u = (new_fp * (2 * tp - new_tp)).sum(axis=1)  # whole numbers: a tie is one half of a pair
@@ -99,7 +99,7 @@ def areas(labels: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> t
         return twice_u / (2 * positives * negatives), steps.sum(axis=1) / positives
 
 
-def cumulative(
+def cumulative_counts(
     labels: np.ndarray, probability: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True and false positives when each distinct probability, from the highest down, is the threshold.
@@ -118,17 +118,17 @@ def cumulative(
     return tp, np.cumsum(ranked, axis=1)[:, lasts] - tp, -thresholds
 
 
-def cells_of(labels: np.ndarray, probability: np.ndarray, threshold: float) -> np.ndarray:
+def confusion_cells(labels: np.ndarray, probability: np.ndarray, threshold: float) -> np.ndarray:
     """(N,) int: cell of the flattened confusion matrix."""
     return 2 * labels + (probability >= threshold)
 
 
-def bins_of(probability: np.ndarray) -> np.ndarray:
+def bin_indices(probability: np.ndarray) -> np.ndarray:
     """(N,) int: 0 to 14."""
     return np.digitize(probability, np.arange(1, BINS) / BINS)
 
 
-def or_none(value: float) -> float | None:
+def nan_to_none(value: float) -> float | None:
     """NaN, which says undefined inside NumPy, is None outside."""
     return None if np.isnan(value) else float(value)
 
@@ -152,4 +152,4 @@ def _interval(value: float, drawn: np.ndarray, n: int, method: str) -> dict:
         low, high = min(low, value), max(high, value)
         if low == high == 1:  # a perfect score in every resample: the bootstrap cannot say how far it may fall
             low = high = None
-    return {"value": or_none(value), "low": low, "high": high, "n": n, "method": method}
+    return {"value": nan_to_none(value), "low": low, "high": high, "n": n, "method": method}

@@ -22,7 +22,7 @@ from pneumoscope.data.manifest import Manifest, Record
 from pneumoscope.errors import DatasetError
 from pneumoscope.evaluation import metrics
 from pneumoscope.inference.predict import UNCERTAIN, Prediction, Predictor
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, label_index
 
 REPORT_NAME = "report.json"
@@ -99,9 +99,9 @@ def evaluate_model(
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / PREDICTIONS_NAME, csv_bytes(rows, _COLUMNS))
+        write_atomic(out / PREDICTIONS_NAME, csv_bytes(rows, _COLUMNS))
         text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-        write_whole(out / REPORT_NAME, text.encode())
+        write_atomic(out / REPORT_NAME, text.encode())
     return report
 
 
@@ -229,7 +229,7 @@ def _median_size(records: list[Record]) -> str | None:
 def _measure(rows: list[dict], threshold: float, seed: int, resamples: int) -> dict:
     """Metrics, curves and confusion matrix of the rows that were judged."""
     rows = [row for row in rows if row["probability"] is not None]
-    labels, probability, groups = columns(rows)
+    labels, probability, groups = to_arrays(rows)
     roc, pr = metrics.roc_curve(labels, probability), metrics.pr_curve(labels, probability)
     return {
         "judged": {"images": len(rows), "patients": len(set(groups.tolist()))},
@@ -284,7 +284,7 @@ def against_ratio(rows: Sequence[dict], ratios: dict[str, float]) -> dict | None
         return None
     common = common_ratio(medians)
     chosen = [row for row in rows if (ratios[row["path"]] > common) == (row["label"] == NORMAL)]
-    labels, probability, groups = columns(chosen)
+    labels, probability, groups = to_arrays(chosen)
     counts = np.bincount(labels, minlength=len(LABELS)).tolist()
     if min(counts) < _FEWEST:
         return None
@@ -292,7 +292,7 @@ def against_ratio(rows: Sequence[dict], ratios: dict[str, float]) -> dict | None
     return {"common": common, "normal": counts[0], "pneumonia": counts[1], **figures}
 
 
-def columns(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def to_arrays(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N,) int labels, (N,) float64 probabilities, (N,) str patients."""
     labels = np.array([label_index(row["label"]) for row in rows], dtype=np.int64)
     probability = np.array([row["probability"] for row in rows], dtype=np.float64)
@@ -371,8 +371,8 @@ def _compare_two(a: dict[str, dict], b: dict[str, dict]) -> dict:
             f"one and {b[relabelled[0]]['label']} in the other: evaluate both on one data folder"
         )
     result = {"images": len(common), "left_out": len(a.keys() ^ b.keys())}
-    labels, prob_a, groups = columns([a[path] for path in common])
-    prob_b = columns([b[path] for path in common])[1]
+    labels, prob_a, groups = to_arrays([a[path] for path in common])
+    prob_b = to_arrays([b[path] for path in common])[1]
     right_a, right_b = (
         np.array([rows[path]["verdict"] == rows[path]["label"] for path in common], dtype=bool) for rows in (a, b)
     )

@@ -13,7 +13,7 @@ from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.evaluation.bootstrap import BINS
 from pneumoscope.evaluation.report import operating_point, with_interval
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.labels import LABELS, PNEUMONIA, POSITIVE
 
 if TYPE_CHECKING:  # matplotlib is an extra, and slow to import
@@ -280,7 +280,7 @@ def _unit(axes: "Axes") -> None:
 def _save(figure: "Figure", path: Path) -> Path:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=_DPI)
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())
     return path
 
 

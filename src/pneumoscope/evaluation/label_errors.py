@@ -11,7 +11,7 @@ confident joint of section 3.1, its order by normalised margin.
 import numpy as np
 
 
-def suspected(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_label_errors(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which labels look wrong, the most suspicious first.
 
     Args:

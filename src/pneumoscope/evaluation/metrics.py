@@ -17,12 +17,12 @@ import numpy as np
 from pneumoscope.evaluation.bootstrap import (
     BINS,
     RESAMPLES,
-    areas,
-    bins_of,
+    bin_indices,
     bootstrap,
-    cells_of,
-    cumulative,
-    or_none,
+    confusion_cells,
+    cumulative_counts,
+    nan_to_none,
+    roc_and_pr_auc,
     statistics_by_patient,
 )
 from pneumoscope.labels import LABELS, POSITIVE, label_index
@@ -72,7 +72,7 @@ def confusion_matrix(labels: np.ndarray, probability: np.ndarray, threshold: flo
     [[1, 1], [1, 1]]
     """
     labels, probability, threshold, _ = validate(labels, probability, threshold)
-    return np.bincount(cells_of(labels, probability, threshold), minlength=4).reshape(2, 2)
+    return np.bincount(confusion_cells(labels, probability, threshold), minlength=4).reshape(2, 2)
 
 
 def accuracy(matrix: np.ndarray) -> float | None:
@@ -133,7 +133,7 @@ def roc_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, 
     labels, probability, *_ = validate(labels, probability)
     if len(set(labels.tolist())) < len(LABELS):
         return None
-    tp, fp, thresholds = cumulative(labels, probability, np.ones((1, len(labels)), np.int64))
+    tp, fp, thresholds = cumulative_counts(labels, probability, np.ones((1, len(labels)), np.int64))
     tp, fp = np.append(0, tp[0]), np.append(0, fp[0])
     return fp / fp[-1], tp / tp[-1], np.append(np.inf, thresholds)
 
@@ -152,7 +152,7 @@ def roc_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
     0.875
     """
     labels, probability, *_ = validate(labels, probability)
-    return or_none(areas(labels, probability, np.ones((1, len(labels)), np.int64))[0][0])
+    return nan_to_none(roc_and_pr_auc(labels, probability, np.ones((1, len(labels)), np.int64))[0][0])
 
 
 def pr_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -166,7 +166,7 @@ def pr_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, n
     labels, probability, *_ = validate(labels, probability)
     if not labels.any():
         return None
-    tp, fp, thresholds = cumulative(labels, probability, np.ones((1, len(labels)), np.int64))
+    tp, fp, thresholds = cumulative_counts(labels, probability, np.ones((1, len(labels)), np.int64))
     return tp[0] / tp[0, -1], tp[0] / (tp[0] + fp[0]), thresholds
 
 
@@ -181,7 +181,7 @@ def pr_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
         0 to 1; None without pneumonia. A verdict by chance gets the share of pneumonia.
     """
     labels, probability, *_ = validate(labels, probability)
-    return or_none(areas(labels, probability, np.ones((1, len(labels)), np.int64))[1][0])
+    return nan_to_none(roc_and_pr_auc(labels, probability, np.ones((1, len(labels)), np.int64))[1][0])
 
 
 def brier(labels: np.ndarray, probability: np.ndarray) -> float | None:
@@ -202,7 +202,7 @@ def expected_calibration_error(labels: np.ndarray, probability: np.ndarray) -> f
     Reference: Naeini, Cooper and Hauskrecht (2015), *AAAI*; Guo et al. (2017), *ICML*, for the 15 bins.
     """
     labels, probability, *_ = validate(labels, probability)
-    residuals = np.bincount(bins_of(probability), labels - probability, minlength=BINS)
+    residuals = np.bincount(bin_indices(probability), labels - probability, minlength=BINS)
     return _ratio(np.abs(residuals).sum(), len(labels))
 
 
@@ -214,7 +214,7 @@ def calibration_curve(labels: np.ndarray, probability: np.ndarray) -> list[dict]
         share's Wilson interval.
     """
     labels, probability, *_ = validate(labels, probability)
-    bins = bins_of(probability)
+    bins = bin_indices(probability)
     rows = []
     for index in np.unique(bins).tolist():
         inside = bins == index
@@ -382,7 +382,7 @@ def paired_auc_difference(
 
     def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
         each = weights[:, patient]
-        return {"difference": areas(labels, prob_a, each)[0] - areas(labels, prob_b, each)[0]}
+        return {"difference": roc_and_pr_auc(labels, prob_a, each)[0] - roc_and_pr_auc(labels, prob_b, each)[0]}
 
     return bootstrap(difference, patient, seed, resamples)["difference"]
 

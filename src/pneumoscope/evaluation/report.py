@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.evaluation.bootstrap import BINS
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA
 
 #: File names of the figures, with what they show; the order is that of the page.
@@ -93,7 +93,7 @@ def report_html(report: dict, figures: Sequence[str | Path], path: str | Path) -
         f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (head + "\n".join(body) + "\n</body>\n</html>\n").encode())
+    write_atomic(path, (head + "\n".join(body) + "\n</body>\n</html>\n").encode())
     return path
 
 

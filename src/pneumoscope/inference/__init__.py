@@ -1,1 +1,89 @@
-"""Radiograph -> Prediction."""
+"""From a :class:`~pneumoscope.radiographs.Radiograph` to a :class:`Prediction`, and to where the evidence lies.
+
+In: radiographs and a model file. Out: predictions, heatmaps.
+Read first: ``predict.py``; before it ``preprocess.py`` (pixels to model input) and ``bundle.py`` (the model file). The
+functions ``preprocess.preprocess`` and ``explain.explain`` have the names of their modules and are imported from there.
+TensorFlow is never imported here.
+"""
+
+from pneumoscope.inference.bundle import (
+    DEFAULT_MODEL,
+    GRADCAM,
+    PROBABILITIES,
+    SCHEMA,
+    SUBTYPES,
+    Bundle,
+    contract_sha256,
+    metadata_bytes,
+    open_bundle,
+    read_bundle,
+    shipped_models,
+)
+from pneumoscope.inference.calibration import (
+    assumed_prevalence,
+    calibrate,
+    highest_threshold,
+    log_odds,
+    midpoint_below,
+    sigmoid,
+)
+from pneumoscope.inference.explain import (
+    GRAD_CAM,
+    encode_png,
+    explain_prediction,
+    is_overlay_of,
+    overlay,
+    write_overlay,
+)
+from pneumoscope.inference.predict import (
+    BATCH,
+    ERROR,
+    FIELDS,
+    OK,
+    UNCERTAIN,
+    Prediction,
+    Predictor,
+    load,
+    parse_threshold,
+)
+from pneumoscope.inference.preprocess import INPUT_SPECS, RESIZES, InputSpec, resize, to_input
+
+__all__ = [
+    "BATCH",
+    "DEFAULT_MODEL",
+    "ERROR",
+    "FIELDS",
+    "GRADCAM",
+    "GRAD_CAM",
+    "INPUT_SPECS",
+    "OK",
+    "PROBABILITIES",
+    "RESIZES",
+    "SCHEMA",
+    "SUBTYPES",
+    "UNCERTAIN",
+    "Bundle",
+    "InputSpec",
+    "Prediction",
+    "Predictor",
+    "assumed_prevalence",
+    "calibrate",
+    "contract_sha256",
+    "encode_png",
+    "explain_prediction",
+    "highest_threshold",
+    "is_overlay_of",
+    "load",
+    "log_odds",
+    "metadata_bytes",
+    "midpoint_below",
+    "open_bundle",
+    "overlay",
+    "parse_threshold",
+    "read_bundle",
+    "resize",
+    "shipped_models",
+    "sigmoid",
+    "to_input",
+    "write_overlay",
+]

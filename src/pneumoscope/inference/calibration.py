@@ -7,7 +7,7 @@ import numpy as np
 
 
 def calibrate(probability: np.ndarray, slope: float, intercept: float = 0.0) -> np.ndarray:
-    """Calibrated probabilities, as :class:`pneumoscope.training.export.inference_graph.Verdict` computes them.
+    """Calibrated probabilities, as :class:`pneumoscope.training.export.inference_graph.CalibratedProbabilities` computes them.
 
     >>> calibrate(np.array([0.5]), 2.0)
     array([0.5])
@@ -36,7 +36,7 @@ def highest_threshold(labels: np.ndarray, probability: np.ndarray, sensitivity: 
     return float(positive[int(np.ceil(sensitivity * len(positive) - 1e-9)) - 1])
 
 
-def half_way_below(scores: np.ndarray, threshold: float) -> float:
+def midpoint_below(scores: np.ndarray, threshold: float) -> float:
     """Log odds half way from a threshold, itself a score, to the next lower score, or its half: no image sits on it."""
     lower = scores[scores < threshold]
     odds = log_odds(np.array([threshold, lower.max() if len(lower) else threshold / 2]))

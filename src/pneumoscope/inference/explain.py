@@ -17,7 +17,7 @@ from pneumoscope.inference.bundle import PROBABILITIES
 from pneumoscope.inference.calibration import log_odds
 from pneumoscope.inference.predict import Prediction, Predictor
 from pneumoscope.inference.preprocess import InputSpec, resize, to_input
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.labels import LABELS, POSITIVE, label_index
 from pneumoscope.radiographs.images import Radiograph, read_radiograph
 
@@ -82,7 +82,7 @@ def explain_prediction(
         small, method = prediction.gradcam[label_index(label)], GRAD_CAM
     else:
         small, method = occlusion_map(predictor, radiograph, label), OCCLUSION
-    return Explanation(radiograph, prediction, label, enlarge(small, radiograph), method)
+    return Explanation(radiograph, prediction, label, upsample_map(small, radiograph), method)
 
 
 def occlusion_map(predictor: Predictor, radiograph: Radiograph, label: str) -> np.ndarray:
@@ -106,7 +106,7 @@ def occlusion_map(predictor: Predictor, radiograph: Radiograph, label: str) -> n
     return _mean_fall(log_odds[-1] - log_odds[:-1], corners, spec)
 
 
-def enlarge(small: np.ndarray, radiograph: Radiograph) -> np.ndarray:
+def upsample_map(small: np.ndarray, radiograph: Radiograph) -> np.ndarray:
     """A map at the model's resolution, relative to its maximum, at the radiograph's size.
 
     >>> enlarge(np.zeros((2, 2), np.float32), Radiograph(np.zeros((4, 6), np.uint8))).shape
@@ -156,19 +156,19 @@ def write_overlay(explanation: Explanation, path: str | Path) -> Path:
         raise UsageError(f"expected an overlay file ending in .png, .jpg or .jpeg, received {str(path)!r}")
     picture = overlay(explanation)
     if path.suffix.lower() == ".png":
-        content = png(picture)
+        content = encode_png(picture)
         content = content[:_AFTER_IHDR] + _mark(explanation.prediction) + content[_AFTER_IHDR:]
     else:
         content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_atomic(path, content)
     except OSError as error:
         raise PneumoscopeError(f"expected to write the overlay {path}: {error.strerror}") from None
     return path
 
 
-def png(picture: np.ndarray) -> bytes:
+def encode_png(picture: np.ndarray) -> bytes:
     """(H, W) gray or (H, W, 3) RGB uint8 -> PNG.
 
     Compressed a little: what is looked at and not archived. Every row is told from the one above it, for trying all
@@ -182,7 +182,7 @@ def png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture, options)[1].tobytes()
 
 
-def shows(path: Path, prediction: Prediction) -> bool:
+def is_overlay_of(path: Path, prediction: Prediction) -> bool:
     """Whether a PNG file is the overlay of this very prediction, by a mark that :func:`write_overlay` left in it."""
     mark = _mark(prediction)
     try:

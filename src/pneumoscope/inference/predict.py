@@ -14,7 +14,7 @@ import numpy as np
 from pneumoscope.errors import ImageError, RefusedImage, UsageError
 from pneumoscope.inference.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, SUBTYPES, Bundle, open_bundle
 from pneumoscope.inference.preprocess import resize, to_input
-from pneumoscope.io.prefetch import in_order
+from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import LABELS, POSITIVE
 from pneumoscope.radiographs.images import read_file
 
@@ -90,7 +90,7 @@ def parse_threshold(text: str | None) -> float | str | None:
         return text
 
 
-class Prepared(NamedTuple):
+class PreparedImage(NamedTuple):
     """An image on its way to the model: name, SHA-256 of its bytes, and pixels or why there are none."""
 
     path: str
@@ -166,7 +166,7 @@ class Predictor:
         Returns:
             A prediction; for an image that cannot be judged, one that says why.
         """
-        (prediction,) = self.judge([self.prepare(source)])
+        (prediction,) = self.predict_prepared([self.prepare(source)])
         return prediction
 
     def predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
@@ -188,13 +188,13 @@ class Predictor:
     def _predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
         workers = min(4, os.cpu_count() or 1)
         with ThreadPoolExecutor(workers) as pool:
-            for predictions in in_order(pool, self._predict_batch, _batches(sources), ahead=2 * workers):
+            for predictions in ordered_prefetch(pool, self._predict_batch, _batches(sources), ahead=2 * workers):
                 yield from predictions
 
     def _predict_batch(self, sources: list[object]) -> list[Prediction]:
-        return list(self.judge([self.prepare(source) for source in sources]))
+        return list(self.predict_prepared([self.prepare(source) for source in sources]))
 
-    def prepare(self, source: object) -> "Prepared":
+    def prepare(self, source: object) -> "PreparedImage":
         """Read an image and bring it to the model's size."""
         is_path = isinstance(source, (str, os.PathLike))
         name, digest = str(source) if is_path else f"<{type(source).__name__}>", ""
@@ -204,11 +204,11 @@ class Predictor:
             data = read_file(source) if is_path else source
             if isinstance(data, (bytes, bytearray, memoryview)):
                 digest = hashlib.sha256(data).hexdigest()
-            return Prepared(name, digest, resize(self.bundle.spec.read(data), self.bundle.spec))
+            return PreparedImage(name, digest, resize(self.bundle.spec.read(data), self.bundle.spec))
         except ImageError as error:
-            return Prepared(getattr(error, "path", name), digest, error)
+            return PreparedImage(getattr(error, "path", name), digest, error)
 
-    def judge(self, batch: "list[Prepared]") -> Iterator[Prediction]:
+    def predict_prepared(self, batch: "list[PreparedImage]") -> Iterator[Prediction]:
         """One forward pass over prepared images, and a prediction of each in order."""
         readable = [one.pixels for one in batch if not isinstance(one.pixels, ImageError)]
         outputs = iter(())

@@ -1,1 +1,10 @@
-"""Files and threads: writing a file whole, reading ahead in order. Knows nothing of radiographs."""
+"""Files and threads that know nothing of radiographs.
+
+In: bytes, arrays, work items. Out: files that are whole or absent, results in order.
+Read first: ``atomic.py``.
+"""
+
+from pneumoscope.io.atomic import write_atomic, write_npz
+from pneumoscope.io.prefetch import ordered_prefetch
+
+__all__ = ["ordered_prefetch", "write_atomic", "write_npz"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Write under a temporary name, flush to the disk, then rename."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -21,4 +21,4 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays as ``.npz``, without pickle."""
     content = io.BytesIO()
     np.savez(content, **arrays)
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())

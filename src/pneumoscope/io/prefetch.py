@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
-def in_order(pool: ThreadPoolExecutor, work: Callable, items: Iterable, ahead: int) -> Iterator:
+def ordered_prefetch(pool: ThreadPoolExecutor, work: Callable, items: Iterable, ahead: int) -> Iterator:
     """``map`` that keeps the order and takes at most ``ahead`` items before their turn; items may be endless.
 
     Where ``items`` raises an error, the results of those before it come first.

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.inference.predict import Prediction
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 
 _STYLE = """
 :root { color-scheme: light dark; --bg: #f6f7f9; --card: #fff; --ink: #1a1d21; --soft: #5a626c; --line: #d9dde3;
@@ -58,7 +58,7 @@ where the evidence for the verdict lies, relative to its maximum in that image.<
 </main></body></html>
 """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page.encode("utf-8", "replace"))
+    write_atomic(path, page.encode("utf-8", "replace"))
     return path
 
 

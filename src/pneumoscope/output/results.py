@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 from pneumoscope.errors import ImageError, MissingExtra, UsageError
 from pneumoscope.inference.predict import BATCH, ERROR, FIELDS, Prediction, Predictor
-from pneumoscope.io.atomic import write_whole
-from pneumoscope.io.prefetch import in_order
+from pneumoscope.io.atomic import write_atomic
+from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.radiographs.images import read_file
 
 #: Rows of a Parquet part, and the seconds after which a part that is not full is written: what a ``kill -9`` can cost.
@@ -208,7 +208,7 @@ class ParquetParts(ResultsFile):
         self._lock = lock_folder(self.path)
         parts = sorted(self.path.glob("part-*.parquet"))
         if parts and not resume:
-            raise not_empty(self.path, len(parts))
+            raise folder_not_empty(self.path, len(parts))
         if (self.path / MANIFEST).exists():
             raise UsageError(
                 f"expected a folder of the local engine at {self.path}, --engine ray wrote its {MANIFEST}: go on with "
@@ -248,7 +248,7 @@ class ParquetParts(ResultsFile):
         return _valid(prediction.path), *super()._key(prediction)[1:]
 
     def _write_part(self) -> None:
-        write_whole(self.path / part_name(self.done), parquet_part(self.rows))
+        write_atomic(self.path / part_name(self.done), parquet_part(self.rows))
         self.written = time.monotonic()
 
 
@@ -293,7 +293,7 @@ def lock_folder(folder: Path) -> BinaryIO:
     return lock
 
 
-def not_empty(folder: Path, parts: int) -> UsageError:
+def folder_not_empty(folder: Path, parts: int) -> UsageError:
     """The refusal of a folder whose results are not to be gone on with."""
     return UsageError(
         f"expected a folder without results at {folder}, it has {parts} parts: go on with them by --resume, or name "
@@ -305,7 +305,7 @@ def _no_place(path: Path, error: OSError) -> UsageError:
     return UsageError(f"expected a place for results at {path}: {error.strerror}")
 
 
-def judged_before(files: Sequence[ResultsFile], sources: Sequence[object]) -> list[Prediction | None]:
+def find_finished(files: Sequence[ResultsFile], sources: Sequence[object]) -> list[Prediction | None]:
     """What a resumed file holds of each source as it is now; None where it has to be judged.
 
     Judged again are unreadable images, which cost little and may be readable now, and the neighbours of what is new
@@ -328,7 +328,7 @@ def judged_before(files: Sequence[ResultsFile], sources: Sequence[object]) -> li
         return _sha256(source) if str(source) in paths else None  # a new one is read when it is judged
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        hashes = list(in_order(pool, find_hash, sources, ahead=64))
+        hashes = list(ordered_prefetch(pool, find_hash, sources, ahead=64))
     kept = [held.get((str(source), digest)) for source, digest in zip(sources, hashes, strict=True)]
     found = [same.popleft() if same else None for same in kept]
     for start in range(0, len(found), BATCH):

@@ -1,1 +1,10 @@
-"""Predictions over HTTP."""
+"""Predictions over HTTP, on this machine and in memory only.
+
+In: requests with images. Out: JSON, overlays, a page for people.
+Read first: ``app.py``, which has every path. Needs the extra ``serve``.
+"""
+
+from pneumoscope.service.app import LOOPBACK, create_app
+from pneumoscope.service.server import is_loopback, run
+
+__all__ = ["LOOPBACK", "create_app", "is_loopback", "run"]

@@ -33,10 +33,10 @@ from pneumoscope.inference.predict import Prediction, Predictor, parse_threshold
 from pneumoscope.labels import LABELS, label_index
 from pneumoscope.samples import sample_paths
 from pneumoscope.service.guard import PAGE_PATH, TIMEOUT, Guard
-from pneumoscope.service.metrics import Counted, Metrics
-from pneumoscope.service.problems import PROBLEM, problem
+from pneumoscope.service.metrics import Metrics, MetricsMiddleware
+from pneumoscope.service.problems import PROBLEM_JSON, problem_response
 from pneumoscope.service.schemas import Predictions, Problem
-from pneumoscope.service.scoring import Inside, Load, Scorer
+from pneumoscope.service.scoring import Admission, Capacity, Scorer
 from pneumoscope.service.uploads import MAX_FILE_BYTES, MAX_FILES, Upload, read_uploads
 
 #: Names by which a browser on this machine reaches the service.
@@ -52,7 +52,7 @@ def create_app(
     *,
     token: str | None = None,
     hosts: Sequence[str] = LOOPBACK,
-    load: Load | None = None,
+    capacity: Capacity | None = None,
     timeout: float = TIMEOUT,
 ) -> ASGIApp:
     """The service as an ASGI application.
@@ -61,10 +61,10 @@ def create_app(
         predictors: models by name; the first one judges where none is asked for.
         token: that requests must bring; None for none.
         hosts: names under which the service is reached, see :mod:`pneumoscope.service.guard`.
-        load: limits of what is inside at a time.
+        capacity: limits of what is inside at a time.
         timeout: seconds that a request may take.
     """
-    load, metrics = load or Load(), Metrics()
+    capacity, metrics = capacity or Capacity(), Metrics()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -80,19 +80,19 @@ def create_app(
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # their redirections are no problem details
-        responses={"4XX": {"model": Problem, "content": {PROBLEM: {}}}, 503: {"model": Problem}},
+        responses={"4XX": {"model": Problem, "content": {PROBLEM_JSON: {}}}, 503: {"model": Problem}},
     )
-    metrics.inside.set_function(lambda: load.images)
+    metrics.inside.set_function(lambda: capacity.images)
     _add_errors(app)
-    _add_predictions(app, predictors, load, metrics)
+    _add_predictions(app, predictors, capacity, metrics)
     _add_models(app, predictors)
-    _add_page(app, load)
-    _add_health(app, load, metrics)
+    _add_page(app, capacity)
+    _add_health(app, capacity, metrics)
     # Around the whole application, which its own middleware is not: its answers to unexpected errors lie outside it.
-    return Counted(Guard(app, tuple(hosts), token, timeout), metrics)
+    return MetricsMiddleware(Guard(app, tuple(hosts), token, timeout), metrics)
 
 
-def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Load, metrics: Metrics) -> None:
+def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], capacity: Capacity, metrics: Metrics) -> None:
     first = next(iter(predictors))
 
     @functools.lru_cache(maxsize=64)  # one object a point, so that requests at the same one are judged together
@@ -121,14 +121,14 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
         waiting: list[asyncio.Future[Prediction]] = []
         scorer: Scorer = app.state.scorer
         content_type = request.headers.get("content-type", "")
-        with Inside(load) as inside, contextlib.ExitStack() as cancelling:
-            async for upload in read_uploads(content_type, request.stream(), inside.keep_bytes):
+        with Admission(capacity) as inside, contextlib.ExitStack() as cancelling:
+            async for upload in read_uploads(content_type, request.stream(), inside.reserve_bytes):
                 if heatmap == "png" and len(files) == MAX_DRAWN:
                     raise UsageError(
                         f"expected at most {MAX_DRAWN} files a request with heatmap=png, received more: send them in "
                         "parts, or ask for heatmap=json"
                     )
-                inside.keep_image()
+                inside.admit_image()
                 waiting.append(asyncio.wrap_future(scorer.submit(predictor, upload.data, upload.name)))
                 cancelling.callback(waiting[-1].cancel)
                 files.append(upload if heatmap == "png" else replace(upload, data=b""))
@@ -138,11 +138,11 @@ def _add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], load: Lo
                 metrics.images.labels(prediction.model, prediction.status).inc()
             rows = [{**one.to_dict(), "heatmap": drawn} for one, drawn in zip(found, maps, strict=True)]
             if len(found) == 1 and not found[0].judged:
-                answer = problem(ImageError.http_status, found[0].reason, prediction=rows[0])
+                answer = problem_response(ImageError.http_status, found[0].reason, prediction=rows[0])
             else:
                 answer = JSONResponse({"predictions": rows, "notice": RESEARCH_USE_ONLY})
-            inside.keep_bytes(len(answer.body))
-        return inside.until_sent(answer)
+            inside.reserve_bytes(len(answer.body))
+        return inside.release_after_sending(answer)
 
     form = {
         "schema": {
@@ -242,7 +242,7 @@ def _summary(name: str, predictor: Predictor) -> dict:
     }
 
 
-def _add_page(app: FastAPI, load: Load) -> None:
+def _add_page(app: FastAPI, capacity: Capacity) -> None:
     """The page for people, the bundled samples, and pictures of files that a browser cannot show."""
     app.mount(PAGE_PATH, StaticFiles(directory=_PAGE))
 
@@ -274,16 +274,16 @@ def _add_page(app: FastAPI, load: Load) -> None:
     )
     async def rendering(request: Request) -> Response:
         """A radiograph at its full size as it is read, as PNG: for DICOM files, which browsers cannot show."""
-        with Inside(load) as inside:
-            uploads = read_uploads("application/octet-stream", request.stream(), inside.keep_bytes)
+        with Admission(capacity) as inside:
+            uploads = read_uploads("application/octet-stream", request.stream(), inside.reserve_bytes)
             (data,) = [upload.data async for upload in uploads]
-            inside.keep_image()
+            inside.admit_image()
             picture = await _unless_gone(request, asyncio.wrap_future(app.state.scorer.render(data)))
-            inside.keep_bytes(len(picture))
-        return inside.until_sent(Response(picture, media_type="image/png"))
+            inside.reserve_bytes(len(picture))
+        return inside.release_after_sending(Response(picture, media_type="image/png"))
 
 
-def _add_health(app: FastAPI, load: Load, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, capacity: Capacity, metrics: Metrics) -> None:
     @app.get("/healthz")
     def healthz() -> dict:
         """The process answers."""
@@ -292,7 +292,7 @@ def _add_health(app: FastAPI, load: Load, metrics: Metrics) -> None:
     @app.get("/readyz", responses={503: {"model": Problem}})
     def readyz() -> Response:
         """There is room for an image."""
-        Inside(load)
+        Admission(capacity)
         return JSONResponse({"status": "ok"})
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -305,7 +305,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(PneumoscopeError)
     def ours(request: Request, error: PneumoscopeError) -> Response:
         headers = {"retry-after": "1"} if error.http_status == 503 else None
-        return problem(error.http_status, str(error), headers)
+        return problem_response(error.http_status, str(error), headers)
 
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -316,13 +316,15 @@ def _add_errors(app: FastAPI) -> None:
         detail = error.detail
         if detail == HTTPStatus(error.status_code).phrase:  # the framework's own: 404 and 405
             detail = "expected a path and method of this service, received another: see /openapi.json"
-        return problem(error.status_code, detail, dict(error.headers or {}))
+        return problem_response(error.status_code, detail, dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     def of_a_parameter(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return problem(400, f"expected another {first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}")
+        return problem_response(
+            400, f"expected another {first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        )
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:
-        return problem(500, "something went wrong here, and the log of the service says what")
+        return problem_response(500, "something went wrong here, and the log of the service says what")

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pneumoscope.service.problems import problem
+from pneumoscope.service.problems import problem_response
 
 #: Seconds that a request may take, its upload included.
 TIMEOUT = 30.0
@@ -98,22 +98,24 @@ class Guard:
                     f"expected {what} within {self.timeout:g} seconds, it took longer: send fewer images at a time"
                 )
                 status = 503 if whole else 408
-            late = problem(status, sentence, {"retry-after": "1", "connection": "close"})
+            late = problem_response(status, sentence, {"retry-after": "1", "connection": "close"})
             await late(scope, receive, send_guarded)
 
     def _refusal(self, path: str, headers: Headers) -> "Callable[..., Awaitable[None]] | None":
         if not self._is_ours(f"//{headers.get('host', '')}"):
-            return problem(421, f"expected one of {', '.join(sorted(self.hosts))} as host, received another")
+            return problem_response(421, f"expected one of {', '.join(sorted(self.hosts))} as host, received another")
         origin = headers.get("origin")
         is_link = path == "/" and headers.get("sec-fetch-mode") == "navigate"  # followed to here from elsewhere
         from_elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link
         if (origin is not None and not self._is_same(origin, headers)) or from_elsewhere:
-            return problem(403, "expected a request of this service's own page or of a program, received a page's")
+            return problem_response(
+                403, "expected a request of this service's own page or of a program, received a page's"
+            )
         if self._token and path not in OPEN_PATHS and not path.startswith(f"{PAGE_PATH}/"):
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
                 sentence = "expected the header 'Authorization: Bearer TOKEN' with the token of this service"
-                return problem(401, sentence, {"www-authenticate": "Bearer"})
+                return problem_response(401, sentence, {"www-authenticate": "Bearer"})
         return None
 
     def _is_ours(self, address: str) -> bool:

@@ -20,7 +20,7 @@ class Metrics:
         self.inside = Gauge("pneumoscope_images_inside", "Images that wait or are being judged", registry=registry)
 
 
-class Counted:
+class MetricsMiddleware:
     """ASGI middleware: how many requests of each route, with what status, in what time."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

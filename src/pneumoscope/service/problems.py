@@ -5,10 +5,12 @@ from http import HTTPStatus
 from starlette.responses import JSONResponse
 
 #: Media type of an error.
-PROBLEM = "application/problem+json"
+PROBLEM_JSON = "application/problem+json"
 
 
-def problem(status: int, detail: str, headers: dict[str, str] | None = None, **members: object) -> JSONResponse:
+def problem_response(
+    status: int, detail: str, headers: dict[str, str] | None = None, **members: object
+) -> JSONResponse:
     """An error response.
 
     Args:
@@ -18,4 +20,4 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None, **m
         members: extensions.
     """
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
-    return JSONResponse(content, status, headers, media_type=PROBLEM)
+    return JSONResponse(content, status, headers, media_type=PROBLEM_JSON)

@@ -17,7 +17,7 @@ class Heatmap(BaseModel):
     png: str | None = Field(None, description="overlay as base64 of a PNG file, with ?heatmap=png")
 
 
-class Judged(BaseModel):
+class ImagePrediction(BaseModel):
     """What a model says of one image; the fields of the command line's JSON."""
 
     path: str = Field(description="file name as sent")
@@ -37,7 +37,7 @@ class Judged(BaseModel):
 class Predictions(BaseModel):
     """The answer to a request: one entry an image, in the order they were sent."""
 
-    predictions: list[Judged]
+    predictions: list[ImagePrediction]
     notice: str = RESEARCH_USE_ONLY
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pneumoscope.errors import BundleError, Busy, ImageTooLarge, UsageError
-from pneumoscope.inference.explain import explain_prediction, overlay, png
+from pneumoscope.inference.explain import encode_png, explain_prediction, overlay
 from pneumoscope.inference.predict import Prediction, Predictor
 from pneumoscope.radiographs.images import read_radiograph
 
@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass
-class Load:
+class Capacity:
     """What is inside: counted before anything is kept, so that memory has a bound."""
 
     images: int = 0
@@ -35,7 +35,7 @@ class Load:
     max_bytes: int = MAX_BYTES
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def enter(self, images: int = 0, size: int = 0) -> None:
+    def acquire(self, images: int = 0, size: int = 0) -> None:
         """Count images or bytes in.
 
         Raises:
@@ -46,74 +46,74 @@ class Load:
                 raise Busy("expected room for more images, the service is full: try again in a second")
             self.images, self.bytes = self.images + images, self.bytes + size
 
-    def leave(self, images: int = 0, size: int = 0) -> None:
+    def release(self, images: int = 0, size: int = 0) -> None:
         """Count them out."""
         with self._lock:
             self.images, self.bytes = self.images - images, self.bytes - size
 
 
-class Inside:
+class Admission:
     """What one request has inside; as a context it leaves where an error ends it, else with its answer.
 
     Raises:
         Busy: at once, before anything is read, if the service is full.
     """
 
-    def __init__(self, load: Load) -> None:
-        self._load, self._images, self._bytes = load, 0, 0
-        load.enter(images=1)
-        load.leave(images=1)
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity, self._images, self._bytes = capacity, 0, 0
+        capacity.acquire(images=1)
+        capacity.release(images=1)
 
-    def __enter__(self) -> "Inside":
+    def __enter__(self) -> "Admission":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is not None:
-            self.leave()
+            self.release()
 
-    def keep_image(self) -> None:
+    def admit_image(self) -> None:
         """One more image, to be judged.
 
         Raises:
             UsageError: this request alone has more than there is room for.
         """
-        if self._images >= self._load.max_images:
-            raise UsageError(f"expected at most {self._load.max_images} files a request, received more: send fewer")
-        self._load.enter(images=1)
+        if self._images >= self._capacity.max_images:
+            raise UsageError(f"expected at most {self._capacity.max_images} files a request, received more: send fewer")
+        self._capacity.acquire(images=1)
         self._images += 1
 
-    def keep_bytes(self, size: int) -> None:
+    def reserve_bytes(self, size: int) -> None:
         """So many more bytes, of files or of the answer.
 
         Raises:
             ImageTooLarge: this request alone has more than there is room for.
         """
-        if self._bytes + size > self._load.max_bytes:
+        if self._bytes + size > self._capacity.max_bytes:
             raise ImageTooLarge(
-                f"expected at most {self._load.max_bytes // 10**6} MB a request, received more: send fewer files"
+                f"expected at most {self._capacity.max_bytes // 10**6} MB a request, received more: send fewer files"
             )
-        self._load.enter(size=size)
+        self._capacity.acquire(size=size)
         self._bytes += size
 
     def leave(self) -> None:
         """All of it is out."""
-        self._load.leave(self._images, self._bytes)
+        self._capacity.release(self._images, self._bytes)
         self._images = self._bytes = 0
 
-    def until_sent(self, response: Response) -> ASGIApp:
+    def release_after_sending(self, response: Response) -> ASGIApp:
         """A response that keeps it counted until its last byte has been taken, or the client has gone."""
-        return _Leaving(response, self)
+        return _ReleasingResponse(response, self)
 
 
-class _Leaving(Response):
-    def __init__(self, response: Response, inside: Inside) -> None:
+class _ReleasingResponse(Response):
+    def __init__(self, response: Response, inside: Admission) -> None:
         self.response, self.inside, self.background = response, inside, None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self.response(scope, receive, send)
         finally:
-            self.inside.leave()
+            self.inside.release()
 
 
 class Scorer:
@@ -164,7 +164,7 @@ class Scorer:
 def _judged(predictor: Predictor, data: bytes, name: str) -> Prediction:
     prepared = predictor.prepare(data)._replace(path=name)
     try:
-        (prediction,) = predictor.judge([prepared])
+        (prediction,) = predictor.predict_prepared([prepared])
     except Exception:  # of the runtime: this image fails, the others go on
         _LOG.exception("a model failed")
         raise BundleError(
@@ -175,8 +175,8 @@ def _judged(predictor: Predictor, data: bytes, name: str) -> Prediction:
 
 
 def _drawn(predictor: Predictor, data: bytes, prediction: Prediction) -> bytes:
-    return png(overlay(explain_prediction(predictor, read_radiograph(data), prediction)))
+    return encode_png(overlay(explain_prediction(predictor, read_radiograph(data), prediction)))
 
 
 def _rendered(data: bytes) -> bytes:
-    return png(read_radiograph(data).pixels)
+    return encode_png(read_radiograph(data).pixels)

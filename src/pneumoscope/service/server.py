@@ -34,7 +34,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class PatientProtocol(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """HTTP/1.1 that hangs up on headers which do not come: uvicorn waits for them without end."""
 
     _waiting: asyncio.TimerHandle | None = None
@@ -116,7 +116,7 @@ class PatientProtocol(H11Protocol):
 class _Lingering:
     """A transport whose ``close`` is the protocol's to decide."""
 
-    def __init__(self, transport: asyncio.Transport, protocol: PatientProtocol) -> None:
+    def __init__(self, transport: asyncio.Transport, protocol: HeaderTimeoutProtocol) -> None:
         self._transport, self._protocol = transport, protocol
 
     def __getattr__(self, name: str) -> object:
@@ -149,7 +149,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, host: str, port: int, ready: Callable[[str], None]) -> None:
         config = uvicorn.Config(
             app,
-            http=PatientProtocol,
+            http=HeaderTimeoutProtocol,
             ws="none",
             lifespan="on",
             log_level="warning",

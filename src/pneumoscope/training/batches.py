@@ -44,7 +44,9 @@ def load_pixels(
                 yield np.stack(list(pool.map(one, records[first : first + 256])))
 
     # One cache serves every layout: rows and images differ after the resizing.
-    key = cache_key(spec.height, spec.width, spec.aspect, spec.resize, *(identity(manifest, r) for r in records))
+    key = cache_key(
+        spec.height, spec.width, spec.aspect, spec.resize, *(image_fingerprint(manifest, r) for r in records)
+    )
     shape = (len(records), spec.height, spec.width)
     return cached_rows(cache_folder / f"pixels-{key}.npy", shape, np.uint8, blocks)
 
@@ -68,7 +70,7 @@ def frozen_features(
     return np.asarray(cached_rows(cache_folder / f"features-{key}.npy", shape, np.float32, blocks))
 
 
-def identity(manifest: Manifest, record: Record) -> str:
+def image_fingerprint(manifest: Manifest, record: Record) -> str:
     """What tells one image file from another: its hash, or where and when it was written."""
     if record.sha256:
         return record.sha256
@@ -144,18 +146,22 @@ class Batches(keras.utils.PyDataset):
         return tuple(mix(part) for part in batch)
 
 
-def augmented(
-    spec: InputSpec, how: Augmentation, seed: int, teacher: Teacher | None = None, widening: np.ndarray | None = None
+def augmentation_transform(
+    spec: InputSpec,
+    how: Augmentation,
+    seed: int,
+    teacher: Teacher | None = None,
+    aspect_correction: np.ndarray | None = None,
 ) -> Callable:
     """Transform for :class:`Batches`: every image of every epoch is drawn by a generator of its own.
 
-    With a teacher the images are drawn at its size, and come with its answers. ``widening`` (N,) has a factor for
-    each image, see :func:`pneumoscope.data.augment.widenings`.
+    With a teacher the images are drawn at its size, and come with its answers. ``aspect_correction`` (N,) has a factor for
+    each image, see :func:`pneumoscope.data.augment.aspect_corrections`.
     """
 
     def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         drawn = teacher.spec if teacher else spec
-        wide = np.ones(len(rows)) if widening is None else widening[rows]
+        wide = np.ones(len(rows)) if aspect_correction is None else aspect_correction[rows]
         images = [
             augment(image, drawn, how, np.random.default_rng([seed, epoch, row, _AUGMENT]), factor)
             for image, row, factor in zip(pixels, rows.tolist(), wide.tolist(), strict=True)

@@ -20,22 +20,22 @@ from pneumoscope.data.manifest import Manifest, read_dataset
 from pneumoscope.data.splits import ALL, Split, class_weights, make_split
 from pneumoscope.errors import RunError
 from pneumoscope.evaluation import metrics
-from pneumoscope.evaluation.evaluate import REPORT_NAME, against_ratio, columns, csv_bytes, read_report, subtype_auc
-from pneumoscope.evaluation.label_errors import suspected
+from pneumoscope.evaluation.evaluate import REPORT_NAME, against_ratio, csv_bytes, read_report, subtype_auc, to_arrays
+from pneumoscope.evaluation.label_errors import find_label_errors
 from pneumoscope.evaluation.robustness import measure_shifts, with_intervals
 from pneumoscope.inference.calibration import (
     assumed_prevalence,
     calibrate,
-    half_way_below,
     highest_threshold,
     log_odds,
+    midpoint_below,
     sigmoid,
 )
 from pneumoscope.inference.predict import load
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.labels import NORMAL, PNEUMONIA
 from pneumoscope.training.recipe import RECIPES, Recipe
-from pneumoscope.training.runs import FLOAT32_ANSWERS, Run, open_finished, run_id
+from pneumoscope.training.runs import FLOAT32_ANSWERS, Run, open_finished_run, run_id
 from pneumoscope.training.temperature import fit_slope
 from pneumoscope.training.weight_averaging import average_runs
 
@@ -77,8 +77,8 @@ def cross_validate(
         on_batch: as for training.
 
     Returns:
-        ``recipe``, ``runs`` (a row for each measured run of this recipe in the folder, see :func:`row_of`) and
-        ``pooled`` (see :func:`pool`) where the folds of a seed cover every image. Also written to
+        ``recipe``, ``runs`` (a row for each measured run of this recipe in the folder, see :func:`summarise_run`) and
+        ``pooled`` (see :func:`pool_folds`) where the folds of a seed cover every image. Also written to
         ``runs/<name>-folds.json``, and the suspected labels of ``pooled`` to ``runs/<name>-suspects.csv``.
     """
     manifest = read_dataset(data)
@@ -86,22 +86,22 @@ def cross_validate(
     for seed in seeds:
         for split in splits:
             run = _finished_run(replace(recipe, split=split, seed=seed), manifest, runs, progress, on_batch)
-            rows[run.folder] = row_of(run.folder)
+            rows[run.folder] = summarise_run(run.folder)
             if on_run:
                 on_run(rows[run.folder])
     measured = [run for run in measured_runs(runs) if _same(run.recipe, recipe)]
     plain = {**recipe.to_dict(), "weights": Path(recipe.weights).name}  # no path of this machine
-    result = {"recipe": plain, "runs": [rows.get(run.folder) or row_of(run.folder) for run in measured]}
+    result = {"recipe": plain, "runs": [rows.get(run.folder) or summarise_run(run.folder) for run in measured]}
     every = make_split(manifest, ALL).train
     by_seed = sorted({run.recipe.seed for run in measured}, key=lambda seed: (seed != seeds[0], seed))
     for seed in by_seed:
         if complete := _complete_folds([run for run in measured if run.recipe.seed == seed], every):
-            result["pooled"] = pool([run.folder for run in complete[-1]])
+            result["pooled"] = pool_folds([run.folder for run in complete[-1]])
             table = csv_bytes(result["pooled"]["suspects"], SUSPECT_COLUMNS)
-            write_whole(Path(runs) / f"{recipe.name}-suspects.csv", table)
+            write_atomic(Path(runs) / f"{recipe.name}-suspects.csv", table)
             break
     path = Path(runs) / f"{recipe.name}-folds.json"
-    write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
     return result
 
 
@@ -116,7 +116,7 @@ def train_average(recipe: Recipe, data: str | Path | Manifest, *, runs: str | Pa
     manifest = read_dataset(data)
     splits = [f"fold{fold}of{recipe.average}" for fold in range(recipe.average)]
     cross_validate(recipe, manifest, splits=splits, seeds=(recipe.seed,), runs=runs, **watch)
-    folds = [open_finished(Path(runs) / run_id(replace(recipe, split=split))) for split in splits]
+    folds = [open_finished_run(Path(runs) / run_id(replace(recipe, split=split))) for split in splits]
     run = average_runs(recipe, folds, manifest, runs)
     _align(run, folds, manifest, watch.get("progress"))
     return run
@@ -155,14 +155,14 @@ def _align(run: Run, folds: Sequence[Run], manifest: Manifest, progress: Callabl
         "correlation": float(np.corrcoef(own, mean)[0, 1]),
         "images": len(paths),
     }
-    write_whole(run.folder / ALIGNMENT_NAME, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomic(run.folder / ALIGNMENT_NAME, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def pooled_for(run: Run) -> dict | None:
+def pooled_results(run: Run) -> dict | None:
     """What the folds of a run's recipe say of a model that holds nothing out; for an average, mapped onto it.
 
     Returns:
-        As from :func:`pool`; None where the recipe was not cross-validated on these data.
+        As from :func:`pool_folds`; None where the recipe was not cross-validated on these data.
     """
     found = fold_results(run.recipe, run.folder.parent, run.split.fingerprint)
     path = run.folder / ALIGNMENT_NAME
@@ -185,7 +185,7 @@ def pooled_for(run: Run) -> dict | None:
 
 def measured_runs(runs: str | Path) -> list[Run]:
     """Every run of a folder that was trained to its end and measured under the shifts, by name."""
-    return [open_finished(path.parent) for path in sorted(Path(runs).glob(f"*/{SHIFTS_NAME}"))]
+    return [open_finished_run(path.parent) for path in sorted(Path(runs).glob(f"*/{SHIFTS_NAME}"))]
 
 
 def _same(one: Recipe, other: Recipe) -> bool:
@@ -221,7 +221,7 @@ def _finished_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress
         run = train(recipe, manifest, runs=runs, resume=begun, progress=progress, on_batch=on_batch)
         release(run, manifest, progress)
         keras.utils.clear_session()  # or the graphs of all folds stay in memory
-    run = open_finished(folder)
+    run = open_finished_run(folder)
     if run.recipe != recipe:
         raise RunError(f"expected the runs of this recipe in {runs}, {folder} was made by another: use another --runs")
     split = make_split(manifest, recipe.split, seed=recipe.split_seed, fraction=recipe.validation_fraction)
@@ -230,10 +230,10 @@ def _finished_run(recipe: Recipe, manifest: Manifest, runs: str | Path, progress
     held_out = run.split.records(manifest, "val")
     if not (folder / SHIFTS_NAME).is_file():
         found = measure_shifts(load(folder), manifest, held_out, progress)
-        write_whole(folder / SHIFTS_NAME, (json.dumps(found) + "\n").encode())
+        write_atomic(folder / SHIFTS_NAME, (json.dumps(found) + "\n").encode())
     if not (folder / RATIOS_NAME).is_file():
         ratios = {record.path: record.ratio for record in held_out if record.ratio}
-        write_whole(folder / RATIOS_NAME, (json.dumps(ratios) + "\n").encode())
+        write_atomic(folder / RATIOS_NAME, (json.dumps(ratios) + "\n").encode())
     return run
 
 
@@ -242,7 +242,7 @@ def _noted(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def row_of(folder: str | Path) -> dict:
+def summarise_run(folder: str | Path) -> dict:
     """What a finished and measured run says of itself, for tables.
 
     Returns:
@@ -253,8 +253,8 @@ def row_of(folder: str | Path) -> dict:
     folder = Path(folder)
     report, predictions = read_report(folder / "evaluation-val")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    labels, _, patients = columns([row for row in predictions if row["probability"] is not None])
-    run = open_finished(folder)
+    labels, _, patients = to_arrays([row for row in predictions if row["probability"] is not None])
+    run = open_finished_run(folder)
     kept = ("accuracy", "sensitivity", "specificity", "roc_auc", "brier", "ece")
     return {
         "run": folder.name,
@@ -273,7 +273,7 @@ def row_of(folder: str | Path) -> dict:
     }
 
 
-def pool(folders: Sequence[Path]) -> dict:
+def pool_folds(folders: Sequence[Path]) -> dict:
     """Out-of-fold predictions of all folds as one set: figures, calibration and operating points.
 
     Args:
@@ -283,7 +283,7 @@ def pool(folders: Sequence[Path]) -> dict:
         ``metrics`` before and ``calibrated`` after calibration, with intervals; ``subtypes``; ``against_ratio``
         (before calibration); ``float32``, how the files differ from those in float32, None where they are those;
         ``calibration``
-        (``slope`` and ``intercept`` of the log odds, see :class:`pneumoscope.training.export.inference_graph.Verdict`); ``prevalence``
+        (``slope`` and ``intercept`` of the log odds, see :class:`pneumoscope.training.export.inference_graph.CalibratedProbabilities`); ``prevalence``
         that the probabilities assume; ``operating_points`` by name; ``uncertain``; the ``rules`` in words;
         ``held_out``; ``suspects``, the labels that look wrong (see :mod:`pneumoscope.evaluation.label_errors`), the most suspicious
         first, each with ``path``, ``label`` and the calibrated ``probability`` of pneumonia.
@@ -298,10 +298,10 @@ def pool(folders: Sequence[Path]) -> dict:
         float32 |= _noted(folder / FLOAT32_ANSWERS)
         shifts = json.loads((folder / SHIFTS_NAME).read_text())
         shifted.append(np.array([shift["probability"] for shift in shifts.values()]).ravel())  # (shifts * N,)
-        shifted_labels.append(np.tile(columns(found)[0], len(shifts)))
-    labels, probability, groups = columns(rows)
-    first, shifted_labels = open_finished(folders[0]), np.concatenate(shifted_labels)
-    point = half_way_below(probability, highest_threshold(labels, probability, SENSITIVITY))
+        shifted_labels.append(np.tile(to_arrays(found)[0], len(shifts)))
+    labels, probability, groups = to_arrays(rows)
+    first, shifted_labels = open_finished_run(folders[0]), np.concatenate(shifted_labels)
+    point = midpoint_below(probability, highest_threshold(labels, probability, SENSITIVITY))
     moved = log_odds(np.concatenate(shifted)) - point
     slope, how = fit_slope(shifted_labels, moved, implied_prevalence(rows, first.recipe))
     intercept = -slope * point
@@ -337,7 +337,7 @@ def pool(folders: Sequence[Path]) -> dict:
         },
         "suspects": [
             {"path": rows[at]["path"], "label": rows[at]["label"], "probability": round(float(calibrated[at]), 6)}
-            for at in suspected(labels, np.stack([1 - calibrated, calibrated], axis=1))[0]
+            for at in find_label_errors(labels, np.stack([1 - calibrated, calibrated], axis=1))[0]
         ],
     }
 
@@ -346,7 +346,7 @@ def _beside_float32(rows: Sequence[dict], answers: dict[str, float], threshold: 
     """How far the files' answers lie from those of the float32 files on the same held-out images, uncalibrated."""
     if not answers:
         return None
-    labels, probability, _ = columns(rows)
+    labels, probability, _ = to_arrays(rows)
     other = np.array([answers[row["path"]] for row in rows])
     return {
         "images": len(rows),

@@ -190,7 +190,15 @@ _CHOICES = {
 }
 
 
+#: Augmentation keys of version 0.1 -> today's; the recipes inside older runs and model files are read with these.
+_OLD_KEYS = {"even": "equalize_aspect", "side": "crop_side", "both": "crop_both"}
+
+
 def _augmentation(values: dict) -> Augmentation:
+    twice = sorted(old for old, new in _OLD_KEYS.items() if old in values and new in values)
+    if twice:
+        raise UsageError(f"expected augment.{_OLD_KEYS[twice[0]]} once, received it and its old name {twice[0]} too")
+    values = {_OLD_KEYS.get(name, name): value for name, value in values.items()}
     known = [field.name for field in fields(Augmentation)]
     unknown = set(values) - set(known)
     if unknown:

@@ -9,11 +9,11 @@ import numpy as np
 
 from pneumoscope.data.manifest import Manifest, read_dataset
 from pneumoscope.errors import BundleError
-from pneumoscope.evaluation.evaluate import REPORT_NAME, columns, evaluate_model, read_report
+from pneumoscope.evaluation.evaluate import REPORT_NAME, evaluate_model, read_report, to_arrays
 from pneumoscope.inference.predict import load
 from pneumoscope.inference.preprocess import preprocess
-from pneumoscope.io.atomic import write_whole
-from pneumoscope.training.export.onnx_export import export_run, seal
+from pneumoscope.io.atomic import write_atomic
+from pneumoscope.training.export.onnx_export import add_evaluation, export_run
 from pneumoscope.training.export.quantise import CALIBRATION_IMAGES, quantise
 from pneumoscope.training.runs import FLOAT32_ANSWERS, FLOAT32_NAME, MONITOR, Run
 
@@ -53,9 +53,9 @@ def release(
         held_out = {record.path: manifest.path(record) for record in records}
         answers = load(run.folder / FLOAT32_NAME).predict_many(held_out.values())
         found = {name: one.probability for name, one in zip(held_out, answers, strict=True)}
-        write_whole(run.folder / FLOAT32_ANSWERS, (json.dumps(found) + "\n").encode())
-    labels, probability, _ = columns(judged)
-    seal(path, report, labels, probability)
+        write_atomic(run.folder / FLOAT32_ANSWERS, (json.dumps(found) + "\n").encode())
+    labels, probability, _ = to_arrays(judged)
+    add_evaluation(path, report, labels, probability)
     return evaluate_model(load(path), manifest, records, "val", out, **options)  # the report is on the sealed file
 
 

@@ -20,7 +20,7 @@ from pneumoscope.data.manifest import Manifest
 from pneumoscope.data.splits import Split, read_split, write_split
 from pneumoscope.errors import RunError, UsageError
 from pneumoscope.inference.preprocess import InputSpec
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.training.recipe import Recipe
 
 #: What is watched to keep the best epoch; the first of equal epochs wins.
@@ -69,7 +69,7 @@ def run_id(recipe: Recipe) -> str:
     return f"{recipe.name}-{recipe.split}-seed{recipe.seed}"
 
 
-def open_finished(folder: str | Path) -> Run:
+def open_finished_run(folder: str | Path) -> Run:
     """Read a run folder whose training reached its last epoch.
 
     Raises:
@@ -91,7 +91,7 @@ def open_finished(folder: str | Path) -> Run:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Hold a run folder: a second training of the same run would overwrite the first one's state.
 
     The lock ends with the process, also with a killed one.
@@ -159,7 +159,7 @@ def open_run(run: Run, manifest: Manifest, resume: bool, contents: dict[str, str
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in packages},
     }
-    write_whole(config, json.dumps(content, indent=1).encode())
+    write_atomic(config, json.dumps(content, indent=1).encode())
 
 
 def _difference(found: object, wanted: object) -> str:
@@ -191,11 +191,11 @@ def write_history(run: Run, history: list[dict]) -> None:
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    write_whole(run.folder / "history.csv", text.getvalue().encode())
+    write_atomic(run.folder / "history.csv", text.getvalue().encode())
 
 
 def add_timing(run: Run, session: dict) -> None:
     """Add the seconds of one call of training to ``timing.json``."""
     path = run.folder / "timing.json"
     sessions = json.loads(path.read_text()) if path.is_file() else []
-    write_whole(path, json.dumps([*sessions, session], indent=1).encode())
+    write_atomic(path, json.dumps([*sessions, session], indent=1).encode())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.data.augment import widenings
+from pneumoscope.data.augment import aspect_corrections
 from pneumoscope.data.manifest import Manifest, Record, read_dataset
 from pneumoscope.data.splits import ALL, class_weights, make_split
 from pneumoscope.errors import DatasetError, UsageError
@@ -17,12 +17,18 @@ from pneumoscope.inference.preprocess import InputSpec, to_input
 from pneumoscope.io.atomic import write_npz
 from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL
 from pneumoscope.training import networks as models
-from pneumoscope.training.batches import Batches, augmented, frozen_features, identity, load_pixels
+from pneumoscope.training.batches import (
+    Batches,
+    augmentation_transform,
+    frozen_features,
+    image_fingerprint,
+    load_pixels,
+)
 from pneumoscope.training.cache import cache_key
 from pneumoscope.training.distillation import Teacher, find_teacher
 from pneumoscope.training.optimizer import build_optimizer
 from pneumoscope.training.recipe import Recipe
-from pneumoscope.training.runs import MONITOR, Run, add_timing, locked, open_run, run_id, write_history
+from pneumoscope.training.runs import MONITOR, Run, add_timing, open_run, run_id, run_lock, write_history
 
 keras = models.keras
 
@@ -65,7 +71,7 @@ def train(
     manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
     split = make_split(manifest, recipe.split, seed=recipe.split_seed, fraction=recipe.validation_fraction)
     run = Run(Path(runs) / run_id(recipe), recipe, split)
-    with locked(run.folder):
+    with run_lock(run.folder):
         teacher = find_teacher(recipe, runs, split)
         open_run(run, manifest, resume, _contents(run, manifest, teacher))
         _train(run, manifest, teacher, cache, tensorboard, show, on_batch, started)
@@ -110,8 +116,8 @@ def _train(
         inputs = {"train": features[: len(records["train"])], "val": features[len(records["train"]) :]}
         transforms = dict.fromkeys(("train", "val"), lambda batch, rows, epoch: np.asarray(batch))
     elif recipe.augments:
-        widening = _own_widenings(records["train"], recipe)
-        transforms["train"] = augmented(run.spec, recipe.augment, recipe.seed, teacher, widening)
+        aspect_correction = _aspect_corrections_of(records["train"], recipe)
+        transforms["train"] = augmentation_transform(run.spec, recipe.augment, recipe.seed, teacher, aspect_correction)
     featured = time.perf_counter()
 
     classes = recipe.classes
@@ -130,8 +136,8 @@ def _train(
     )
     validation = None
     if records["val"]:
-        even = np.ones(len(classes))
-        validation = Batches(inputs["val"], targets["val"], transforms["val"], recipe.batch_size, None, even)
+        equal_weights = np.ones(len(classes))
+        validation = Batches(inputs["val"], targets["val"], transforms["val"], recipe.batch_size, None, equal_weights)
     trained.compile(
         optimizer=build_optimizer(recipe, len(training), trained),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
@@ -157,15 +163,15 @@ def _source_spec(recipe: Recipe) -> InputSpec:
     return replace(recipe.spec, height=large, width=large) if large else recipe.spec
 
 
-def _own_widenings(records: Sequence[Record], recipe: Recipe) -> np.ndarray:
-    """(N,) how much wider each training image is drawn, see :func:`pneumoscope.data.augment.widenings`."""
-    return widenings([r.ratio for r in records], [r.label for r in records], recipe.augment.even)
+def _aspect_corrections_of(records: Sequence[Record], recipe: Recipe) -> np.ndarray:
+    """(N,) how much wider each training image is drawn, see :func:`pneumoscope.data.augment.aspect_corrections`."""
+    return aspect_corrections([r.ratio for r in records], [r.label for r in records], recipe.augment.equalize_aspect)
 
 
 def squashed_note(recipe: Recipe, manifest: Manifest) -> str | None:
     """What to tell who evens out aspect ratios on copies that all have one; None where the ratios differ."""
     ratios = [record.ratio for record in manifest.records if record.ratio]
-    if not recipe.augment.even or (ratios and max(ratios) > 1.02 * min(ratios)):
+    if not recipe.augment.equalize_aspect or (ratios and max(ratios) > 1.02 * min(ratios)):
         return None
     return (
         f"note: {recipe.name} takes out each image's aspect ratio, but these images tell none of their own (squashed "
@@ -202,10 +208,14 @@ def _contents(run: Run, manifest: Manifest, teacher: Teacher | None) -> dict[str
     weights = Path(run.recipe.weights)
     known = weights.is_file()  # else the download of Keras, which Keras verifies
     return {
-        "images_sha256": cache_key(*(identity(manifest, record) for record in records)),
+        "images_sha256": cache_key(*(image_fingerprint(manifest, record) for record in records)),
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if known else run.recipe.weights,
         **({"teacher_sha256": teacher.bundle.sha256} if teacher else {}),
-        **({"ratios_sha256": cache_key(*_own_widenings(training, run.recipe))} if run.recipe.augment.even else {}),
+        **(
+            {"ratios_sha256": cache_key(*_aspect_corrections_of(training, run.recipe))}
+            if run.recipe.augment.equalize_aspect
+            else {}
+        ),
     }
 
 

@@ -17,7 +17,7 @@ from pneumoscope.data.splits import make_split
 from pneumoscope.errors import RunError
 from pneumoscope.io.atomic import write_npz
 from pneumoscope.training.recipe import Recipe
-from pneumoscope.training.runs import Run, add_timing, locked, open_run, run_id, write_history
+from pneumoscope.training.runs import Run, add_timing, open_run, run_id, run_lock, write_history
 
 
 def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs: str | Path) -> Run:
@@ -40,7 +40,7 @@ def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs:
     run = Run(Path(runs) / run_id(recipe), recipe, make_split(manifest, recipe.split, seed=recipe.split_seed))
     files = [fold.folder / "best.npz" for fold in folds]
     contents = {"averaged_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}
-    with locked(run.folder):
+    with run_lock(run.folder):
         open_run(run, manifest, (run.folder / "config.json").is_file(), contents)
         write_npz(run.folder / "best.npz", mean_weights(files))
         write_history(run, [_mean_row(rows) for rows in zip(*(fold.history for fold in folds), strict=True)])

@@ -12,16 +12,21 @@ from pneumoscope.evaluation.metrics import uncertain_band
 from pneumoscope.inference.bundle import GRADCAM, PROBABILITIES, SUBTYPES, open_bundle
 from pneumoscope.inference.preprocess import preprocess
 from pneumoscope.training import networks as models
-from pneumoscope.training.export.inference_graph import GradCam, Verdict, autodiff_gradcam, deployed
+from pneumoscope.training.export.inference_graph import (
+    CalibratedProbabilities,
+    GradCam,
+    autodiff_gradcam,
+    build_inference_graph,
+)
 from pneumoscope.training.export.onnx_export import (
     GRADCAM_TOLERANCE,
     ONNX_TOLERANCE,
+    add_evaluation,
     check_gradcam,
     check_parity,
     export_run,
     onnx_bytes,
     restore_best,
-    seal,
 )
 from pneumoscope.training.recipe import read_recipe
 from pneumoscope.training.release import release
@@ -76,7 +81,7 @@ def test_onnx_equals_keras_on_radiographs(trained, samples, count):
     restore_best(trained, model)
     bundle = open_bundle(export_run(trained))
     inputs = np.concatenate([preprocess(path, bundle.spec) for path in samples[:count]])
-    expected = deployed(model).predict_on_batch(inputs)
+    expected = build_inference_graph(model).predict_on_batch(inputs)
     received = bundle.run(inputs)
     assert received.keys() == expected.keys()
     for name, value in received.items():
@@ -90,9 +95,9 @@ def test_another_network_fails_the_parity_check(mobilenet):
     kernel, bias = model.get_layer("probabilities").get_weights()
     other.set_weights(model.get_weights())
     other.get_layer("probabilities").set_weights([kernel + 0.01, bias + np.array([0.01, 0], np.float32)])
-    assert max(check_parity(bundle, deployed(model)).values()) <= ONNX_TOLERANCE
+    assert max(check_parity(bundle, build_inference_graph(model)).values()) <= ONNX_TOLERANCE
     with pytest.raises(BundleError, match="it differs by"):
-        check_parity(bundle, deployed(other))
+        check_parity(bundle, build_inference_graph(other))
 
 
 def test_the_file_holds_the_native_operators(trained):
@@ -137,7 +142,7 @@ def test_sealing_keeps_the_network(mobilenet, tmp_path):
     before = open_bundle(path).contract["body_sha256"]
     data = {"images": 3, "patients": 3, "median_size": None}
     report = {"metrics": {"accuracy": {}}, "subtypes": None, "data": data}
-    seal(path, report, np.array([0, 1, 1]), np.array([0.1, 0.9, 0.4]))
+    add_evaluation(path, report, np.array([0, 1, 1]), np.array([0.1, 0.9, 0.4]))
     after = open_bundle(path)
     assert after.contract["body_sha256"] == before
     assert "0 of 2 outside" in after.contract["uncertain_rule"]
@@ -172,7 +177,7 @@ def _sigmoid(z):
 def test_a_verdict_by_hand():
     """Log odds 2 and -1; slope 2 and intercept -1 make them 3 and -3."""
     logits = np.array([[1, 3], [0.5, -0.5]], np.float32)
-    plain, calibrated = (np.asarray(Verdict(*how)(logits)) for how in ((1.0, 0.0), (2.0, -1.0)))
+    plain, calibrated = (np.asarray(CalibratedProbabilities(*how)(logits)) for how in ((1.0, 0.0), (2.0, -1.0)))
     np.testing.assert_allclose(plain[:, 1], _sigmoid([2, -1]), atol=1e-6)
     np.testing.assert_allclose(calibrated[:, 1], _sigmoid([3, -3]), atol=1e-6)
     np.testing.assert_allclose(plain, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), atol=1e-6)
@@ -182,17 +187,17 @@ def test_a_verdict_by_hand():
 def test_a_verdict_of_three_classes_folds_the_pneumonias():
     """Weights 1, 2 and 6 after exp: 8 of 9 pneumonia, a quarter of it bacterial."""
     logits = np.log([[1, 2, 6]]).astype(np.float32)
-    probabilities, subtypes = (np.asarray(part) for part in Verdict(1.0, 0.0)(logits))
+    probabilities, subtypes = (np.asarray(part) for part in CalibratedProbabilities(1.0, 0.0)(logits))
     np.testing.assert_allclose(probabilities, [[1 / 9, 8 / 9]], atol=1e-6)
     np.testing.assert_allclose(subtypes, [[1 / 4, 3 / 4]], atol=1e-6)
-    probabilities, subtypes = (np.asarray(part) for part in Verdict(0.5, 1.0)(logits))
+    probabilities, subtypes = (np.asarray(part) for part in CalibratedProbabilities(0.5, 1.0)(logits))
     np.testing.assert_allclose(probabilities[:, 1], _sigmoid([0.5 * np.log(8) + 1]), atol=1e-6)
     np.testing.assert_allclose(subtypes, [[1 / 4, 3 / 4]], atol=1e-6)  # calibration is about normal or not
 
 
 def test_a_verdict_of_two_views_is_that_of_their_mean_logits():
     views = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
-    together, alone = Verdict(1.3, 0.2)(views), Verdict(1.3, 0.2)(views.mean(axis=0))
+    together, alone = CalibratedProbabilities(1.3, 0.2)(views), CalibratedProbabilities(1.3, 0.2)(views.mean(axis=0))
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -200,7 +205,7 @@ def test_a_verdict_of_two_views_is_that_of_their_mean_logits():
 def test_extreme_logits_keep_their_verdict():
     """No overflow: the odds are formed from logarithms."""
     logits = np.array([[500, -500, -499], [-500, 500, 499]], np.float32)
-    probabilities, subtypes = (np.asarray(part) for part in Verdict(1.0, 0.0)(logits))
+    probabilities, subtypes = (np.asarray(part) for part in CalibratedProbabilities(1.0, 0.0)(logits))
     np.testing.assert_array_equal(probabilities, [[1, 0], [0, 1]])
     assert np.isfinite(subtypes).all()
 
@@ -242,7 +247,7 @@ def test_a_file_of_three_classes_names_its_outputs(three_classes):
 @pytest.mark.parametrize("count", [1, 7])
 def test_onnx_equals_keras_with_three_classes(three_classes, images, count):
     run, model, bundle = three_classes
-    expected = deployed(model, mirror=run.recipe.mirror).predict_on_batch(images[:count])
+    expected = build_inference_graph(model, mirror=run.recipe.mirror).predict_on_batch(images[:count])
     received = bundle.run(images[:count])
     assert received.keys() == expected.keys()
     for name, value in received.items():
@@ -295,7 +300,7 @@ def test_a_mirrored_file_judges_a_mirror_image_alike(three_classes, images):
 
 def test_a_mirrored_probability_lies_between_those_of_its_views(three_classes, images):
     run, model, bundle = three_classes
-    one = deployed(model).predict_on_batch
+    one = build_inference_graph(model).predict_on_batch
     views = np.stack([one(view)[PROBABILITIES][:, 1] for view in (images, images[:, :, ::-1])])
     received = bundle.run(images)[PROBABILITIES][:, 1]
     if run.recipe.mirror:
@@ -310,8 +315,8 @@ def test_a_mirrored_probability_lies_between_those_of_its_views(three_classes, i
 def test_a_calibrated_network_moves_the_probability_and_nothing_else(run_of_three, images, mirror):
     model = models.build(run_of_three.recipe, weights=None, inference=True)
     restore_best(run_of_three, model)
-    plain = deployed(model, mirror=mirror).predict_on_batch(images)
-    moved = deployed(model, mirror=mirror, slope=1.7, intercept=-0.4).predict_on_batch(images)
+    plain = build_inference_graph(model, mirror=mirror).predict_on_batch(images)
+    moved = build_inference_graph(model, mirror=mirror, slope=1.7, intercept=-0.4).predict_on_batch(images)
     p = plain[PROBABILITIES][:, 1].astype(float)
     np.testing.assert_allclose(moved[PROBABILITIES][:, 1], _sigmoid(1.7 * np.log(p / (1 - p)) - 0.4), atol=1e-5)
     for name in (SUBTYPES, GRADCAM):
@@ -328,20 +333,20 @@ def test_two_classes_are_mirrored_and_calibrated_too(mobilenet, samples, tmp_pat
     seen, turned = mirrored.run(inputs), mirrored.run(np.ascontiguousarray(inputs[:, :, ::-1]))
     np.testing.assert_allclose(seen[PROBABILITIES], turned[PROBABILITIES], atol=1e-5)
     p = bundle.run(inputs)[PROBABILITIES][:, 1].astype(float)
-    moved = deployed(model, slope=0.5, intercept=1.0).predict_on_batch(inputs)
+    moved = build_inference_graph(model, slope=0.5, intercept=1.0).predict_on_batch(inputs)
     np.testing.assert_allclose(moved[PROBABILITIES][:, 1], _sigmoid(0.5 * np.log(p / (1 - p)) + 1), atol=1e-5)
 
 
 def test_a_network_without_a_feature_map_is_not_mirrored():
     network = models.build(read_recipe("reference-lstm", size=32))
     with pytest.raises(BundleError, match="expected a model with a feature map to average mirrored views of"):
-        deployed(network, mirror=True)
+        build_inference_graph(network, mirror=True)
 
 
 def test_the_bilstm_is_exported_with_native_operators(tmp_path):
     recipe = read_recipe("reference-lstm", model="bilstm", size=32, subtypes=True, dropout=0.2)
     keras.utils.set_random_seed(0)
-    network = deployed(models.build(recipe, inference=True))
+    network = build_inference_graph(models.build(recipe, inference=True))
     graph = onnx.load_model_from_string(onnx_bytes(network))
     kinds = [node.op_type for node in graph.graph.node]
     assert "LSTM" in kinds

@@ -18,7 +18,7 @@ MAX_PIXEL_RATIO = 5.0
 _RLE = "1.2.840.10008.1.2.5"
 
 
-def said(text: str, empty: str = "none") -> str:
+def printable_code(text: str, empty: str = "none") -> str:
     """Text of a header for a message: a code string as it stands, or that it is none."""
     return text if re.fullmatch("[A-Z0-9 _]{1,16}", text) else "unknown" if text else empty
 
@@ -90,7 +90,7 @@ def check_pixels(header: Header, max_pixels: int) -> None:
     if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise RefusedImage(
             "expected a gray DICOM file (MONOCHROME1 or 2), this one is "
-            f"{said(header.photometric, 'of no known colour')}: send the radiograph itself, not a capture in colour"
+            f"{printable_code(header.photometric, 'of no known colour')}: send the radiograph itself, not a capture in colour"
         )
     check_size(header.columns, header.rows, max_pixels)
     if header.allocated not in (8, 16) or not 1 <= header.bits <= header.allocated or not header.rows * header.columns:

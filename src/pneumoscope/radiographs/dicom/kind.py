@@ -3,7 +3,7 @@
 import re
 
 from pneumoscope.errors import RefusedImage
-from pneumoscope.radiographs.dicom.header import Header, said
+from pneumoscope.radiographs.dicom.header import Header, printable_code
 
 #: Modalities of projection radiographs; a secondary capture may also say OT or nothing (PS3.3, C.7.3.1.1.1).
 MODALITIES = ("CR", "DX", "RG")
@@ -63,30 +63,30 @@ def check_kind(header: Header) -> None:
     if header.modality not in MODALITIES and not (capture and header.modality in ("", "OT")):
         raise RefusedImage(
             f"expected a radiograph (modality {', '.join(MODALITIES)}, or a secondary capture of one), this DICOM file "
-            f"has modality {said(header.modality)}: send the radiograph"
+            f"has modality {printable_code(header.modality)}: send the radiograph"
         )
     if header.intent == "FOR PROCESSING" or header.sop_class in _FOR_PROCESSING:
         raise RefusedImage(
             "expected an image for presentation, this DICOM file is raw (FOR PROCESSING): send the processed one"
         )
-    part = other_part(header)
+    part = non_chest_body_part(header)
     if part:
         raise RefusedImage(
-            f"expected a radiograph of the chest, this DICOM file is of body part {said(part)}: send one of the chest"
+            f"expected a radiograph of the chest, this DICOM file is of body part {printable_code(part)}: send one of the chest"
         )
-    view = other_view(header)
+    view = non_frontal_view(header)
     if view:
         raise RefusedImage(f"expected a frontal view (AP or PA), this DICOM file has view {view}: send the frontal one")
 
 
-def other_part(header: Header) -> str:
+def non_chest_body_part(header: Header) -> str:
     """The body part, or else the anatomic region, if it is no chest."""
     code, meaning = header.region
     part = header.body_part or (meaning or code if code not in CHEST_CODES else "")
     return "" if any(word.startswith(CHEST) for word in _words(part)) else part
 
 
-def other_view(header: Header) -> str:
+def non_frontal_view(header: Header) -> str:
     """The view, if it is no frontal one: by its name, in the body part, by its code, or as the rows run."""
     in_part = [word for word in _words(header.body_part) if word in OTHER_VIEWS]
     if {"AP", "PA"} & set(_words(header.body_part)):  # "CHEST PA LAT" is a study of two views

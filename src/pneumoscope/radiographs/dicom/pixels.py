@@ -63,7 +63,7 @@ def _check_frame(frame: bytes, header: Header, max_pixels: int) -> None:
         )
 
 
-def shown(dataset, header: Header, stored: np.ndarray) -> np.ndarray:
+def to_display(dataset, header: Header, stored: np.ndarray) -> np.ndarray:
     """Stored values -> (Rows, Columns) uint8 as shown."""
     span = 1 << header.bits
     lowest = -span // 2 if header.signed else 0
@@ -82,7 +82,7 @@ def shown(dataset, header: Header, stored: np.ndarray) -> np.ndarray:
     return np.round(gray * 255).astype(np.uint8)[stored]
 
 
-def square(gray: np.ndarray, header: Header) -> np.ndarray:
+def to_square_pixels(gray: np.ndarray, header: Header) -> np.ndarray:
     """The picture in square pixels: the denser direction is shrunk where pixels are over 1 % higher or wider."""
     ratio = header.pixel_ratio
     if abs(ratio - 1) <= 0.01:

@@ -14,7 +14,7 @@ import numpy as np
 from pneumoscope.errors import ImageError, ImageTooLarge, UnreadableImage
 from pneumoscope.radiographs.dicom.header import Header, check_pixels
 from pneumoscope.radiographs.dicom.kind import check_kind
-from pneumoscope.radiographs.dicom.pixels import shown, square, stored_values
+from pneumoscope.radiographs.dicom.pixels import stored_values, to_display, to_square_pixels
 
 _DAMAGED = "expected a whole DICOM file, received a damaged one: export it again"
 
@@ -48,7 +48,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
         ) from None
     _silence()
     try:
-        dataset = pydicom.dcmread(_Measured(data, max_bytes))
+        dataset = pydicom.dcmread(_InflateLimit(data, max_bytes))
         header = Header(dataset)
     except ImageTooLarge:
         raise
@@ -66,7 +66,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
             "again, or as PNG"
         ) from None
     try:
-        return square(shown(dataset, header, stored), header)
+        return to_square_pixels(to_display(dataset, header, stored), header)
     except Exception:  # as above
         raise UnreadableImage(
             "expected a window or table of gray levels that can be applied, the one of this DICOM file cannot: export "
@@ -74,7 +74,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
         ) from None
 
 
-class _Measured(io.BytesIO):
+class _InflateLimit(io.BytesIO):
     """A file that refuses to be inflated beyond a limit.
 
     pydicom reads to the end at once only to inflate what it has read, wherever it found the file's meta information to

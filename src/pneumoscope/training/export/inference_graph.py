@@ -23,14 +23,16 @@ from pneumoscope.training import networks as models
 keras = models.keras
 
 
-def deployed(model: keras.Model, *, mirror: bool = False, slope: float = 1.0, intercept: float = 0.0) -> keras.Model:
+def build_inference_graph(
+    model: keras.Model, *, mirror: bool = False, slope: float = 1.0, intercept: float = 0.0
+) -> keras.Model:
     """The network that goes into the file: named outputs, and the Grad-CAM maps where it has a feature map.
 
     Args:
         model: as trained.
         mirror: average the logits of the radiograph and of its mirror image; the maps are the mean of each view's
             Grad-CAM, turned back.
-        slope, intercept: of the calibration, see :class:`Verdict`.
+        slope, intercept: of the calibration, see :class:`CalibratedProbabilities`.
 
     Returns:
         A model with the outputs ``probabilities`` (N, 2), ``gradcam`` (N, 2, h, w) where it has a feature map,
@@ -50,7 +52,7 @@ def deployed(model: keras.Model, *, mirror: bool = False, slope: float = 1.0, in
         logits.set_weights(output.get_weights())
         if mirror:
             values = ops.reshape(values, (2, -1, output.units))  # (2, N, classes)
-        verdict = Verdict(slope, intercept, name="verdict")(values)
+        verdict = CalibratedProbabilities(slope, intercept, name="verdict")(values)
         verdict = verdict if isinstance(verdict, list) else [verdict]
         outputs = dict(zip((PROBABILITIES, SUBTYPES), verdict, strict=False))
     if has_feature_map(model):
@@ -122,7 +124,7 @@ class GradCam(keras.layers.Layer):
         return ops.matmul(kernel, ops.stack([normal, pneumonia], axis=-1))
 
 
-class Verdict(keras.layers.Layer):
+class CalibratedProbabilities(keras.layers.Layer):
     """Logits of one or two views -> calibrated probabilities, and the shares of the sub-types.
 
     The log odds of pneumonia, ``z = log(exp(bacterial) + exp(viral)) - normal`` for three classes, become
@@ -155,7 +157,7 @@ def autodiff_gradcam(model: keras.Model, inputs: np.ndarray, mirror: bool = Fals
     Args:
         model: as trained.
         inputs: (N, *spec.shape) float32.
-        mirror: mean of each view's maps, as in :func:`deployed`.
+        mirror: mean of each view's maps, as in :func:`build_inference_graph`.
 
     Returns:
         (N, classes, h, w) float32.

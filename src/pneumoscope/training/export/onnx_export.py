@@ -20,10 +20,10 @@ from pneumoscope.inference.bundle import (
     metadata_bytes,
     open_bundle,
 )
-from pneumoscope.io.atomic import write_whole
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.labels import LABELS
 from pneumoscope.training import networks as models
-from pneumoscope.training.export.inference_graph import autodiff_gradcam, deployed
+from pneumoscope.training.export.inference_graph import autodiff_gradcam, build_inference_graph
 from pneumoscope.training.runs import Run
 from pneumoscope.training.train import restore_best
 
@@ -43,13 +43,13 @@ THRESHOLD = 0.5
 def export_run(run: Run, out: str | Path | None = None, pooled: dict | None = None) -> Path:
     """Write the kept epoch of a run as a model file, ``runs/<id>/model.onnx`` by default.
 
-    The file is complete but for the held-out figures, which :func:`seal` adds after it was evaluated; a model
+    The file is complete but for the held-out figures, which :func:`add_evaluation` adds after it was evaluated; a model
     that was trained on every image gets those of the folds of its recipe.
 
     Args:
         run: finished.
         out: the file.
-        pooled: out-of-fold figures of the recipe, from :func:`pneumoscope.training.crossval.pool`: gives the calibration,
+        pooled: out-of-fold figures of the recipe, from :func:`pneumoscope.training.crossval.pool_folds`: gives the calibration,
             the operating points and, where the run holds nothing out, the figures.
 
     Raises:
@@ -58,7 +58,7 @@ def export_run(run: Run, out: str | Path | None = None, pooled: dict | None = No
     model = models.build(run.recipe, weights=None, inference=True)
     restore_best(run, model)
     out = Path(out or run.folder / "model.onnx")
-    network = deployed(model, mirror=run.recipe.mirror, **(pooled["calibration"] if pooled else {}))
+    network = build_inference_graph(model, mirror=run.recipe.mirror, **(pooled["calibration"] if pooled else {}))
     body = onnx_bytes(network)
     config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     contract = {
@@ -114,7 +114,7 @@ def _from_folds(pooled: dict) -> dict:
     }
 
 
-def seal(path: str | Path, report: dict, labels: np.ndarray, probability: np.ndarray) -> Path:
+def add_evaluation(path: str | Path, report: dict, labels: np.ndarray, probability: np.ndarray) -> Path:
     """Add the held-out figures and the band of uncertain probabilities to a model file.
 
     Args:
@@ -143,7 +143,7 @@ def write_contract(path: str | Path, contract: dict, body: bytes | None = None) 
     """Write a contract behind a network: the one given, or the one the file holds already."""
     if body is None:
         body = Path(path).read_bytes()[: contract["body_bytes"]]
-    write_whole(Path(path), with_contract(body, contract))
+    write_atomic(Path(path), with_contract(body, contract))
 
 
 def with_contract(body: bytes, contract: dict) -> bytes:
@@ -152,7 +152,7 @@ def with_contract(body: bytes, contract: dict) -> bytes:
 
 
 def onnx_bytes(network: keras.Model) -> bytes:
-    """A network that :func:`deployed` made as ONNX, without a contract.
+    """A network that :func:`build_inference_graph` made as ONNX, without a contract.
 
     Raises:
         MissingExtra: tf2onnx is not installed.
@@ -179,7 +179,7 @@ def onnx_bytes(network: keras.Model) -> bytes:
 
 
 def check_parity(bundle: Bundle, network: keras.Model, seed: int = 0) -> dict[str, float]:
-    """Compare the file with the Keras network that :func:`deployed` made, at two batch sizes, on noise.
+    """Compare the file with the Keras network that :func:`build_inference_graph` made, at two batch sizes, on noise.
 
     Returns:
         The largest difference of each output.
