@@ -1,5 +1,11 @@
 """The class order, and what the classes are called: the only place that knows."""
 
+#: Whom the models know: said by the help, the reports and the documents.
+SCOPE = (
+    "The models know frontal chest radiographs of children of one to five years from one hospital; "
+    "adults are out of scope."
+)
+
 NORMAL = "NORMAL"
 PNEUMONIA = "PNEUMONIA"
 
