@@ -1,24 +1,46 @@
 """From a :class:`~pneumoscope.inference.Prediction` to files on disk.
 
 In: predictions, in order. Out: CSV, JSON lines, Parquet, an HTML contact sheet.
-Read first: ``results.py``.
+Read first: ``formats.py`` (which formats exist), then ``results.py`` (what they share).
+Importing this package is cheap: the names below are loaded on first use.
 """
 
-from pneumoscope.output.contact_sheet import write_contact_sheet
-from pneumoscope.output.results import (
-    MANIFEST,
-    CsvFile,
-    JsonLinesFile,
-    ParquetParts,
-    ResultsFile,
-    find_finished,
-    parquet_part,
-    part_name,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
+    from pneumoscope.output.contact_sheet import write_contact_sheet
+    from pneumoscope.output.formats import FORMATS, Format
+    from pneumoscope.output.results import (
+        MANIFEST,
+        CsvFile,
+        JsonLinesFile,
+        ParquetParts,
+        ResultsFile,
+        find_finished,
+        parquet_part,
+        part_name,
+    )
+
+# name -> module that defines it
+_MODULES = {
+    "CsvFile": "results",
+    "FORMATS": "formats",
+    "Format": "formats",
+    "JsonLinesFile": "results",
+    "MANIFEST": "results",
+    "ParquetParts": "results",
+    "ResultsFile": "results",
+    "find_finished": "results",
+    "parquet_part": "results",
+    "part_name": "results",
+    "write_contact_sheet": "contact_sheet",
+}
 
 __all__ = [
+    "FORMATS",
     "MANIFEST",
     "CsvFile",
+    "Format",
     "JsonLinesFile",
     "ParquetParts",
     "ResultsFile",
@@ -27,3 +49,15 @@ __all__ = [
     "part_name",
     "write_contact_sheet",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'pneumoscope.output' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"pneumoscope.output.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
