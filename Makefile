@@ -26,13 +26,13 @@ docs: $(VENV)/ready ## Write the generated pages again: help, models, speed, exp
 	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/ready ## Time a folder beside Keras, PyTorch and TorchXRayVision: IMAGES=DIR of full-size JPEGs, PEERS=DIR
-	$(BIN)/python benchmarks/bench_folder.py --images "$(IMAGES)" --peers "$(or $(PEERS),$(HOME)/.cache/pneumoscope/peers)"
+	$(BIN)/python benchmarks/speed/folder_speed.py --images "$(IMAGES)" --peers "$(or $(PEERS),$(HOME)/.cache/pneumoscope/peers)"
 
 bench-cold: $(VENV)/ready $(DEMO_VENV)/ready ## Time --help and one image with heatmap from a cold start
-	$(BIN)/python benchmarks/bench_cold_start.py --python $(DEMO_VENV)/bin/python
+	$(BIN)/python benchmarks/speed/cold_start.py --python $(DEMO_VENV)/bin/python
 
 bench-train: $(VENV)/ready ## Time training: DATA=DIR, WEIGHTS=FILE, RECIPE=FILE, TORCH_PYTHON=interpreter with torch
-	$(BIN)/python benchmarks/bench_training.py --data "$(DATA)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
+	$(BIN)/python benchmarks/training/training_speed.py --data "$(DATA)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
 		$(if $(RECIPE),--recipe "$(RECIPE)") $(if $(TORCH_PYTHON),--torch-python "$(TORCH_PYTHON)")
 
 lock: $(VENV)/ready ## Resolve the dependencies anew and write the hashed locks

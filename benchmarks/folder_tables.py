@@ -15,7 +15,7 @@ def speed_page(runs: list[dict], profile: dict, forms: dict, tuning: dict, refer
         [
             "# Speed",
             "",
-            f"{how}; [bench_folder.py](../benchmarks/bench_folder.py) says how.",
+            f"{how}; [folder_speed.py](../benchmarks/speed/folder_speed.py) says how.",
             "",
             *measured,
             "## Where the time of an image goes",
@@ -55,7 +55,7 @@ def _profile_table(content: dict) -> list[str]:
     total = sum(steps.values())
     decode = sum(steps[name] for name in ("decode the JPEG", "checks, gray, contrast", "resize"))
     return [
-        "From [profile_folder.py](../benchmarks/profile_folder.py): milliseconds of processor time, the least of three",
+        "From [profile_folder.py](../benchmarks/speed/profile_folder.py): milliseconds of processor time, the least of three",
         f"goes, {content['images']} files of {content['mean_kb']} kB and {content['mean_megapixels']} megapixels on",
         f"average, model `{content['model']}`.",
         "",
@@ -76,7 +76,7 @@ def _forms_table(content: dict) -> list[str]:
     machine = content["machine"]
     versions = ", ".join(f"{name} {each}" for name, each in content["versions"].items())
     return [
-        f"From [runtimes.py](../benchmarks/runtimes.py), model `{content['model']}`, {content['images']:,} images,",
+        f"From [runtimes.py](../benchmarks/speed/runtimes.py), model `{content['model']}`, {content['images']:,} images,",
         f"{machine['used']} of {machine['cores']} cores, load before {machine['load_before']}; {versions}.",
         "int8 may be the default only if its AUC falls by no more than 0.001 and no more than 0.5 % of the verdicts",
         "change on the folds, another runtime only if it is 1.2 times as fast with the same answers.",
@@ -95,7 +95,7 @@ def _reference_table(content: dict) -> list[str]:
     machine, aims = content["machine"], {"mobilenet": 20, "lstm": 2}
     works = {"mobilenet": f"MobileNet, {content['epochs']} epochs", "lstm": "LSTM, a step of 32 images"}
     lines = [
-        "From [bench_reference.py](../benchmarks/bench_reference.py), beside the notebook's way:",
+        "From [reference_training.py](../benchmarks/training/reference_training.py), beside the notebook's way:",
         f"`flow_from_directory` on the same {content['images']:,} full-size files, and Keras's LSTM with recurrent",
         f"dropout. {machine['cpu']}, {machine['used']} of {machine['cores']} cores, load before",
         f"{machine['load_before']}; median of {content['repeats']} repeats.",
@@ -115,7 +115,7 @@ def _reference_table(content: dict) -> list[str]:
 def _tuning_table(content: dict) -> list[str]:
     machine, recipe = content["machine"], content["recipe"]
     return [
-        "From [bench_training.py](../benchmarks/bench_training.py): every layer trained,",
+        "From [training_speed.py](../benchmarks/training/training_speed.py): every layer trained,",
         f"{recipe['size']} pixels, batches of {recipe['batch_size']}, copies of "
         f"{content['image_pixels_median'] / 1e6:.2f} megapixels. {machine['cpu']}, {machine['threads']} of",
         f"{machine['cores']} cores, load before {machine['load_before']}; median of {content['repeats']} repeats.",

@@ -28,7 +28,7 @@ def experiments_page(runs: list[dict], harness: list[dict]) -> str:
         *_suspects(),
         "## Reference recipes, as published",
         "",
-        "From `benchmarks/results/reference_runs.json`, which `python benchmarks/reference_runs.py` collects.",
+        "From `benchmarks/results/reference_runs.json`, which `python benchmarks/training/reference_runs.py` collects.",
         "",
         "As published, with one input scale everywhere: 10 epochs, batch 32, Adam 0.001, inverse-ratio class weights,",
         "150x150 squashed, threshold 0.5. The epoch with the best validation accuracy is kept, as published, so the",

@@ -21,6 +21,7 @@ import service_load
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+LOG = ROOT / "experiments" / "log.json"
 COMMANDS = (
     "", "predict", "explain", "demo", "models", "serve", "data fetch", "data split", "train", "crossval", "export",
     "evaluate", "compare",
@@ -38,7 +39,7 @@ def main() -> None:
 def pages() -> dict[Path, str]:
     """Every generated file with its content."""
     runs, harness, elsewhere, full_size, speed, profile, forms, tuning, reference, rates, load, fuzz = (
-        json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        json.loads((LOG if name == "experiments" else RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         for name in (
             "reference_runs",
             "experiments",

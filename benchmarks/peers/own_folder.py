@@ -1,4 +1,4 @@
-"""Our own side of ``bench_folder.py``: the folder, its two halves alone, and the maps; as a script with N, the memory.
+"""Our own side of ``folder_speed.py``: the folder, its two halves alone, and the maps; as a script with N, the memory.
 
 python own_folder.py SETTINGS [N]
 

@@ -1,4 +1,4 @@
-"""How a side of ``bench_folder.py`` speaks: what it is as JSON, then one timed repeat for each line it is sent."""
+"""How a side of ``folder_speed.py`` speaks: what it is as JSON, then one timed repeat for each line it is sent."""
 
 import json
 import platform

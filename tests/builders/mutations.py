@@ -1,6 +1,6 @@
 """Damaged, false and hostile image files made of real ones, repeatable from a seed.
 
-Each kind is a function ``(random generator, a real file) -> bytes``. ``benchmarks/fuzz_service.py`` sends them to a
+Each kind is a function ``(random generator, a real file) -> bytes``. ``benchmarks/service/fuzz_service.py`` sends them to a
 service, tests/radiographs/test_mutations.py reads some of them.
 """
 

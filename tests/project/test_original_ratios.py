@@ -7,7 +7,7 @@ from builders import ROOT
 
 from pneumoscope.data.manifest import read_dataset
 
-SCRIPT = ROOT / "benchmarks" / "original_ratios.py"
+SCRIPT = ROOT / "benchmarks" / "models" / "original_ratios.py"
 HEADER = "split,class,file,width,height\n"
 
 

@@ -19,7 +19,7 @@ from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, Unreadab
 from pneumoscope.radiographs.codestream import exif_orientation
 from pneumoscope.radiographs.images import Radiograph, read_radiograph
 
-EACH = 6  # files of each mutation here; benchmarks/fuzz_service.py sends two thousand
+EACH = 6  # files of each mutation here; benchmarks/service/fuzz_service.py sends two thousand
 
 
 @pytest.fixture(scope="module")

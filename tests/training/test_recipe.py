@@ -11,7 +11,7 @@ from pneumoscope.errors import UsageError
 from pneumoscope.labels import BACTERIAL, FINDINGS, LABELS, NORMAL, VIRAL
 from pneumoscope.training.recipe import RECIPES, Recipe, read_recipe
 
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
+EXPERIMENTS = sorted((ROOT / "experiments" / "recipes").glob("*.toml"))
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 

@@ -1,0 +1,74 @@
+"""Do averaged weights keep what their networks know? On patients that none of them has seen.
+
+    python benchmarks/models/averaging.py RUN RUN... --data DIR
+
+RUN are finished runs of one recipe on one split, from one ``initial_seed``, with different seeds. Prints, on the
+held-out images as they are and over some shifts, the AUC of each network, of the mean of their log odds, and of the
+network with the mean of their weights, each file as its recipe says (with the mirror image, for ``mobilenet``).
+"""
+
+import argparse
+import tempfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pneumoscope import load
+from pneumoscope.data.manifest import Manifest, read_dataset
+from pneumoscope.evaluation.metrics import roc_auc
+from pneumoscope.evaluation.robustness import SHIFTS
+from pneumoscope.inference.calibration import log_odds, sigmoid
+from pneumoscope.io.atomic import write_npz
+from pneumoscope.labels import label_index
+from pneumoscope.radiographs.images import Radiograph, read_radiograph
+from pneumoscope.training.export.onnx_export import export_run
+from pneumoscope.training.runs import Run, open_finished_run, write_history
+from pneumoscope.training.weight_averaging import mean_weights
+
+SOME = ("none", "ratio turned round", "all wider", "black frame", "darker", "other scanner", "96 pixels", "noise")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--data", required=True)
+    arguments = parser.parse_args()
+    manifest, runs = read_dataset(arguments.data), [open_finished_run(run) for run in arguments.runs]
+    if len({run.split.fingerprint for run in runs}) > 1:
+        parser.error("expected runs of one split, received several")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [run.folder / "model.onnx" for run in runs] + [_averaged(runs, Path(folder))]
+        found = {shift: _areas(files, runs[0], manifest, shift) for shift in SOME}
+    for name in found["none"]:
+        areas = [found[shift][name] for shift in SOME]
+        print(f"{name:32s} AUC {areas[0]:.4f}, mean over {len(SOME)} shifts {np.mean(areas):.4f}")
+
+
+def _averaged(runs: list[Run], folder: Path) -> Path:
+    run = replace(runs[0], folder=folder)
+    (folder / "config.json").write_bytes((runs[0].folder / "config.json").read_bytes())
+    write_npz(folder / "best.npz", mean_weights([each.folder / "best.npz" for each in runs]))
+    write_history(run, runs[0].history)
+    return export_run(run)
+
+
+def _areas(files: list[Path], run: Run, manifest: Manifest, shift: str) -> dict[str, float]:
+    records = run.split.records(manifest, "val")
+    labels = np.array([label_index(record.label) for record in records])
+    changed = [
+        Radiograph(SHIFTS[shift](read_radiograph(manifest.path(r)).pixels, r.label, _rng(r.key))) for r in records
+    ]
+    odds = [log_odds([one.probability for one in load(file).predict_many(changed)]) for file in files]
+    rows = {file.parent.name: each for file, each in zip(files[:-1], odds, strict=False)}
+    rows |= {"mean of the log odds": np.mean(odds[:-1], axis=0), "mean of the weights": odds[-1]}
+    return {name: roc_auc(labels, sigmoid(each)) for name, each in rows.items()}
+
+
+def _rng(key: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(key.encode()))
+
+
+if __name__ == "__main__":
+    main()
