@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
     from pneumoscope.errors import PneumoscopeError
+    from pneumoscope.inference.explain import explain
     from pneumoscope.inference.predict import Prediction, Predictor, load
     from pneumoscope.inference.preprocess import InputSpec
     from pneumoscope.labels import LABELS
+    from pneumoscope.output.overlay import write_overlay
     from pneumoscope.radiographs.images import Radiograph, read_radiograph
     from pneumoscope.samples import sample_paths
 
@@ -31,6 +33,8 @@ _PUBLIC = {
     "load": "inference.predict",
     "Predictor": "inference.predict",
     "Prediction": "inference.predict",
+    "explain": "inference.explain",
+    "write_overlay": "output.overlay",
     "Radiograph": "radiographs.images",
     "read_radiograph": "radiographs.images",
     "InputSpec": "inference.preprocess",
@@ -48,9 +52,11 @@ __all__ = [
     "Predictor",
     "Radiograph",
     "__version__",
+    "explain",
     "load",
     "read_radiograph",
     "sample_paths",
+    "write_overlay",
 ]
 
 

@@ -1,6 +1,5 @@
 """Heatmaps: on the evidence, on the whole radiograph, and honest about their method."""
 
-import cv2
 import numpy as np
 import pytest
 
@@ -12,9 +11,7 @@ from pneumoscope.inference.explain import (
     STRIDE,
     explain,
     occlusion_map,
-    overlay,
     upsample_map,
-    write_overlay,
 )
 from pneumoscope.inference.preprocess import InputSpec
 from pneumoscope.radiographs.images import Radiograph, read_radiograph
@@ -54,8 +51,6 @@ def test_wrong_calls_are_sentences(predictor, samples, tmp_path):
         explain(predictor, samples[0], "COVID")
     with pytest.raises(UnreadableImage, match="found nothing under this name"):
         explain(predictor, tmp_path / "missing.png")
-    with pytest.raises(UsageError, match=r"ending in \.png, \.jpg or \.jpeg"):
-        write_overlay(explain(predictor, samples[0]), tmp_path / "overlay.tiff")
 
 
 class _OnePatchModel:
@@ -97,28 +92,3 @@ def test_a_peak_stays_where_it_was():
     assert abs(row - 150) < 10
     assert abs(column - 500) < 20
     assert large.max() == pytest.approx(1, abs=1e-3)
-
-
-def test_an_overlay_leaves_the_radiograph_where_nothing_speaks(samples):
-    explanation = explain(load(), samples[9], "PNEUMONIA")
-    picture = overlay(explanation)
-    height, width = explanation.heatmap.shape
-    assert picture.dtype == np.uint8
-    assert picture.shape[0] > height
-    assert picture.shape[1] > width
-    dark = explanation.heatmap == 0
-    assert dark.any()
-    gray = explanation.radiograph.pixels[dark]
-    np.testing.assert_array_equal(picture[:height, :width][dark], np.repeat(gray[:, None], 3, axis=1))
-    hot = np.unravel_index(explanation.heatmap.argmax(), explanation.heatmap.shape)
-    red, _, blue = map(int, picture[hot])
-    assert red > blue, "the warm end of the colour bar is the strong one"
-
-
-@pytest.mark.parametrize("size", [(64, 64), (64, 250), (1500, 700)])
-def test_any_size_can_be_drawn(size, samples, tmp_path):
-    pixels = cv2.resize(read_radiograph(samples[0]).pixels, size[::-1], interpolation=cv2.INTER_AREA)
-    path = write_overlay(explain(load(), pixels), tmp_path / "sub" / "overlay.png")
-    drawn = cv2.imread(str(path))
-    assert drawn.shape[0] > size[0]
-    assert drawn.shape[1] > size[1]

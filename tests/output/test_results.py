@@ -233,7 +233,7 @@ def test_a_changed_image_is_judged_again_and_a_known_one_is_not(predictor, sampl
 
 
 def test_what_was_missing_to_read_a_file_is_tried_again(predictor, samples, tmp_path, monkeypatch):
-    from test_dicom import dicom
+    from builders.dicom_files import dicom
 
     path = tmp_path / "a.dcm"
     path.write_bytes(dicom(read_radiograph(samples[9]).pixels))

@@ -188,7 +188,7 @@ class Predictor:
     def _predict_many(self, sources: Iterable[object]) -> Iterator[Prediction]:
         workers = min(4, os.cpu_count() or 1)
         with ThreadPoolExecutor(workers) as pool:
-            for predictions in ordered_prefetch(pool, self._predict_batch, _batches(sources), ahead=2 * workers):
+            for predictions in ordered_prefetch(pool, self._predict_batch, _batches(sources), max_pending=2 * workers):
                 yield from predictions
 
     def _predict_batch(self, sources: list[object]) -> list[Prediction]:

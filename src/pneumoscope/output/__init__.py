@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
     from pneumoscope.output.contact_sheet import write_contact_sheet
     from pneumoscope.output.formats import FORMATS, Format
+    from pneumoscope.output.overlay import draw_overlay, encode_png, is_overlay_of, write_overlay
     from pneumoscope.output.results import (
         MANIFEST,
         CsvFile,
@@ -30,10 +31,14 @@ _MODULES = {
     "MANIFEST": "results",
     "ParquetParts": "results",
     "ResultsFile": "results",
+    "draw_overlay": "overlay",
+    "encode_png": "overlay",
     "find_finished": "results",
+    "is_overlay_of": "overlay",
     "parquet_part": "results",
     "part_name": "results",
     "write_contact_sheet": "contact_sheet",
+    "write_overlay": "overlay",
 }
 
 __all__ = [
@@ -44,10 +49,14 @@ __all__ = [
     "JsonLinesFile",
     "ParquetParts",
     "ResultsFile",
+    "draw_overlay",
+    "encode_png",
     "find_finished",
+    "is_overlay_of",
     "parquet_part",
     "part_name",
     "write_contact_sheet",
+    "write_overlay",
 ]
 
 

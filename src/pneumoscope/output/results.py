@@ -328,7 +328,7 @@ def find_finished(files: Sequence[ResultsFile], sources: Sequence[object]) -> li
         return _sha256(source) if str(source) in paths else None  # a new one is read when it is judged
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        hashes = list(ordered_prefetch(pool, find_hash, sources, ahead=64))
+        hashes = list(ordered_prefetch(pool, find_hash, sources, max_pending=64))
     kept = [held.get((str(source), digest)) for source, digest in zip(sources, hashes, strict=True)]
     found = [same.popleft() if same else None for same in kept]
     for start in range(0, len(found), BATCH):

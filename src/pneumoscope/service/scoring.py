@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pneumoscope.errors import BundleError, Busy, ImageTooLarge, UsageError
-from pneumoscope.inference.explain import encode_png, explain_prediction, overlay
+from pneumoscope.inference.explain import explain_prediction
 from pneumoscope.inference.predict import Prediction, Predictor
+from pneumoscope.output.overlay import draw_overlay, encode_png
 from pneumoscope.radiographs.images import read_radiograph
 
 _LOG = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ def _judged(predictor: Predictor, data: bytes, name: str) -> Prediction:
 
 
 def _drawn(predictor: Predictor, data: bytes, prediction: Prediction) -> bytes:
-    return encode_png(overlay(explain_prediction(predictor, read_radiograph(data), prediction)))
+    return encode_png(draw_overlay(explain_prediction(predictor, read_radiograph(data), prediction)))
 
 
 def _rendered(data: bytes) -> bytes:

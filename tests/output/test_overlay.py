@@ -1,0 +1,41 @@
+"""Overlays: the radiograph stays visible, any size can be drawn, and a file says which prediction it is of."""
+
+import cv2
+import numpy as np
+import pytest
+
+from pneumoscope import load
+from pneumoscope.errors import UsageError
+from pneumoscope.inference.explain import explain
+from pneumoscope.output.overlay import draw_overlay, write_overlay
+from pneumoscope.radiographs.images import read_radiograph
+
+
+def test_another_file_ending_is_refused(samples, tmp_path):
+    with pytest.raises(UsageError, match=r"ending in \.png, \.jpg or \.jpeg"):
+        write_overlay(explain(load("reference-lstm"), samples[0]), tmp_path / "overlay.tiff")
+
+
+def test_an_overlay_leaves_the_radiograph_where_nothing_speaks(samples):
+    explanation = explain(load(), samples[9], "PNEUMONIA")
+    picture = draw_overlay(explanation)
+    height, width = explanation.heatmap.shape
+    assert picture.dtype == np.uint8
+    assert picture.shape[0] > height
+    assert picture.shape[1] > width
+    dark = explanation.heatmap == 0
+    assert dark.any()
+    gray = explanation.radiograph.pixels[dark]
+    np.testing.assert_array_equal(picture[:height, :width][dark], np.repeat(gray[:, None], 3, axis=1))
+    hot = np.unravel_index(explanation.heatmap.argmax(), explanation.heatmap.shape)
+    red, _, blue = map(int, picture[hot])
+    assert red > blue, "the warm end of the colour bar is the strong one"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 250), (1500, 700)])
+def test_any_size_can_be_drawn(size, samples, tmp_path):
+    pixels = cv2.resize(read_radiograph(samples[0]).pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    path = write_overlay(explain(load(), pixels), tmp_path / "sub" / "overlay.png")
+    drawn = cv2.imread(str(path))
+    assert drawn.shape[0] > size[0]
+    assert drawn.shape[1] > size[1]
