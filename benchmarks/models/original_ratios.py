@@ -1,10 +1,10 @@
-"""Write the manifest of a folder of squashed copies, with the aspect ratios of the originals where they are known.
+"""Write a manifest for squashed copies, with the aspect ratios of the originals where they are known.
 
     python benchmarks/models/original_ratios.py COPIES SIZES OUT
 
-COPIES holds ``split/LABEL/image``, SIZES is a CSV with the columns split, class, file, width and height of the
-original radiographs. OUT becomes a folder to give as ``--data``: links to COPIES, and a manifest whose column
-``ratio`` is empty where SIZES has no row. Full-size files need none of this: their ratio is their own.
+COPIES contains ``split/LABEL/image``. SIZES is a CSV file with the columns split, class, file, width and height of the
+original radiographs. OUT becomes a folder that can be passed as ``--data``: links to COPIES, and a manifest. Its column
+``ratio`` is empty where SIZES has no row. Full-size files do not need this: their ratio is that of their pixels.
 """
 
 import argparse
@@ -17,24 +17,36 @@ from pneumoscope.data.manifest import MANIFEST_NAME, Manifest, scan_folder, writ
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("copies", "sizes", "out"):
-        parser.add_argument(name, type=Path)
+    parser.add_argument("copies", type=Path, help="folder split/LABEL/image")
+    parser.add_argument("sizes", type=Path, help="CSV file: split, class, file, width, height")
+    parser.add_argument("out", type=Path, help="folder to write")
     arguments = parser.parse_args()
-    with arguments.sizes.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    ratios = {f"{row['split']}/{row['class']}/{row['file']}": int(row["width"]) / int(row["height"]) for row in rows}
+    ratios = _read_ratios(arguments.sizes)
     manifest, refused = scan_folder(arguments.copies)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for folder in sorted(path for path in arguments.copies.iterdir() if path.is_dir()):
-        link = arguments.out / folder.name
-        link.unlink(missing_ok=True)  # of other copies
-        link.symlink_to(folder.resolve(), target_is_directory=True)
     records = tuple(replace(record, ratio=ratios.get(record.key, 0.0)) for record in manifest.records)
-    write_manifest(Manifest(arguments.out, records), arguments.out / MANIFEST_NAME)
     known = sum(record.ratio > 0 for record in records)
     if not known:
         raise SystemExit(f"expected sizes of the images in {arguments.copies}, {arguments.sizes} names none of them")
+    _link_folders(arguments.copies, arguments.out)
+    write_manifest(Manifest(arguments.out, records), arguments.out / MANIFEST_NAME)
     print(f"{len(records)} images, {known} of known ratio, {len(refused)} refused: {arguments.out / MANIFEST_NAME}")
+
+
+def _read_ratios(sizes: Path) -> dict[str, float]:
+    """``split/LABEL/image`` -> width / height."""
+    with sizes.open(newline="") as file:
+        return {
+            f"{row['split']}/{row['class']}/{row['file']}": int(row["width"]) / int(row["height"])
+            for row in csv.DictReader(file)
+        }
+
+
+def _link_folders(copies: Path, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in sorted(path for path in copies.iterdir() if path.is_dir()):
+        link = out / folder.name
+        link.unlink(missing_ok=True)  # it may lead to other copies
+        link.symlink_to(folder.resolve(), target_is_directory=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The default model behind Gradio, as its guide shows it: an image as a file, the probability and the heatmap back.
+"""The default model behind Gradio, as the guide of Gradio shows it: it takes an image as a file and returns JSON.
 
     PYTHON_WITH_GRADIO benchmarks/peers/gradio_service.py
 
-Listens on a free port of this machine and prints its address; that environment has gradio and pneumoscope.
+It listens on a free port of this machine and prints its address. Its environment has gradio and pneumoscope.
 """
 
 import os
@@ -16,13 +16,13 @@ from pneumoscope import load
 PREDICTOR = load("mobilenet")
 
 
-def judge(path: str) -> dict:
-    """What the service of this project answers for one image."""
+def predict(path: str) -> dict:
+    """The answer that the service of this project gives for one image."""
     prediction = PREDICTOR.predict(path)
     return prediction.to_dict()
 
 
-app = gradio.Interface(judge, gradio.Image(type="filepath"), gradio.JSON(), api_name="predict", concurrency_limit=2)
+app = gradio.Interface(predict, gradio.Image(type="filepath"), gradio.JSON(), api_name="predict", concurrency_limit=2)
 app.queue(max_size=128)
 _, address, _ = app.launch(
     server_name="127.0.0.1", server_port=int(os.environ["PORT"]), quiet=True, prevent_thread_lock=True

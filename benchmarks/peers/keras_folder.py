@@ -1,4 +1,4 @@
-"""Keras beside us: the notebook's way, one image after the other, and ``predict`` on a ``tf.data`` pipeline."""
+"""The Keras side of ``folder_speed.py``: one image after the other as in the notebook, and ``tf.data``."""
 
 import os
 
@@ -13,18 +13,18 @@ from protocol import answer, settings
 
 
 def main() -> None:
-    given = settings()
-    tf.config.threading.set_intra_op_parallelism_threads(given["threads"])
-    tf.config.threading.set_inter_op_parallelism_threads(given["threads"])
-    files, size = given["files"], given["size"]
-    model = keras.models.load_model(given["folder"] + "/network.keras")
+    config = settings()
+    tf.config.threading.set_intra_op_parallelism_threads(config["threads"])
+    tf.config.threading.set_inter_op_parallelism_threads(config["threads"])
+    files, size = config["files"], config["size"]
+    model = keras.models.load_model(config["folder"] + "/network.keras")
     parts = gradcam_model(model)
 
     def one_by_one() -> int:
         return len([model.predict(read(path, size), verbose=0)[0, 1] for path in files])
 
     def pipeline() -> int:
-        return len(model.predict(dataset(files, size, given["batch"]), verbose=0))
+        return len(model.predict(dataset(files, size, config["batch"]), verbose=0))
 
     def tape() -> int:
         return len([gradcam(parts, read(path, size)) for path in files])
@@ -38,7 +38,7 @@ def read(path: str, size: int) -> np.ndarray:
 
 
 def dataset(files: list[str], size: int, batch: int) -> tf.data.Dataset:
-    """Decoded in gray, made small, then made three channels, batch after batch, ahead of the network."""
+    """Decode in gray, resize, make three channels; batches are prepared while the network runs."""
 
     def load(path: tf.Tensor) -> tf.Tensor:
         gray = tf.io.decode_jpeg(tf.io.read_file(path), channels=1)

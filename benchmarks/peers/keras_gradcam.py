@@ -1,4 +1,4 @@
-"""Grad-CAM by automatic differentiation, as notebooks do it; as a script, the whole of the notebook's way to one image.
+"""Grad-CAM by automatic differentiation, as notebooks do it. As a script: the notebook's steps for one image.
 
 python keras_gradcam.py NETWORK IMAGE OUT
 """
@@ -37,8 +37,8 @@ def gradcam(parts: keras.Model, x: np.ndarray) -> np.ndarray:
         features, probabilities = parts(x)
         score = probabilities[:, 1]
     weights = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2))
-    found = tf.nn.relu(tf.einsum("nijk,nk->nij", features, weights))[0].numpy()
-    return cv2.resize(found / max(float(found.max()), 1e-9), x.shape[1:3])
+    heatmap = tf.nn.relu(tf.einsum("nijk,nk->nij", features, weights))[0].numpy()
+    return cv2.resize(heatmap / max(float(heatmap.max()), 1e-9), x.shape[1:3])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The one network that every side runs, with random weights: ``network.keras`` and, exported, ``network.onnx``;
-``network8.onnx`` is the same in eight bits.
+"""Write the network that every side runs, with random weights: ``network.keras``, ``network.onnx`` and, in int8,
+``network8.onnx``.
 
 python network.py FOLDER    (with the environment of this project's training)
 """
@@ -23,7 +23,7 @@ model = models.build_mobilenet(shipped.spec, weights=None)
 model.save(folder / "network.keras")
 network = build_inference_graph(model)
 body = onnx_bytes(network)
-# The shipped file's contract, but for what is said of the network: its threshold and figures mean nothing here.
+# The contract of the shipped file with the data of this network; threshold and figures have no meaning here.
 contract = {
     **shipped.contract,
     "name": "random-mobilenet",

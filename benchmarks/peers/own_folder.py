@@ -1,9 +1,8 @@
-"""Our own side of ``folder_speed.py``: the folder, its two halves alone, and the maps; as a script with N, the memory.
+"""Our own side of ``folder_speed.py``: the folder, its two halves alone, the maps, and the memory.
 
 python own_folder.py SETTINGS [N]
 
-With N judges so many images, the files over and over, and prints the peak of its memory in MB after a tenth and at the
-end.
+With N it predicts N images, repeating the files, and prints its peak memory in MB after a tenth and at the end.
 """
 
 import re
@@ -20,19 +19,19 @@ THREADS_TRIED = (1, 2, 4)
 
 
 def main() -> None:
-    given = settings()
+    config = settings()
     from pneumoscope import load
 
     shipped = load(threads=1)
     if len(sys.argv) > 2:
-        print(*peaks(shipped.predict_many(islice(cycle(given["files"]), int(sys.argv[2]))), int(sys.argv[2])))
+        print(*peaks(shipped.predict_many(islice(cycle(config["files"]), int(sys.argv[2]))), int(sys.argv[2])))
         return
-    path = given["folder"] + "/network.onnx"
-    files, works, same = given["files"], {}, load(path, threads=1)
+    path = config["folder"] + "/network.onnx"
+    files, works, same = config["files"], {}, load(path, threads=1)
     for name, predictor, on_all_cores in (("shipped", shipped, load()), ("same", same, load(path))):
         works[name] = lambda p=predictor: count(p.predict_many(files))
         works |= halves(name, predictor, on_all_cores, files)
-    eight = load(given["folder"] + "/network8.onnx", threads=1)
+    eight = load(config["folder"] + "/network8.onnx", threads=1)
     works["eight"] = lambda: count(eight.predict_many(files))
     bare = without_maps(same)
     works["maps"] = lambda: count(at_input_size(one.gradcam[1]) for one in same.predict_many(files))
@@ -41,14 +40,14 @@ def main() -> None:
 
 
 def count(items: Iterable) -> int:
-    """How many, none of them kept."""
+    """Number of items; none of them is kept."""
     return sum(1 for _ in items)
 
 
 def halves(name: str, predictor: object, on_all_cores: object, files: list[str]) -> dict[str, Callable[[], int]]:
-    """Reading to the model's size alone, and the model alone on what was read, with several threads and batch sizes.
+    """Reading to the model's size alone, and the model alone, with several threads and batch sizes.
 
-    One thread runs the model with threads of its own, two each on their own core.
+    With one thread the model uses threads of its own; with two each runs on one core.
     """
     prepared = [predictor.prepare(path) for path in files]
 
@@ -68,7 +67,7 @@ def halves(name: str, predictor: object, on_all_cores: object, files: list[str])
 
 
 def at_input_size(small: object) -> object:
-    """A map as pytorch-grad-cam gives it: relative to its maximum, as large as the network's input."""
+    """A map in the form of pytorch-grad-cam: relative to its maximum, as large as the input of the network."""
     import numpy as np
 
     from pneumoscope.inference.explain import upsample_map
@@ -78,7 +77,7 @@ def at_input_size(small: object) -> object:
 
 
 def without_maps(predictor: object) -> object:
-    """The same file, asked for probabilities only; ONNX Runtime then leaves out what the maps alone need."""
+    """The same file, but only probabilities are requested. ONNX Runtime then skips what only the maps need."""
     import onnxruntime
 
     from pneumoscope.inference.predict import Predictor
@@ -95,16 +94,16 @@ def without_maps(predictor: object) -> object:
     return Predictor(replace(bundle, session=Session(), contract={**bundle.contract, "outputs": ["probabilities"]}))
 
 
-def peaks(judged: Iterator, total: int) -> tuple[int, int]:
+def peaks(predictions: Iterator, total: int) -> tuple[int, int]:
     """Peak resident memory in MB after a tenth of the images and after all."""
-    count(islice(judged, total // 10))
+    count(islice(predictions, total // 10))
     early = peak()
-    count(judged)
+    count(predictions)
     return early, peak()
 
 
 def peak() -> int:
-    """Of this process, in MB; Linux. Not getrusage's, which begins with that of the process that started this one."""
+    """Peak memory of this process in MB (Linux). getrusage would include the process that started this one."""
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) // 1000
 
 

@@ -1,4 +1,4 @@
-"""How a side of ``folder_speed.py`` speaks: what it is as JSON, then one timed repeat for each line it is sent."""
+"""How a side of ``folder_speed.py`` answers: its versions as JSON, then one timed repeat for each line it reads."""
 
 import json
 import platform
@@ -9,14 +9,14 @@ from importlib.metadata import version
 
 
 def settings() -> dict:
-    """``files``, ``size``, ``threads``, ``batch`` and ``folder``, where the network lies; the first argument's file."""
+    """Read the file that the first argument names: ``files``, ``size``, ``threads``, ``batch`` and ``folder``."""
     with open(sys.argv[1], encoding="utf-8") as file:
         return json.load(file)
 
 
 def answer(works: dict[str, Callable[[], int]], packages: tuple[str, ...]) -> None:
-    """Time a piece of work whenever its name comes in; each returns how many images it answered for."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print what they like
+    """Time a work whenever its name is read. Each work returns the number of its images."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print to standard output, too
     about = {name: version(name) for name in packages} | {"python": platform.python_version()}
     print(json.dumps(about), file=answers, flush=True)
     for line in sys.stdin:

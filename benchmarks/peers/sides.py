@@ -1,4 +1,4 @@
-"""Processes that are measured side by side: each answers when it is asked, and waits while another one works."""
+"""Processes that are compared: each measures when it is asked, and waits while another one works."""
 
 import json
 import os
@@ -9,19 +9,19 @@ from pathlib import Path
 
 
 class Side:
-    """A process that measures when it is asked to, and waits otherwise."""
+    """A process that measures when it is asked, and waits otherwise."""
 
     def __init__(self, name: str, command: list[str]) -> None:
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # the comparison is one of processors
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # processors are compared, not accelerators
         self.name = name
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.about = self._read()
 
-    def ask(self, what: str) -> float:
-        """The figure of one repeat."""
-        self.process.stdin.write(what + "\n")
+    def ask(self, work: str) -> float:
+        """Let the process do one repeat of a work, and return its figure."""
+        self.process.stdin.write(work + "\n")
         self.process.stdin.flush()
         return self._read()
 
@@ -36,7 +36,7 @@ class Side:
 
 
 def pin(cores: int) -> None:
-    """Keep this process, and all that it starts, on so many cores."""
+    """Keep this process, and every process that it starts, on the first cores."""
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 

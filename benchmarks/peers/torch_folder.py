@@ -1,7 +1,4 @@
-"""PyTorch beside us: ``DataLoader`` and the same MobileNet, pytorch-grad-cam, TorchXRayVision's loader and network."""
-
-import sys
-from pathlib import Path
+"""The PyTorch side of ``folder_speed.py``: ``DataLoader``, pytorch-grad-cam, and TorchXRayVision's network."""
 
 import numpy as np
 import torch
@@ -12,15 +9,13 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from torch_mobilenet import MobileNet
 
 XRV_SIZE = 224  # of TorchXRayVision's own networks
 
 
 class Radiographs(Dataset):
-    """(3, size, size) float32 in [-1, 1], decoded in gray by libjpeg-turbo and made small as bytes."""
+    """(3, size, size) float32 in [-1, 1], decoded in gray by libjpeg-turbo and resized as bytes."""
 
     def __init__(self, files: list[str], size: int) -> None:
         self.files, self.size = files, size
@@ -44,13 +39,13 @@ class XrvRadiographs(Radiographs):
 
 
 def main() -> None:
-    given = settings()
-    torch.set_num_threads(given["threads"])
-    network, how = ready(MobileNet(2, 0.0)), {"batch_size": given["batch"], "num_workers": given["threads"]}
-    images = DataLoader(Radiographs(given["files"], given["size"]), **how, persistent_workers=True)
-    # Its trained weights would have to be downloaded; random ones are as fast.
+    config = settings()
+    torch.set_num_threads(config["threads"])
+    network, how = ready(MobileNet(2, 0.0)), {"batch_size": config["batch"], "num_workers": config["threads"]}
+    images = DataLoader(Radiographs(config["files"], config["size"]), **how, persistent_workers=True)
+    # Random weights are as fast, and need no download.
     theirs = xrv.models.DenseNet(weights=None, num_classes=18).eval().to(memory_format=torch.channels_last)
-    xrv_images = DataLoader(XrvRadiographs(given["files"], XRV_SIZE), **how, persistent_workers=True)
+    xrv_images = DataLoader(XrvRadiographs(config["files"], XRV_SIZE), **how, persistent_workers=True)
     cam = GradCAM(network, [network.backbone[-1]])
 
     @torch.inference_mode()
@@ -69,7 +64,7 @@ def main() -> None:
 
 
 def ready(network: MobileNet) -> MobileNet:
-    """Channels last, and batch normalisation folded into the convolution before it, as ONNX Runtime does."""
+    """Channels last, with batch normalisation folded into the convolution before it, as in ONNX Runtime."""
     layers = list(network.eval().backbone)
     folded = []
     for layer in layers:

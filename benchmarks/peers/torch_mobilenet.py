@@ -1,6 +1,6 @@
 """The PyTorch side of ``training_speed.py``: the network of the MobileNet recipes, and its training steps alone.
 
-Needs ``torch`` and nothing of this project. Started by the benchmark with its settings as JSON; tells versions and
+It needs ``torch`` and nothing of this project. The benchmark starts it with settings as JSON. It prints versions and
 parameter counts, then answers each line on standard input (``float32`` or ``bfloat16``) with one timed repeat.
 """
 
@@ -50,7 +50,7 @@ def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int = 1, gro
     return [
         *([nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []),
         nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),  # Keras's momentum of 0.99, said the other way round
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),  # the momentum of 0.99 in Keras is 1 - 0.01 here
         nn.ReLU6(inplace=True),
     ]
 
@@ -65,7 +65,7 @@ def parameters(module: nn.Module) -> dict[str, int]:
 
 
 def build(settings: dict) -> MobileNet:
-    """The network of the recipe, ready to train; frozen batch normalisation keeps its statistics, scale and offset."""
+    """The network of the recipe, ready to train. Frozen batch normalisation keeps its statistics, scale and offset."""
     network = MobileNet(settings["classes"], settings["dropout"]).to(memory_format=torch.channels_last).train()
     if settings["frozen_norm"]:
         for module in network.modules():
@@ -75,7 +75,7 @@ def build(settings: dict) -> MobileNet:
 
 
 def trainer(settings: dict, autocast: bool) -> Callable[[], float]:
-    """A network with its own optimizer; each call is one repeat and returns its seconds."""
+    """A network with its own optimizer. Each call is one repeat and returns its seconds."""
     torch.manual_seed(0)
     network = build(settings)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -1,11 +1,12 @@
-"""Send thousands of hostile files to a running service: what it answers, how fast, and what is left in its memory.
+"""Send thousands of hostile files to a running service: which answers, how fast, and how much memory.
 
     python benchmarks/service/fuzz_service.py [--files 2000] [--seed 0]
 
-Starts ``pneumoscope serve`` on a free port and sends the files of tests/mutations.py, made of bundled radiographs, each
-as the body of a request of its own from four clients. Between them a sound radiograph is sent, whose answer must not
-change. Prints the answers by mutation and writes ``benchmarks/results/fuzz_service.json``; exits with 1 after an
-answer of 500 or above, a connection that ended without one, or another answer for the sound radiograph.
+The script starts ``pneumoscope serve`` on a free port. Four clients send the files of tests/builders/mutations.py, one
+in each request; they are made from bundled radiographs. Between them it sends an intact radiograph, whose answer must
+not change. The script prints the answers by mutation and writes ``benchmarks/results/fuzz_service.json``. Its exit code
+is 1 after a status of 500 or above, a connection that ended without an answer, or another answer for the intact
+radiograph.
 """
 
 import argparse
@@ -21,11 +22,12 @@ from load_service import resident, service
 
 from pneumoscope import sample_paths
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
 from builders.mutations import mutated_files
 
-RESULT = Path(__file__).parent / "results" / "fuzz_service.json"
-CLIENTS, PAUSE = 4, 100  # files between two sound radiographs
+RESULT = ROOT / "benchmarks" / "results" / "fuzz_service.json"
+CLIENTS, PAUSE = 4, 100  # PAUSE: hostile files between two intact radiographs
 
 
 def main() -> None:
@@ -36,34 +38,43 @@ def main() -> None:
     paths = sample_paths()
     hostile = list(mutated_files(paths[::4], arguments.files, arguments.seed))
     with service() as (process, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        sound = [client.post("/v1/predictions", content=paths[0].read_bytes()).json()]
-        memory = [resident(process.pid)]
-        answers = []
-        for start in range(0, len(hostile), PAUSE):
-            answers += _send(client, hostile[start : start + PAUSE])
-            sound.append(client.post("/v1/predictions", content=paths[0].read_bytes()).json())
-            memory.append(resident(process.pid))
-        found = {
-            "files": len(hostile),
-            "seed": arguments.seed,
-            "answers": dict(sorted(collections.Counter(status for _, status, _ in answers).items())),
-            "errors_of_the_server": sum(status == "none" or status >= "500" for _, status, _ in answers),
-            "sound_radiograph_unchanged": all(answer == sound[0] for answer in sound),
-            "slowest_seconds": round(max(seconds for _, _, seconds in answers), 2),
-            "memory_mb": {
-                when: round(memory[int(share * (len(memory) - 1))], 1)
-                for when, share in (("before", 0), ("at a quarter", 0.25), ("at the half", 0.5), ("after", 1))
-            },
-            "by_mutation": _by_mutation(answers),
-        }
-    for name, value in found.items():
+        answers, intact, memory = _attack(client, hostile, paths[0].read_bytes(), process.pid)
+    content = {
+        "files": len(hostile),
+        "seed": arguments.seed,
+        "answers": dict(sorted(collections.Counter(status for _, status, _ in answers).items())),
+        "errors_of_the_server": sum(status == "none" or status >= "500" for _, status, _ in answers),
+        "sound_radiograph_unchanged": all(answer == intact[0] for answer in intact),
+        "slowest_seconds": round(max(seconds for _, _, seconds in answers), 2),
+        "memory_mb": {
+            when: round(memory[int(share * (len(memory) - 1))], 1)
+            for when, share in (("before", 0), ("at a quarter", 0.25), ("at the half", 0.5), ("after", 1))
+        },
+        "by_mutation": _by_mutation(answers),
+    }
+    for name, value in content.items():
         print(f"{name}: {json.dumps(value, indent=1) if isinstance(value, dict) else value}")
-    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    sys.exit(0 if not found["errors_of_the_server"] and found["sound_radiograph_unchanged"] else 1)
+    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    sys.exit(0 if not content["errors_of_the_server"] and content["sound_radiograph_unchanged"] else 1)
+
+
+def _attack(client: httpx.Client, hostile: list[tuple[str, bytes]], intact: bytes, pid: int) -> tuple[list, list, list]:
+    """Answers to the hostile files; the answers to the intact radiograph and the memory in MB, before and between."""
+
+    def check() -> None:
+        bodies.append(client.post("/v1/predictions", content=intact).json())
+        memory.append(resident(pid))
+
+    answers, bodies, memory = [], [], []
+    check()
+    for start in range(0, len(hostile), PAUSE):
+        answers += _send(client, hostile[start : start + PAUSE])
+        check()
+    return answers, bodies, memory
 
 
 def _send(client: httpx.Client, files: list[tuple[str, bytes]]) -> list[tuple[str, str, float]]:
-    """Mutation, status ("none" without an answer) and seconds of each."""
+    """Mutation, status ("none" if no answer came) and seconds of each file."""
 
     def ask(file: tuple[str, bytes]) -> tuple[str, str, float]:
         began = time.perf_counter()
@@ -78,10 +89,10 @@ def _send(client: httpx.Client, files: list[tuple[str, bytes]]) -> list[tuple[st
 
 
 def _by_mutation(answers: list[tuple[str, str, float]]) -> dict[str, dict[str, int]]:
-    found: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     for name, status, _ in answers:
-        found[name][status] += 1
-    return {name: dict(sorted(counts.items())) for name, counts in found.items()}
+        counts[name][status] += 1
+    return {name: dict(sorted(by_status.items())) for name, by_status in counts.items()}
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""A folder of full-size radiographs: this project beside Keras, PyTorch and TorchXRayVision, on the same two cores.
+"""Time a folder of full-size radiographs beside Keras, PyTorch and TorchXRayVision, on the same two cores.
 
     python benchmarks/speed/folder_speed.py --images DIR --peers ENV_DIR        # or: make bench IMAGES=DIR
 
-Every side is a process with the same files in the same order; they take turns within every repeat, and none works while
-another does. The first repeat warms up and is not counted. The peers live in an environment of their own, which this
-makes from ``benchmarks/peers/requirements.txt`` (about 8 GB); TensorFlow of ours is used once, to write the network.
+Every side is a process that reads the same files in the same order. The sides take turns within every repeat; only one
+works at a time. The first repeat warms up and is not counted. The peers need an environment of their own (about 8 GB),
+which this script makes from ``benchmarks/peers/requirements.txt``. The TensorFlow of this project is used once, to
+write the network.
 
-All run one network, MobileNet v1 (alpha 1.0) at the default model's input size, with random weights. It has a second
-row in eight bits, as the default model is. The default itself looks at each radiograph and at its mirror image, twice
-the work, and has a row of its own; TorchXRayVision runs its own DenseNet121 at 224 pixels. The limits are our own
-reading alone and our own network alone, each with the best tried number of threads. Both need the same cores, so both
-together cannot go faster than 1 / (1 / a + 1 / b), which stands beside the slower one's limit. Cold starts are whole
-processes, from their start to the heatmap on disk. Prints tables and writes ``benchmarks/results/folder_speed.json``.
+All sides run one network with random weights: MobileNet v1 (alpha 1.0) at the input size of the default model. A second
+row runs it in int8, as the default model is. The default model predicts each radiograph and its mirror image, which is
+twice the work, and has a row of its own. TorchXRayVision runs its own DenseNet121 at 224 pixels.
+
+Our limits are our reading alone and our network alone, each with the best number of threads tried. Both need the same
+cores, so both together cannot be faster than 1 / (1 / a + 1 / b); the table shows this beside the slower one's limit.
+Cold starts are whole processes, from their start to the heatmap on disk. The script prints tables and writes
+``benchmarks/results/folder_speed.json``.
 """
 
 import argparse
@@ -26,14 +29,17 @@ import venv
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pneumoscope.inference.bundle import open_bundle
+
+ROOT = Path(__file__).parents[2]
+PEERS = ROOT / "benchmarks" / "peers"
+sys.path[:0] = [str(PEERS), str(ROOT / "tools")]
 from folder_tables import EIGHT_BITS, ONE_BY_ONE, OURS, tables
 from sides import Side, cpu, pin
 
-HERE = Path(__file__).parent
-PEERS = HERE / "peers"
-RESULT = HERE / "results" / "folder_speed.json"  # a list: each run of this adds itself, and the last two stay
+RESULT = ROOT / "benchmarks" / "results" / "folder_speed.json"  # a list: each run adds an entry, the last two stay
 CORES, BATCH = 2, 16
-# Row -> side and the name it is asked by.
+# Row -> side, and the name of the work that is sent to it.
 ROWS = {
     OURS["same"]: ("own", "same"),
     EIGHT_BITS: ("own", "eight"),
@@ -56,7 +62,7 @@ ROWS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", required=True, type=Path, help="folder of full-size JPEGs")
-    parser.add_argument("--peers", required=True, type=Path, help="environment of the peers; made if it is not there")
+    parser.add_argument("--peers", required=True, type=Path, help="environment of the peers; made if missing")
     parser.add_argument("--count", type=int, default=160, help="images a repeat")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory", type=int, default=100_000, help="images of the memory row; 0 leaves it out")
@@ -69,13 +75,13 @@ def main() -> None:
     peer = peers_python(arguments.peers)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, str(PEERS / "network.py"), folder], check=True)
-        given = settings(folder, files[:: len(files) // arguments.count][: arguments.count])
+        chosen = settings(folder, files[:: len(files) // arguments.count][: arguments.count])
         content = {
             "date": datetime.now(UTC).isoformat(" ", "minutes")[:16],
             "machine": {"cpu": cpu(), "cores": os.cpu_count(), "used": CORES, "load_before": round(load, 2)},
-            "images": {"count": arguments.count, "mean_kb": mean_kb(given["files"]), "input": given["size"]},
+            "images": {"count": arguments.count, "mean_kb": mean_kb(chosen["files"]), "input": chosen["size"]},
             "repeats": arguments.repeats,
-            "cold": cold_starts(peer, folder, given["files"], arguments.repeats),
+            "cold": cold_starts(peer, folder, chosen["files"], arguments.repeats),
             **in_turns(commands(peer, folder), arguments.repeats),
             "memory": memory(folder, arguments.memory),
         }
@@ -86,7 +92,7 @@ def main() -> None:
 
 
 def peers_python(folder: Path) -> str:
-    """Interpreter of the peers' environment, with what is pinned; pip does nothing where all is there."""
+    """Interpreter of the peers' environment. pip does nothing if the pinned packages are installed."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
@@ -96,17 +102,15 @@ def peers_python(folder: Path) -> str:
 
 
 def settings(folder: str, files: list[str]) -> dict:
-    """What every side is told; written to a file, for a list of names outgrows a command line."""
-    from pneumoscope.inference.bundle import open_bundle
-
+    """What every side needs to know. It is written to a file, because the list is too long for a command line."""
     size = open_bundle().spec.height
-    given = {"files": files, "size": size, "threads": CORES, "batch": BATCH, "folder": folder}
-    Path(folder, "settings.json").write_text(json.dumps(given), encoding="utf-8")
-    return given
+    content = {"files": files, "size": size, "threads": CORES, "batch": BATCH, "folder": folder}
+    Path(folder, "settings.json").write_text(json.dumps(content), encoding="utf-8")
+    return content
 
 
 def commands(peer: str, folder: str) -> dict[str, list[str]]:
-    """How each side is started."""
+    """Command that starts each side."""
     pythons = {"own": sys.executable, "keras": peer, "torch": peer}
     return {
         name: [python, str(PEERS / f"{name}_folder.py"), f"{folder}/settings.json"] for name, python in pythons.items()
@@ -116,13 +120,13 @@ def commands(peer: str, folder: str) -> dict[str, list[str]]:
 def cold_starts(peer: str, folder: str, files: list[str], repeats: int) -> dict:
     """Seconds from the start of a command to verdict and heatmap, on the file of median size."""
     image = sorted(files, key=os.path.getsize)[len(files) // 2]
-    ways = {
+    commands = {
         "ours": [sys.executable, "-m", "pneumoscope", "predict", image, "--heatmaps", f"{folder}/maps"],
         "notebook": [peer, str(PEERS / "keras_gradcam.py"), f"{folder}/network.keras", image, f"{folder}/map.png"],
     }
-    seconds = {name: [] for name in ways}
+    seconds = {name: [] for name in commands}
     for _ in range(repeats + 1):
-        for name, command in ways.items():
+        for name, command in commands.items():
             began = time.perf_counter()
             subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
             seconds[name].append(time.perf_counter() - began)
@@ -136,8 +140,8 @@ def in_turns(started: dict[str, list[str]], repeats: int) -> dict:
     sides = {name: Side(name, command) for name, command in started.items()}
     rates = {row: [] for row in ROWS}
     for repeat in range(repeats + 1):
-        for row, (side, what) in ROWS.items():
-            rates[row].append(sides[side].ask(what))
+        for row, (side, work) in ROWS.items():
+            rates[row].append(sides[side].ask(work))
         print(f"repeat {repeat} of {repeats}{'' if repeat else ' (warm-up)'}", file=sys.stderr, flush=True)
     for side in sides.values():
         side.end()
@@ -153,11 +157,11 @@ def memory(folder: str, images: int) -> dict:
         return {}
     measure = "print(next(int(line.split()[1]) // 1000 for line in open('/proc/self/status') if 'VmHWM' in line))"
     own = [str(PEERS / "own_folder.py"), f"{folder}/settings.json", str(images)]
-    said = [
+    outputs = [
         subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True).stdout
         for command in (["-c", measure], own)
     ]
-    empty, tenth, end = map(int, " ".join(said).split())
+    empty, tenth, end = map(int, " ".join(outputs).split())
     return {"images": images, "empty_mb": empty, "tenth_mb": tenth, "end_mb": end}
 
 
@@ -166,9 +170,9 @@ def mean_kb(files: list[str]) -> int:
 
 
 def spread(values: list[float], digits: int = 1) -> dict:
-    """Median, least and most, and every repeat."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: round(value, digits) for name, value in found.items()} | {
+    """Median, minimum, maximum, and every repeat."""
+    figures = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, digits) for name, value in figures.items()} | {
         "repeats": [round(value, digits) for value in values]
     }
 

@@ -1,11 +1,11 @@
-"""Where the time of a full-size radiograph goes, step by step, and what a smaller JPEG decoding would change.
+"""Show where the time of a full-size radiograph goes, step by step, and what smaller JPEG decoding would change.
 
     python benchmarks/speed/profile_folder.py --images DIR [--model NAME]
 
-Processor time, the least of three goes, in milliseconds an image: other work on the machine changes it little, unlike
-elapsed time. The whole is measured on ``predict_many``, with the processor time of all its threads.
-Below it: the decoding that the model does not ask for, at full size or as small as will do (``area-224``,
-``scaled-224``), and how the probabilities differ. Prints, and writes
+Times are milliseconds of processor time an image, the minimum of three runs: unlike elapsed time, other work on the
+machine changes them little. The total is measured on ``predict_many``, with the processor time of all its threads. The
+script also times the decoding that the model does not ask for, at full size or as small as is enough (``area-224``,
+``scaled-224``), and compares the probabilities. It prints the figures and writes
 ``benchmarks/results/profile_folder.json``.
 """
 
@@ -27,9 +27,10 @@ from pneumoscope.inference.bundle import PROBABILITIES
 from pneumoscope.inference.predict import BATCH, Predictor
 from pneumoscope.inference.preprocess import LEAST_SIDE, SCALED_224, VIA_224, resize, to_input
 from pneumoscope.labels import POSITIVE
-from pneumoscope.radiographs.images import image_size, read_file
+from pneumoscope.radiographs.containers import image_size
+from pneumoscope.radiographs.images import read_file
 
-RESULT = Path(__file__).parent / "results" / "profile_folder.json"
+RESULT = Path(__file__).parents[1] / "results" / "profile_folder.json"
 DECODE, CHECKS = "decode the JPEG", "checks, gray, contrast"
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     steps: dict[str, list[float]] = {}
     inputs = np.concatenate([_steps(path, predictor, steps) for path in files])  # (N, height, width, channels)
     network = [
-        _least(lambda batch=batch: predictor.bundle.run(batch), time.process_time)[0] for batch in _parts(inputs)
+        _fastest(lambda batch=batch: predictor.bundle.run(batch), time.process_time)[0] for batch in _batches(inputs)
     ]
     means = {name: statistics.mean(values) for name, values in steps.items()}
     means["network, all its threads"] = sum(network) / len(inputs)
@@ -62,10 +63,10 @@ def main() -> None:
 
 
 def _steps(path: Path, predictor: Predictor, steps: dict[str, list[float]]) -> np.ndarray:
-    """Time each step of one image; returns the model's input (1, ...)."""
+    """Time each step of one image. Return the model's input (1, height, width, channels)."""
 
     def timed(name: str, work: Callable) -> object:
-        seconds, result = _least(work)
+        seconds, result = _fastest(work)
         steps.setdefault(name, []).append(seconds)
         return result
 
@@ -80,48 +81,48 @@ def _steps(path: Path, predictor: Predictor, steps: dict[str, list[float]]) -> n
     return timed("float, three channels", lambda: to_input(small[None], spec))
 
 
-def _least(work: Callable, clock: Callable[[], float] = time.thread_time) -> tuple[float, object]:
-    """Milliseconds by a clock, this thread's own by default, the least of three goes, and the result."""
-    least = float("inf")
+def _fastest(work: Callable, clock: Callable[[], float] = time.thread_time) -> tuple[float, object]:
+    """Milliseconds by a clock (by default that of this thread), the minimum of three runs, and the result."""
+    fastest = float("inf")
     for _ in range(3):
         began = clock()
         result = work()
-        least = min(least, (clock() - began) * 1000)
-    return least, result
+        fastest = min(fastest, (clock() - began) * 1000)
+    return fastest, result
 
 
-def _parts(inputs: np.ndarray) -> list[np.ndarray]:
+def _batches(inputs: np.ndarray) -> list[np.ndarray]:
     return [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
 
 
 def _whole(predictor: Predictor, files: list[Path]) -> float:
-    """Processor milliseconds an image of the real thing, the least of three goes."""
-    return _least(lambda: list(predictor.predict_many(files)), time.process_time)[0] / len(files)
+    """Processor milliseconds an image of ``predict_many``, the minimum of three runs."""
+    return _fastest(lambda: list(predictor.predict_many(files)), time.process_time)[0] / len(files)
 
 
 def _compare_reduced(predictor: Predictor, files: list[Path], inputs: np.ndarray) -> dict:
-    """Time and probabilities with the contract's other decoding: at the full size, or as small as will do."""
+    """Time and probabilities with the other decoding: at full size, or as small as is enough."""
     spec = predictor.bundle.spec
     other = replace(spec, resize=VIA_224 if spec.resize == SCALED_224 else SCALED_224)
-    seconds, small = [], []
+    milliseconds, small = [], []
     for path in files:
         data = read_file(path)
-        each, pixels = _least(lambda data=data: resize(other.read(data), other))
-        seconds.append(each)
+        elapsed, pixels = _fastest(lambda data=data: resize(other.read(data), other))
+        milliseconds.append(elapsed)
         small.append(to_input(pixels[None], spec))
-    one, two = (_probabilities(predictor, each) for each in (inputs, np.concatenate(small)))
-    difference = np.abs(one - two)
+    before, after = (_probabilities(predictor, each) for each in (inputs, np.concatenate(small)))
+    difference = np.abs(before - after)
     return {
         "resize": other.resize,
-        "decode_and_resize_ms": round(statistics.mean(seconds), 3),
+        "decode_and_resize_ms": round(statistics.mean(milliseconds), 3),
         "mean_difference": round(float(difference.mean()), 4),
         "largest_difference": round(float(difference.max()), 4),
-        "other_verdicts": int(((one >= predictor.threshold) != (two >= predictor.threshold)).sum()),
+        "other_verdicts": int(((before >= predictor.threshold) != (after >= predictor.threshold)).sum()),
     }
 
 
 def _probabilities(predictor: Predictor, inputs: np.ndarray) -> np.ndarray:
-    return np.concatenate([predictor.bundle.run(batch)[PROBABILITIES][:, POSITIVE] for batch in _parts(inputs)])
+    return np.concatenate([predictor.bundle.run(batch)[PROBABILITIES][:, POSITIVE] for batch in _batches(inputs)])
 
 
 if __name__ == "__main__":

@@ -1,25 +1,27 @@
-"""The default network in other forms: float32, and OpenVINO in float32 and bfloat16. Faster, and do they say the same?
+"""Compare the default network in other forms: float32, and OpenVINO in float32 and bfloat16.
 
     python benchmarks/speed/runtimes.py --data DIR --float32 runs/mobilenet-all-seed0/float32.onnx [--model NAME]
 
-The default in eight bits is what :mod:`pneumoscope.training.export.quantise` made of the given file, which a training leaves in its
-run folder; another one is refused. OpenVINO is no dependency of this project; without it its rows are left out. The
-forms take turns, one batch as long as in use at a time. Both the speed and the answers are compared with the float32
-file, on images that it was trained on, so that their ROC AUC says by how much a form falls and not how good the model
-is; how it falls on held-out patients, ``crossval`` measures. Prints, and writes ``benchmarks/results/runtimes.json``.
+Two questions: is a form faster, and does it give the same answers? The int8 file that ships was made from one float32
+file (:mod:`pneumoscope.training.export.quantise`), which training leaves in its run folder; any other float32 file is
+refused. OpenVINO is not a dependency of this project; without it its rows are missing. The forms take turns, one batch
+at a time, and a batch is as long as in use. Speed and answers are compared with the float32 file, on images that it was
+trained on. So the ROC AUC shows how much a form loses, not how good the model is; ``crossval`` measures the loss on
+held-out patients. The script prints the figures and writes ``benchmarks/results/runtimes.json``.
 """
 
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from sides import cpu, pin
 
 from pneumoscope import load
 from pneumoscope.data.manifest import read_dataset
@@ -29,7 +31,11 @@ from pneumoscope.inference.predict import BATCH, Predictor
 from pneumoscope.inference.preprocess import preprocess
 from pneumoscope.labels import POSITIVE, label_index
 
-RESULT = Path(__file__).parent / "results" / "runtimes.json"
+BENCHMARKS = Path(__file__).parents[1]
+sys.path.insert(0, str(BENCHMARKS / "peers"))
+from sides import cpu, pin
+
+RESULT = BENCHMARKS / "results" / "runtimes.json"
 CORES = 2
 Form = Callable[[np.ndarray], np.ndarray]  # (N, height, width, channels) float32 -> (N, 2) float32
 
@@ -44,18 +50,17 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     pin(CORES)
     predictor, float32 = load(arguments.model), open_bundle(arguments.float32)
-    made_of = predictor.bundle.contract["quantisation"]["float32_body_sha256"]
-    if float32.contract["body_sha256"] != made_of:
+    expected = predictor.bundle.contract["quantisation"]["float32_body_sha256"]
+    if float32.contract["body_sha256"] != expected:
         parser.error(f"expected the file that {predictor.bundle.name} was made of, {arguments.float32} is another")
-    records = read_dataset(arguments.data).records
-    records = records[:: max(1, len(records) // arguments.images)][: arguments.images]
-    root = read_dataset(arguments.data).root
-    inputs = np.stack([preprocess(root / record.path, predictor.bundle.spec) for record in records])
+    manifest = read_dataset(arguments.data)
+    records = manifest.records[:: max(1, len(manifest) // arguments.images)][: arguments.images]
+    inputs = np.stack([preprocess(manifest.path(record), predictor.bundle.spec) for record in records])
     inputs = inputs.reshape(-1, *predictor.bundle.spec.shape)
     labels = np.array([label_index(record.label) for record in records])
     forms = {
-        "ONNX Runtime, float32": of_onnx(float32.path),
-        "ships: ONNX Runtime, int8": of_onnx(predictor.bundle.path),
+        "ONNX Runtime, float32": onnx_form(float32.path),
+        "ships: ONNX Runtime, int8": onnx_form(predictor.bundle.path),
         **openvino_forms(float32.path),
     }
     seconds, outputs = in_turns(forms, inputs)
@@ -74,15 +79,15 @@ def main() -> None:
     print(json.dumps(content, indent=1))
 
 
-def of_onnx(path: Path) -> Form:
-    """A file as ONNX Runtime runs it here, with the settings of pneumoscope.inference.bundle."""
+def onnx_form(path: Path) -> Form:
+    """The file as ONNX Runtime runs it in this project, with the settings of pneumoscope.inference.bundle."""
     session = open_bundle(path, threads=CORES).session
     name = session.get_inputs()[0].name
     return lambda batch: session.run([PROBABILITIES], {name: batch})[0]
 
 
 def openvino_forms(path: Path) -> dict[str, Form]:
-    """The file as OpenVINO runs it; nothing where OpenVINO is not installed."""
+    """The file as OpenVINO runs it; empty if OpenVINO is not installed."""
     if not installed("openvino"):
         return {}
     import openvino
@@ -96,9 +101,7 @@ def openvino_forms(path: Path) -> dict[str, Form]:
 
 
 def installed(name: str) -> bool:
-    """Whether a package is there."""
-    from importlib.util import find_spec
-
+    """Whether a package is installed."""
     return find_spec(name) is not None
 
 
@@ -108,14 +111,14 @@ def in_turns(forms: dict[str, Form], inputs: np.ndarray) -> tuple[dict[str, list
     for start in range(0, len(inputs), BATCH):
         for name, form in forms.items():
             began = time.perf_counter()
-            found = form(inputs[start : start + BATCH])
+            probabilities = form(inputs[start : start + BATCH])
             seconds[name].append(time.perf_counter() - began)
-            outputs[name].append(found[:, POSITIVE])
+            outputs[name].append(probabilities[:, POSITIVE])
     return seconds, {name: np.concatenate(parts) for name, parts in outputs.items()}
 
 
 def compared(seconds, first_seconds, output, first_output, labels: np.ndarray, predictor: Predictor) -> dict:
-    """One form beside the first."""
+    """One form compared with the first."""
     verdicts = (output >= predictor.threshold) != (first_output >= predictor.threshold)
     difference = np.abs(output - first_output)
     return {

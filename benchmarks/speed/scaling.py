@@ -1,12 +1,12 @@
-"""How many full-size radiographs a second: the local engine, and the Ray engine on one and on two cores.
+"""Measure full-size radiographs a second: the local engine, and the Ray engine on one and on two cores.
 
     python benchmarks/speed/scaling.py --full DIR [--images 2048] [--runs 3]
 
-Files of DIR are judged over and over until there are ``--images`` of them. The Ray engine, driver and all, is held to
-as many cores as it is said to have. Its rate is of the time from the first part's beginning to the last one's end, so
-that starting Ray, which takes seconds once, is a figure of its own. Also timed is what the driver does alone: looking
-up sizes and dates, and writing a part. Prints a table, checks that all engines wrote the same bytes, and writes
-``benchmarks/results/scaling.json``, from which the documents do their arithmetic.
+The files of DIR are repeated until there are ``--images`` of them. The Ray engine, driver included, runs on as many
+cores as it is said to have. Its rate covers the time from the start of the first part to the end of the last one: the
+start of Ray, which takes seconds once, has a figure of its own. The script also times the work of the driver alone:
+looking up sizes and dates, and writing a part. It prints a table, checks that all engines wrote the same bytes, and
+writes ``benchmarks/results/scaling.json``, from which docs/scaling.md is calculated.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from pneumoscope import load
 from pneumoscope.cluster.cluster_run import ClusterRun, _hash_of
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.io.atomic import write_atomic
-from pneumoscope.output import results
+from pneumoscope.output import parquet_files
 from pneumoscope.radiographs.sources import expand
 
-RESULT = Path(__file__).parent / "results" / "scaling.json"
-PART_ROWS = results.PART_ROWS
-SHORT_PART = 128  # rows: smaller than in use, so that a short run has many parts for both workers
+RESULT = Path(__file__).parents[1] / "results" / "scaling.json"
+PART_ROWS = parquet_files.PART_ROWS
+SHORT_PART = 128  # rows: fewer than in use, so that a short run has many parts for both workers
 
 
 def main() -> None:
@@ -38,44 +38,54 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    results.PART_ROWS = SHORT_PART
+    parquet_files.PART_ROWS = SHORT_PART
+    load_before = os.getloadavg()[0]
     files = list(expand([arguments.full]))
     sources = [files[number % len(files)] for number in range(arguments.images)]
-    predictor, measured = load(), {"local": [], "ray, 1 core": [], "ray, 2 cores": []}
-    starts, load_before = [], os.getloadavg()[0]
+    predictor = load()
     with tempfile.TemporaryDirectory() as folder:
-        for run in range(arguments.runs):
-            here = Path(folder) / str(run)
-            measured["local"].append(_local(predictor, sources, here / "local"))
-            for cores, name in ((1, "ray, 1 core"), (2, "ray, 2 cores")):
-                rate, start = _ray(predictor, sources, here / name, cores)
-                measured[name].append(rate)
-                starts.append(start)
-            contents = [[part.read_bytes() for part in sorted(one.glob("part-*"))] for one in here.iterdir()]
-            assert all(content == contents[0] for content in contents), "the engines differ"
-            shutil.rmtree(here)
+        rates, starts = _measure(predictor, sources, arguments.runs, Path(folder))
         driver = _driver(predictor, sources, files, Path(folder))
-    found = {
+    content = {
         "images": arguments.images,
         "runs": arguments.runs,
         "cores": os.cpu_count(),
-        "load_before": round(load_before, 1),  # what else ran: above 0.3 the rates are not those of the cores
+        "load_before": round(load_before, 1),  # of other processes; above 0.3 the rates are lower than the cores allow
         "mean_kilobytes": round(statistics.mean(path.stat().st_size for path in files) / 1000, 1),
-        "images_a_second": {name: round(statistics.median(rates), 2) for name, rates in measured.items()},
-        "all_runs": {name: [round(rate, 2) for rate in rates] for name, rates in measured.items()},
+        "images_a_second": {name: round(statistics.median(values), 2) for name, values in rates.items()},
+        "all_runs": {name: [round(rate, 2) for rate in values] for name, values in rates.items()},
         "seconds_to_start": round(statistics.median(starts), 1),
         **driver,
     }
     print(f"{'engine':<14} {'images/s':>9} {'min':>8} {'max':>8}")
-    for name, rates in measured.items():
-        print(f"{name:<14} {statistics.median(rates):>9.1f} {min(rates):>8.1f} {max(rates):>8.1f}")
-    arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for name, values in rates.items():
+        print(f"{name:<14} {statistics.median(values):>9.1f} {min(values):>8.1f} {max(values):>8.1f}")
+    arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _measure(
+    predictor: Predictor, sources: list, runs: int, folder: Path
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Images a second of every engine and run, and the seconds that Ray needed to start."""
+    rates, starts = {"local": [], "ray, 1 core": [], "ray, 2 cores": []}, []
+    for run in range(runs):
+        out = folder / str(run)
+        rates["local"].append(_local(predictor, sources, out / "local"))
+        for cores, name in ((1, "ray, 1 core"), (2, "ray, 2 cores")):
+            rate, start = _ray(predictor, sources, out / name, cores)
+            rates[name].append(rate)
+            starts.append(start)
+        contents = [[part.read_bytes() for part in sorted(engine.glob("part-*"))] for engine in out.iterdir()]
+        if any(content != contents[0] for content in contents):
+            raise SystemExit("expected the same bytes from every engine, received different ones")
+        shutil.rmtree(out)
+    return rates, starts
 
 
 def _local(predictor: Predictor, sources: list, folder: Path) -> float:
-    """Images a second of the local engine, with every core."""
+    """Images a second of the local engine on all cores."""
     began = time.perf_counter()
-    file = results.ParquetParts(folder, predictor, False)
+    file = parquet_files.ParquetParts(folder, predictor, False)
     file.begin()
     for prediction in predictor.predict_many(sources):
         file.write(prediction)
@@ -84,38 +94,38 @@ def _local(predictor: Predictor, sources: list, folder: Path) -> float:
 
 
 def _ray(predictor: Predictor, sources: list, folder: Path, cores: int) -> tuple[float, float]:
-    """Images a second of the Ray engine while its workers judge, and the seconds before."""
-    called, every = time.perf_counter(), os.sched_getaffinity(0)
+    """Images a second of the Ray engine while its workers run, and the seconds before they start."""
+    called, all_cores = time.perf_counter(), os.sched_getaffinity(0)
     begins, ends = [], []
-    os.sched_setaffinity(0, sorted(every)[:cores])  # Ray's processes inherit it
+    os.sched_setaffinity(0, sorted(all_cores)[:cores])  # Ray's processes inherit it
     try:
         with ClusterRun(predictor, sources, folder) as run:
             for part in run.score(cpus=cores):
                 ends.append(time.perf_counter())
                 begins.append(ends[-1] - part.seconds)
     finally:
-        os.sched_setaffinity(0, every)
+        os.sched_setaffinity(0, all_cores)
     return len(sources) / (max(ends) - min(begins)), min(begins) - called
 
 
 def _driver(predictor: Predictor, sources: list, files: list, folder: Path) -> dict:
-    """What one process does for all workers."""
+    """Seconds of the work that one process does for all workers."""
     began = time.perf_counter()
     _hash_of(sources * 10)
-    look = (time.perf_counter() - began) / (10 * len(sources))
+    seconds_an_image = (time.perf_counter() - began) / (10 * len(sources))
     rows = [prediction.to_dict() for prediction in predictor.predict_many(files)]
     full = [
         {**rows[number % len(rows)], "image_sha256": hashlib.sha256(bytes([number % 256, number // 256])).hexdigest()}
         for number in range(PART_ROWS)
     ]
-    for number, row in enumerate(full):  # no image twice, or Parquet holds it once
+    for number, row in enumerate(full):  # every image is different; Parquet stores equal values once
         row["path"] = f"{number:04d}-{row['path']}"
-    content = results.parquet_part(full)
+    content = parquet_files.parquet_part(full)
     began = time.perf_counter()
     for number in range(20):
-        write_atomic(folder / results.part_name(number), content)
+        write_atomic(folder / parquet_files.part_name(number), content)
     return {
-        "driver_microseconds_an_image": round(look * 1e6, 1),
+        "driver_microseconds_an_image": round(seconds_an_image * 1e6, 1),
         "driver_milliseconds_a_part": round((time.perf_counter() - began) / 20 * 1000, 2),
         "part_rows": PART_ROWS,
         "bytes_a_row": round(len(content) / len(full), 1),

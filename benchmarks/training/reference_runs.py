@@ -1,10 +1,10 @@
-"""Train the reference recipes on both splits, and collect what they reach, every run counted.
+"""Train the reference recipes on both splits and collect the figures of every run.
 
     python benchmarks/training/reference_runs.py --data DIR --weights FILE --runs runs
 
-MobileNet with seeds 0, 1, 2 and LSTM with seed 0, on the patient-wise and on the published split: eight runs, about 45
-minutes on two cores. Runs that are finished in the runs folder are not trained again; interrupted ones go on. Writes
-``benchmarks/results/reference_runs.json``, from which ``docs/generate.py`` makes docs/EXPERIMENTS.md.
+Eight runs, about 45 minutes on two cores: MobileNet with seeds 0, 1, 2 and LSTM with seed 0, on the patient-wise and on
+the published split. Runs that are finished in the runs folder are not trained again; interrupted runs are resumed. The
+script writes ``benchmarks/results/reference_runs.json``, from which ``make docs`` makes docs/EXPERIMENTS.md.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from pneumoscope.training.recipe import read_recipe
 from pneumoscope.training.runs import run_id
 
-RESULT = Path(__file__).parent / "results" / "reference_runs.json"
+RESULT = Path(__file__).parents[1] / "results" / "reference_runs.json"
 PLAN = [
     (model, split, seed)
     for model, seeds in (("mobilenet", (0, 1, 2)), ("lstm", (0,)))
@@ -27,9 +27,9 @@ PLAN = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--data", required=True, help="folder [split/]LABEL/image")
+    parser.add_argument("--weights", default="imagenet", help="of the backbone")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
     arguments = parser.parse_args()
     collected = []
     for model, split, seed in PLAN:
@@ -38,7 +38,6 @@ def main() -> None:
             _train(arguments, model, split, seed, resume=(folder / "checkpoint.npz").is_file())
         collected.append(_collect(folder))
         print(f"{folder.name}: accuracy {collected[-1]['metrics']['accuracy']['value']:.4f}", flush=True)
-    RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(collected, indent=1) + "\n", encoding="utf-8")
     print(f"written to {RESULT}")
 

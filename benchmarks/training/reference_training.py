@@ -1,16 +1,18 @@
-"""Seconds of training the two published networks: this project, and the published notebook's way.
+"""Time the training of the two published networks: this project beside the way of the published notebook.
 
     python benchmarks/training/reference_training.py --data DIR --weights FILE
 
-Give full-size radiographs, ``DIR/LABEL/image``; where there are few, links to them make up ``--images``. The MobileNet
-is trained for ten epochs: here by ``pneumoscope.training.train.train`` from its call to its end, with nothing decoded before and
-nothing exported after; in the notebook's way by ``fit`` on ``ImageDataGenerator.flow_from_directory``, which reads,
-decodes and resizes each image in each epoch, one of which is measured and counted ten times. The LSTM is measured by
-the step: our layer and Keras's, the same network on the same batch (tests/test_recurrent.py holds that both compute the
-same).
+Give full-size radiographs, ``DIR/LABEL/image``. If there are fewer than ``--images``, links to them fill the rest.
 
-Each side is a process on the same two cores, they take turns within every repeat, and none works while another does.
-The first repeat warms up and is not counted. Writes ``benchmarks/results/reference_training.json``.
+MobileNet, ten epochs. Ours is ``pneumoscope.training.train.train`` from its call to its end; nothing is decoded before
+and nothing is exported after. The notebook's way is ``fit`` on ``ImageDataGenerator.flow_from_directory``, which reads,
+decodes and resizes each image in each epoch; one epoch is measured and counted ten times.
+
+LSTM, one step. Our layer and that of Keras train the same network on the same batch;
+tests/training/test_fused_lstm.py checks that both compute the same.
+
+Each side is a process on the same two cores. The sides take turns within every repeat; only one works at a time. The
+first repeat warms up and is not counted. The script writes ``benchmarks/results/reference_training.json``.
 """
 
 import argparse
@@ -20,22 +22,26 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from sides import Side, cpu, pin
 
 from pneumoscope.labels import LABELS
 from pneumoscope.training import networks as models
 from pneumoscope.training.recipe import read_recipe
 from pneumoscope.training.train import train
 
+BENCHMARKS = Path(__file__).parents[1]
+sys.path.insert(0, str(BENCHMARKS / "peers"))
+from sides import Side, cpu, pin
+
 keras = models.keras
 
-RESULT = Path(__file__).parent / "results" / "reference_training.json"
+RESULT = BENCHMARKS / "results" / "reference_training.json"
 CORES, EPOCHS, STEPS = 2, 10, 8
 WORKS, SIDES = ("mobilenet", "lstm"), ("ours", "notebook")
 
@@ -46,7 +52,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="of the backbone")
     parser.add_argument("--images", type=int, default=1600)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)  # of the process of one side
+    parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)  # set for the process of one side
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
@@ -56,34 +62,38 @@ def main() -> None:
     pin(CORES)
     with tempfile.TemporaryDirectory() as folder:
         link_images(arguments.data, Path(folder), arguments.images)
-        command = [sys.executable, __file__, "--data", folder, "--weights", arguments.weights]
-        sides = {
-            (work, side): Side(f"{work}, {side}", [*command, "--work", work, "--side", side])
-            for work in WORKS
-            for side in SIDES
-        }
-        seconds = {work: {side: [] for side in SIDES} for work in WORKS}
-        for repeat in range(arguments.repeats + 1):
-            for (work, side), process in sides.items():
-                seconds[work][side].append(process.ask(work))
-            print(
-                f"repeat {repeat} of {arguments.repeats}{'' if repeat else ' (warm-up)'}", file=sys.stderr, flush=True
-            )
-        for side in sides.values():
-            side.end()
+        seconds = measure(folder, arguments.weights, arguments.repeats)
     content = {
         "machine": {"cpu": cpu(), "cores": os.cpu_count(), "used": CORES, "load_before": round(load, 2)},
         "images": arguments.images,
         "epochs": EPOCHS,
         "repeats": arguments.repeats,
-        **{what: row({name: values[1:] for name, values in by_side.items()}) for what, by_side in seconds.items()},
+        **{work: row(by_side) for work, by_side in seconds.items()},
     }
     RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(content, indent=1))
 
 
+def measure(data: str, weights: str, repeats: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of every work, side and repeat. The warm-up is left out."""
+    command = [sys.executable, __file__, "--data", data, "--weights", weights]
+    sides = {
+        (work, side): Side(f"{work}, {side}", [*command, "--work", work, "--side", side])
+        for work in WORKS
+        for side in SIDES
+    }
+    seconds = {work: {side: [] for side in SIDES} for work in WORKS}
+    for repeat in range(repeats + 1):
+        for (work, side), process in sides.items():
+            seconds[work][side].append(process.ask(work))
+        print(f"repeat {repeat} of {repeats}{'' if repeat else ' (warm-up)'}", file=sys.stderr, flush=True)
+    for side in sides.values():
+        side.end()
+    return {work: {side: values[1:] for side, values in by_side.items()} for work, by_side in seconds.items()}
+
+
 def link_images(data: Path, folder: Path, images: int) -> None:
-    """Links to the files of a folder, again and again until there are enough."""
+    """Fill the folder with links to the files, as often as needed."""
     files = sorted(path for label in LABELS for path in (data / label).iterdir())
     for label in LABELS:
         (folder / label).mkdir()
@@ -93,7 +103,7 @@ def link_images(data: Path, folder: Path, images: int) -> None:
 
 
 def answer(arguments: argparse.Namespace) -> None:
-    """The process of one side: seconds of its work for each line on standard input."""
+    """Run the process of one side: for each line on standard input, do the work and print its seconds."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(CORES)
@@ -111,8 +121,8 @@ def answer(arguments: argparse.Namespace) -> None:
             print(json.dumps(work()), file=answers, flush=True)
 
 
-def own_training(arguments: argparse.Namespace):
-    """Ten epochs, with the reading and the features before them."""
+def own_training(arguments: argparse.Namespace) -> Callable[[], float]:
+    """Ten epochs, including the reading and the features before them."""
     recipe = read_recipe("reference-mobilenet", weights=arguments.weights, split="all", keep="last", epochs=EPOCHS)
 
     def work() -> float:
@@ -124,7 +134,7 @@ def own_training(arguments: argparse.Namespace):
     return work
 
 
-def notebook_training(arguments: argparse.Namespace):
+def notebook_training(arguments: argparse.Namespace) -> Callable[[], float]:
     """One epoch, counted ten times."""
     import tensorflow as tf
 
@@ -143,8 +153,8 @@ def notebook_training(arguments: argparse.Namespace):
     return work
 
 
-def lstm_step():
-    """A step of the reference LSTM, on average."""
+def lstm_step() -> Callable[[], float]:
+    """Mean seconds of a step of the reference LSTM."""
     recipe = read_recipe("reference-lstm")
     model = models.build(recipe)
     model.compile(optimizer=keras.optimizers.Adam(recipe.learning_rate), loss="categorical_crossentropy")
@@ -161,7 +171,7 @@ def lstm_step():
 
 
 def row(seconds: dict[str, list[float]]) -> dict:
-    """Medians, every repeat, and how many times faster ours is: over the medians, and in each repeat."""
+    """Medians, every repeat, and how many times faster ours is: by the medians, and in each repeat."""
     ours, notebook = (seconds[name] for name in SIDES)
     return {
         "ours_seconds": round(statistics.median(ours), 3),

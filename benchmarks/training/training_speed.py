@@ -1,22 +1,22 @@
-"""Images a second in fine-tuning the MobileNet: this project, the published notebook's way, and plain PyTorch.
+"""Measure images a second in fine-tuning the MobileNet: this project, Keras on an image folder, and plain PyTorch.
 
     python benchmarks/training/training_speed.py --data DIR --weights FILE --torch-python PYTHON_WITH_TORCH
 
-A is ``pneumoscope.training.train.train`` itself: pixels decoded once, every image augmented anew each epoch, deterministic
-sums. B is ``model.fit`` on ``image_dataset_from_directory``, today's form of ``flow_from_directory``: every image is
-read, decoded and resized again in each epoch, nothing is augmented, and sums come in any order. Give the full-size
-images: a folder of small ones spares B the decoding that A does once. Both train every layer of the same network from
-the same weights, at the recipe's size and batch size, with its optimizer. C is the same network in plain PyTorch on
-one random batch, so that only the network is measured; the rows "network alone" are its counterpart
-(``train_on_batch`` on one random batch), with A's and with B's settings.
+A is ``pneumoscope.training.train.train`` itself. It decodes the pixels once, augments every image again in each epoch,
+and adds in a deterministic order. B is ``model.fit`` on ``image_dataset_from_directory``, the present form of
+``flow_from_directory``. It reads, decodes and resizes every image again in each epoch, augments nothing, and adds in
+any order. Give full-size images: with small ones B is spared the decoding that A does once. A and B train every layer
+of the same network from the same weights, with the size, batch size and optimizer of the recipe. C is the same network
+in plain PyTorch on one random batch, so only the network is measured. The rows "network alone" are its counterpart in
+Keras (``train_on_batch`` on one random batch), with the settings of A and of B.
 
-PyTorch is no dependency of this project. Its side runs with the interpreter of an environment of its own::
+PyTorch is not a dependency of this project. Its side runs in an environment of its own::
 
     python -m venv /tmp/torch && /tmp/torch/bin/pip install torch numpy
 
-Each side is a process on the same two cores, they take turns within every repeat, and none works while another does.
-The first repeat warms up and is not counted. Of each epoch only the middle is timed: building the graph lies before
-it, and batches that were read ahead while the last ones trained lie after it. Writes
+Each side is a process on the same two cores. The sides take turns within every repeat; only one works at a time. The
+first repeat warms up and is not counted. Only the middle of each epoch is timed: the graph is built before it, and
+after it come batches that were prepared while the timed ones trained. The script writes
 ``benchmarks/results/training_speed.json``.
 """
 
@@ -33,10 +33,10 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import numpy as np
-from sides import Side, cpu, pin
 
 from pneumoscope.data.manifest import NO_SPLIT, Manifest, read_dataset
 from pneumoscope.labels import FINDINGS, LABELS
@@ -46,13 +46,16 @@ from pneumoscope.training.batches import load_pixels
 from pneumoscope.training.optimizer import build_optimizer
 from pneumoscope.training.recipe import Recipe, read_recipe
 
+BENCHMARKS = Path(__file__).parents[1]
+sys.path.insert(0, str(BENCHMARKS / "peers"))
+from sides import Side, cpu, pin
+
 keras = models.keras
 
-HERE = Path(__file__).parent
-RESULT = HERE / "results" / "training_speed.json"
+RESULT = BENCHMARKS / "results" / "training_speed.json"
 THREADS = 2
 LEAD, TAIL = 2, 4  # batches before and after the timed ones
-# What is measured, in which process, under which name.
+# Row -> side, and the name of the work that is sent to it.
 ROWS = {
     "A  pneumoscope, augmented": ("ours", "fit"),
     "B  Keras fit from the image folder": ("folder", "fit"),
@@ -71,7 +74,7 @@ def main() -> None:
     parser.add_argument("--torch-python", help="interpreter of an environment with torch")
     parser.add_argument("--steps", type=int, default=12, help="timed batches a repeat")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--side", choices=("ours", "folder"), help=argparse.SUPPRESS)  # the process of one side
+    parser.add_argument("--side", choices=("ours", "folder"), help=argparse.SUPPRESS)  # set for the process of one side
     arguments = parser.parse_args()
     recipe = read_recipe(arguments.recipe, weights=arguments.weights)
     if (recipe.model, recipe.trainable, recipe.augments) != ("mobilenet", "all", True):
@@ -85,13 +88,13 @@ def main() -> None:
 
 
 def _compare(arguments: argparse.Namespace, recipe: Recipe) -> None:
-    """Start the sides one after the other, let them take turns, and write down what they say."""
+    """Start the sides, let them take turns, and write their figures."""
     load = os.getloadavg()[0]
     pin(THREADS)
     own = [sys.executable, __file__, *sys.argv[1:], "--side"]
     commands = {"ours": [*own, "ours"], "folder": [*own, "folder"]}
     if arguments.torch_python:
-        script = str(HERE / "torch_mobilenet.py")
+        script = str(BENCHMARKS / "peers" / "torch_mobilenet.py")
         commands["torch"] = [arguments.torch_python, script, json.dumps(_torch_settings(arguments, recipe))]
     sides = {name: Side(name, command) for name, command in commands.items()}
     about = {name: side.about for name, side in sides.items()}
@@ -121,7 +124,7 @@ def _check_same_network(torch: dict, keras: dict) -> None:
 
 
 def _take_turns(sides: dict[str, Side], images: int, repeats: int) -> dict[str, list[float]]:
-    """Images a second of every row and repeat; the warm-up is left out."""
+    """Images a second of every row and repeat. The warm-up is left out."""
     rates = {row: [] for row, (side, _) in ROWS.items() if side in sides}
     for repeat in range(repeats + 1):
         for row, measured in rates.items():
@@ -150,7 +153,7 @@ def _torch_settings(arguments: argparse.Namespace, recipe: Recipe) -> dict:
 
 
 def _answer(arguments: argparse.Namespace, recipe: Recipe) -> None:
-    """The process of one Keras side: say what it is, then one timed repeat for each line on standard input."""
+    """Run the process of one Keras side: print versions, then do one timed repeat for each line on standard input."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
@@ -158,7 +161,7 @@ def _answer(arguments: argparse.Namespace, recipe: Recipe) -> None:
     answers = sys.stdout
     with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
         if arguments.side == "ours":
-            training._deterministic()  # as train() will; it holds for the process, hence one process a side
+            training._deterministic()  # as in train(); it is set for the whole process, so each side needs its own
         model = models.build(recipe, weights=recipe.weights)
         model.compile(
             optimizer=build_optimizer(recipe, arguments.steps, model),
@@ -184,20 +187,20 @@ def _answer(arguments: argparse.Namespace, recipe: Recipe) -> None:
 
 
 def _own_fit(arguments: argparse.Namespace, recipe: Recipe, manifest: Manifest, runs: Path) -> Callable[[], float]:
-    """A: one epoch of the project's own training a repeat; after the first the pixels lie in its cache."""
-    done = []
+    """A: a repeat is one epoch of the project's own training. After the first repeat the pixels are in its cache."""
+    numbers = count()
 
     def repeat() -> float:
         ends = []
-        done.append(replace(recipe, name=f"bench-{len(done)}", split="all", average=0, epochs=1, keep="last"))
-        training.train(done[-1], manifest, runs=runs, on_batch=lambda *_: ends.append(time.perf_counter()))
+        one_epoch = replace(recipe, name=f"bench-{next(numbers)}", split="all", average=0, epochs=1, keep="last")
+        training.train(one_epoch, manifest, runs=runs, on_batch=lambda *_: ends.append(time.perf_counter()))
         return _timed(ends, arguments.steps)
 
     return repeat
 
 
 def _folder_fit(arguments: argparse.Namespace, recipe: Recipe, model: keras.Model) -> Callable[[], float]:
-    """B: ``fit`` on the folder, without a cache."""
+    """B: a repeat is ``fit`` on the folder, without a cache."""
     import tensorflow as tf
 
     folder = Path(arguments.data)
@@ -209,14 +212,14 @@ def _folder_fit(arguments: argparse.Namespace, recipe: Recipe, model: keras.Mode
         seed=recipe.seed,
         verbose=False,
     )
-    # The notebook's rescale=1/255, and targets as wide as the network: with sub-types one class is never met.
+    # The notebook's rescale=1/255. Targets are as wide as the network: with sub-types one class has no images.
     images = images.map(lambda x, y: (x / 255, tf.one_hot(y, _classes(recipe))), num_parallel_calls=tf.data.AUTOTUNE)
     images = images.take(_batches(arguments)).prefetch(tf.data.AUTOTUNE)
 
     def repeat() -> float:
         ends = []
         clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
-        model.fit(images, shuffle=False, callbacks=[clock], verbose=0)  # the folder's reader shuffles
+        model.fit(images, shuffle=False, callbacks=[clock], verbose=0)  # image_dataset_from_directory shuffles
         return _timed(ends, arguments.steps)
 
     return repeat
@@ -237,7 +240,7 @@ def _network_alone(arguments: argparse.Namespace, recipe: Recipe, model: keras.M
 
 
 def _timed(ends: list[float], steps: int) -> float:
-    """Seconds from the end of the last batch of the lead to the end of the last timed one."""
+    """Seconds from the end of the last batch before the timed ones to the end of the last timed one."""
     return ends[LEAD + steps - 1] - ends[LEAD - 1]
 
 
@@ -250,16 +253,16 @@ def _classes(recipe: Recipe) -> int:
 
 
 def _some_images(arguments: argparse.Namespace, recipe: Recipe) -> Manifest:
-    """As many training images as one epoch here takes, in an order that mixes the labels."""
-    whole = read_dataset(arguments.data)
-    records, count = whole.select("train", NO_SPLIT), _batches(arguments) * recipe.batch_size
-    if len(records) < count:
-        sys.exit(f"expected {count} training images under {arguments.data}, found {len(records)}: lower --steps")
-    return Manifest(whole.root, tuple(random.Random(0).sample(records, count)))
+    """As many training images as one epoch of this script needs, with mixed labels."""
+    manifest = read_dataset(arguments.data)
+    records, needed = manifest.select("train", NO_SPLIT), _batches(arguments) * recipe.batch_size
+    if len(records) < needed:
+        sys.exit(f"expected {needed} training images under {arguments.data}, found {len(records)}: lower --steps")
+    return Manifest(manifest.root, tuple(random.Random(0).sample(records, needed)))
 
 
 def _reading(manifest: Manifest, recipe: Recipe) -> dict[str, float]:
-    """What A pays once before its first epoch, and how large the images are."""
+    """How fast A decodes once before its first epoch, and how large the images are."""
     side = recipe.source_size or recipe.spec.height
     source = replace(recipe.spec, height=side, width=side)
     with tempfile.TemporaryDirectory() as folder:
