@@ -15,8 +15,10 @@ import pytest
 from pneumoscope import load
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.inference.predict import FIELDS
-from pneumoscope.output import results
-from pneumoscope.output.results import CsvFile, JsonLinesFile, ParquetParts, find_finished
+from pneumoscope.output import parquet_files, results
+from pneumoscope.output.parquet_files import ParquetParts
+from pneumoscope.output.results import find_finished
+from pneumoscope.output.text_files import CsvFile, JsonLinesFile
 from pneumoscope.radiographs.images import read_radiograph
 from pneumoscope.radiographs.sources import NothingFound
 
@@ -86,7 +88,7 @@ def test_the_rows_are_those_of_the_documented_fields(judged, predictor, tmp_path
 
 @pytest.mark.parametrize("after", range(7))
 def test_a_file_that_went_on_equals_one_that_was_written_at_once(open_file, judged, monkeypatch, after):
-    monkeypatch.setattr(results, "PART_ROWS", 4)
+    monkeypatch.setattr(parquet_files, "PART_ROWS", 4)
     whole = open_file()
     for prediction in judged:
         whole.write(prediction)
@@ -149,7 +151,7 @@ def test_foreign_parts_and_parts_of_before_are_kept(predictor, judged, tmp_path)
     file = begun(ParquetParts, tmp_path / "parts", predictor, False)
     file.write(judged[0])
     file.close()
-    with pytest.raises(UsageError, match=r"it has 1 parts: go on with them by --resume"):
+    with pytest.raises(UsageError, match=r"it has 1 parts: resume from them with --resume"):
         ParquetParts(tmp_path / "parts", predictor, False)
     (tmp_path / "parts" / "part-00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(UsageError, match="expected every part that pneumoscope wrote in"):
@@ -162,7 +164,7 @@ def test_results_of_another_model_or_point_do_not_mix(open_file, judged, options
     file.write(judged[0])
     file.close()
     before = _content(file.path)
-    with pytest.raises(UsageError, match="it holds others: name another file"):
+    with pytest.raises(UsageError, match="received others: name another file"):
         open_file(predictor=load(**options))
     assert _content(file.path) == before
 
@@ -174,7 +176,7 @@ def test_pyarrow_missing_is_one_sentence(predictor, tmp_path, monkeypatch):
 
 
 def test_a_missing_part_is_never_written_over(predictor, judged, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "PART_ROWS", 2)
+    monkeypatch.setattr(parquet_files, "PART_ROWS", 2)
     file = begun(ParquetParts, tmp_path / "parts", predictor, False)
     for prediction in judged:
         file.write(prediction)
@@ -187,7 +189,7 @@ def test_a_missing_part_is_never_written_over(predictor, judged, tmp_path, monke
 
 
 def test_a_part_that_is_not_full_is_written_after_a_while(predictor, judged, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(parquet_files, "PART_SECONDS", 0.0)
     file = begun(ParquetParts, tmp_path / "parts", predictor, False)
     for number, prediction in enumerate(judged, start=1):
         file.write(prediction)
@@ -207,7 +209,7 @@ def test_nothing_is_emptied_before_every_output_is_known_to_be_of_use(predictor,
         file.release()
         assert path.read_bytes() == before
     path.write_bytes(before[:-20])
-    with pytest.raises(UsageError, match="it holds others"):
+    with pytest.raises(UsageError, match="received others"):
         CsvFile(path, load(threshold=0.3), True)
     assert path.read_bytes() == before[:-20]
 
@@ -280,7 +282,7 @@ def test_killed_at_any_time_and_resumed_the_result_is_that_of_an_uninterrupted_r
     """Real processes, killed three times while they write, then left to end."""
     names = tmp_path / "names.txt"
     names.write_text("".join(f"{path}\n" for path in samples) * 4)
-    small = "from pneumoscope import cli; from pneumoscope.output import results; results.PART_ROWS = 10; cli.main()"
+    small = "from pneumoscope import cli; from pneumoscope.output import parquet_files; parquet_files.PART_ROWS = 10; cli.main()"
 
     def command(out):
         return [sys.executable, "-c", small, "predict", "-", f"--{kind}", str(tmp_path / out), "--resume"]

@@ -1,8 +1,8 @@
 """From a :class:`~pneumoscope.inference.Prediction` to files on disk.
 
-In: predictions, in order. Out: CSV, JSON lines, Parquet, an HTML contact sheet.
-Read first: ``formats.py`` (which formats exist), then ``results.py`` (what they share).
-Importing this package is cheap: the names below are loaded on first use.
+In: predictions and explanations. Out: CSV, JSON lines, Parquet, overlay pictures, an HTML contact sheet.
+Read first: ``formats.py`` (the list of formats), then ``results.py`` (what they share).
+The names below are imported on first use, so that the command line can read the list of formats without NumPy.
 """
 
 from typing import TYPE_CHECKING
@@ -11,32 +11,34 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.output.contact_sheet import write_contact_sheet
     from pneumoscope.output.formats import FORMATS, Format
     from pneumoscope.output.overlay import draw_overlay, encode_png, is_overlay_of, write_overlay
-    from pneumoscope.output.results import (
+    from pneumoscope.output.parquet_files import (
         MANIFEST,
-        CsvFile,
-        JsonLinesFile,
         ParquetParts,
-        ResultsFile,
-        find_finished,
+        folder_not_empty,
+        lock_folder,
         parquet_part,
         part_name,
     )
+    from pneumoscope.output.results import ResultsFile, find_finished
+    from pneumoscope.output.text_files import CsvFile, JsonLinesFile
 
 # name -> module that defines it
-_MODULES = {
-    "CsvFile": "results",
+_PUBLIC = {
     "FORMATS": "formats",
+    "MANIFEST": "parquet_files",
+    "CsvFile": "text_files",
     "Format": "formats",
-    "JsonLinesFile": "results",
-    "MANIFEST": "results",
-    "ParquetParts": "results",
+    "JsonLinesFile": "text_files",
+    "ParquetParts": "parquet_files",
     "ResultsFile": "results",
     "draw_overlay": "overlay",
     "encode_png": "overlay",
     "find_finished": "results",
+    "folder_not_empty": "parquet_files",
     "is_overlay_of": "overlay",
-    "parquet_part": "results",
-    "part_name": "results",
+    "lock_folder": "parquet_files",
+    "parquet_part": "parquet_files",
+    "part_name": "parquet_files",
     "write_contact_sheet": "contact_sheet",
     "write_overlay": "overlay",
 }
@@ -52,7 +54,9 @@ __all__ = [
     "draw_overlay",
     "encode_png",
     "find_finished",
+    "folder_not_empty",
     "is_overlay_of",
+    "lock_folder",
     "parquet_part",
     "part_name",
     "write_contact_sheet",
@@ -61,11 +65,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULES:
+    if name not in _PUBLIC:
         raise AttributeError(f"module 'pneumoscope.output' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"pneumoscope.output.{_MODULES[name]}"), name)
+    return getattr(import_module(f"pneumoscope.output.{_PUBLIC[name]}"), name)
 
 
 def __dir__() -> list[str]:

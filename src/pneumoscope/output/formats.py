@@ -1,7 +1,8 @@
-"""The file formats of results. Each entry of :data:`FORMATS` becomes an option of the command line.
+"""The file formats of results. Each entry of :data:`FORMATS` is an option of ``pneumoscope predict``.
 
-To add a format, write a subclass of :class:`pneumoscope.output.results.ResultsFile` and add one entry here. This module
-is imported for every ``--help``, so it imports nothing heavy: a format's class is named, and loaded by :meth:`Format.open`.
+To add a format, write a subclass of :class:`pneumoscope.output.results.ResultsFile` and add one entry here.
+
+``--help`` imports this module, so it must stay light: an entry names its class, and :meth:`Format.open` imports it.
 """
 
 from dataclasses import dataclass
@@ -16,32 +17,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """One format of results.
+    """One file format.
 
     Attributes:
         option: name of the command-line option, without the dashes.
         metavar: what the option takes: ``"FILE"`` or ``"DIR"``.
-        help: sentence in the help page.
-        class_name: module of this package and class, joined by a dot.
+        help: its sentence on the help page.
+        module: module of this package that defines the class.
+        class_name: subclass of :class:`pneumoscope.output.results.ResultsFile`.
     """
 
     option: str
     metavar: str
     help: str
+    module: str
     class_name: str
 
     def open(self, path: Path, predictor: "Predictor", resume: bool) -> "ResultsFile":
-        """Open a file of this format; arguments and errors are those of its class."""
-        module, name = self.class_name.split(".")
-        results_file: ResultsFile = getattr(import_module(f"pneumoscope.output.{module}"), name)(
-            path, predictor, resume
-        )
+        """Open a file of this format.
+
+        Args:
+            path, predictor, resume: see :class:`pneumoscope.output.results.ResultsFile`.
+
+        Raises:
+            UsageError: the file cannot be used, see there.
+        """
+        results_class = getattr(import_module(f"pneumoscope.output.{self.module}"), self.class_name)
+        results_file: ResultsFile = results_class(path, predictor, resume)
         return results_file
 
 
-#: In the order of the help page.
+#: All formats, in the order of the help page.
 FORMATS = (
-    Format("csv", "FILE", "Also write the results to this CSV file.", "results.CsvFile"),
-    Format("jsonl", "FILE", "Also write them to this file of JSON lines.", "results.JsonLinesFile"),
-    Format("parquet", "DIR", "Also write them to this folder, as Parquet parts.", "results.ParquetParts"),
+    Format("csv", "FILE", "Also write the results to this CSV file.", "text_files", "CsvFile"),
+    Format("jsonl", "FILE", "Also write them to this file of JSON lines.", "text_files", "JsonLinesFile"),
+    Format("parquet", "DIR", "Also write them to this folder, as Parquet parts.", "parquet_files", "ParquetParts"),
 )

@@ -1,0 +1,115 @@
+"""Results as text files, CSV and JSON lines: every row reaches the disk as soon as it is written."""
+
+import contextlib
+import csv
+import io
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pneumoscope.errors import UsageError
+from pneumoscope.inference.predict import FIELDS, Prediction
+from pneumoscope.output.results import ResultsFile, lock_or_refuse, prediction_from_row
+
+
+class TextFile(ResultsFile):
+    """Base class of the text formats. On resuming, a last row that is incomplete is cut off and written again."""
+
+    def begin(self) -> None:
+        """Cut off an incomplete last row, and write what precedes the first row."""
+        if self.path.is_file():
+            self._file.truncate(self._end)
+        if not self._end:
+            self._write_text(self._header())
+
+    def _open(self, resume: bool) -> list[Prediction]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._lock = self.path.open("ab")
+        lock_or_refuse(self._file, self.path)
+        self._end = 0  # where the last complete row ends, in bytes
+        if not resume or not self.path.is_file():  # a terminal or a pipe is not a file
+            return []
+        try:
+            rows, self._end = self._read_complete_rows(self.path.read_bytes())
+            return [prediction_from_row(row) for row in rows]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error):
+            raise UsageError(
+                f"expected results that pneumoscope wrote in {self.path}, to resume from them, received something "
+                "else: name another file"
+            ) from None
+
+    def _header(self) -> str:
+        return ""
+
+    @abstractmethod
+    def _read_complete_rows(self, data: bytes) -> tuple[list[dict[str, Any]], int]:
+        """The complete rows, and where the last one ends; raises an error if pneumoscope did not write the file."""
+
+    def _write_text(self, text: str) -> None:
+        # surrogateescape: a file name that is not UTF-8 keeps its bytes
+        self._file.write(text.encode("utf-8", "surrogateescape"))
+        self._file.flush()
+
+
+class CsvFile(TextFile):
+    """A table with a header line."""
+
+    def _header(self) -> str:
+        return _csv_line(FIELDS)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        self._write_text(_csv_line(row.values()))
+
+    def _read_complete_rows(self, data: bytes) -> tuple[list[dict[str, Any]], int]:
+        header = self._header().encode()
+        if not data.startswith(header):
+            if header.startswith(data):  # cut off in the header
+                return [], 0
+            raise ValueError
+        position = end = 0  # in bytes: of the reader, and of the last complete row
+        rows: list[dict[str, Any]] = []
+
+        def lines() -> Iterator[str]:
+            nonlocal position
+            for line in io.BytesIO(data):
+                position += len(line)
+                yield line.decode("utf-8", "surrogateescape")
+
+        try:
+            for cells in csv.reader(lines(), strict=True):
+                if data[position - 1 : position] != b"\n":  # the last row is cut off
+                    break
+                if len(cells) != len(FIELDS):
+                    raise ValueError
+                rows.append(dict(zip(FIELDS, cells, strict=True)))
+                end = position
+        except csv.Error:
+            # An odd number of quotes at the end of the file: the last row is cut off inside a quoted cell.
+            cut_off_in_quotes = position == len(data) and data.count(b'"', end) % 2 == 1
+            if not cut_off_in_quotes:
+                raise
+        return rows[1:], end  # without the header
+
+
+class JsonLinesFile(TextFile):
+    """One JSON object per line."""
+
+    def _append(self, row: dict[str, Any]) -> None:
+        self._write_text(json.dumps(row) + "\n")
+
+    def _read_complete_rows(self, data: bytes) -> tuple[list[dict[str, Any]], int]:
+        end = data.rfind(b"\n") + 1
+        last_line, start_of_row = data[end:], b'{"path": "'
+        if not (start_of_row.startswith(last_line) or last_line.startswith(start_of_row)):
+            raise ValueError
+        with contextlib.suppress(json.JSONDecodeError):  # an incomplete row is no error
+            if last_line:  # a complete object without its line end must be a row of ours
+                prediction_from_row(json.loads(last_line))
+        return [json.loads(line) for line in data[:end].splitlines()], end
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)  # with its default line end, \r\n, it quotes cells with \r and cells with \n
+    return line.getvalue().removesuffix("\r\n") + "\n"
