@@ -19,7 +19,8 @@ import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pneumoscope import load, sample_paths
-from pneumoscope.inference.explain import explain, overlay
+from pneumoscope.inference.explain import explain
+from pneumoscope.output.overlay import draw_overlay
 
 IMAGES = Path(__file__).parent / "images"
 OVERLAID = "person541_bacteria_2275"
@@ -33,7 +34,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 def main() -> None:
     """Write all of them."""
     samples = sample_paths()
-    drawn = overlay(explain(load(), next(path for path in samples if path.stem == OVERLAID)))
+    drawn = draw_overlay(explain(load(), next(path for path in samples if path.stem == OVERLAID)))
     write("overlay.jpg", scaled(drawn[:, :, ::-1], 760), quality=85)
     with tempfile.TemporaryDirectory() as folder, service() as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
