@@ -1,26 +1,26 @@
-"""Every error that a user can meet, with its exit code and its HTTP status.
+"""Every error that this package raises on purpose, with its exit code and its HTTP status.
 
 ::
 
     PneumoscopeError            exit  status
     ├── UsageError               2     400    the call is wrong: an option, a recipe, a class name
     │   └── MissingExtra         2     501    an optional part is not installed
-    ├── ImageError               1     422    this image cannot be judged; the others go on
-    │   ├── UnreadableImage      1     422    not an image that we read, or a spoilt one
-    │   ├── ImageTooLarge        1     413    refused from its header, before decoding
-    │   └── RefusedImage         1     422    readable, but not something to judge
+    ├── ImageError               1     422    this image cannot be judged; the others still can
+    │   ├── UnreadableImage      1     422    not a supported image file, or a damaged one
+    │   ├── ImageTooLarge        1     413    too large according to its header; not decoded
+    │   └── RefusedImage         1     422    readable, but not suitable for the models
     ├── DatasetError             1     422    folder, manifest, archive or split
-    ├── BundleError              2     500    a model file that breaks its contract
-    ├── RunError                 1     409    a training run that cannot start or go on
-    ├── Busy                     1     503    a service that is given more than it can hold
+    ├── BundleError              2     500    a model file that does not follow the contract
+    ├── RunError                 1     409    a training run that cannot start or resume
+    ├── Busy                     1     503    the service has no capacity left
     └── Interrupted            130     503    stopped by the user
 
-A message says what was expected, what was received, and what to do, in one sentence.
+A message is one sentence: what was expected, what was received, and what to do.
 """
 
 
 class PneumoscopeError(Exception):
-    """Root of the tree; catching it catches everything this package raises on purpose."""
+    """Base class; catching it catches everything that this package raises on purpose."""
 
     exit_code = 1
     http_status = 500
@@ -34,7 +34,7 @@ class UsageError(PneumoscopeError):
 
 
 class MissingExtra(UsageError):
-    """A feature needs packages that a plain installation leaves out."""
+    """A feature needs packages that the plain installation does not include."""
 
     http_status = 501
 
@@ -45,7 +45,7 @@ class MissingExtra(UsageError):
 
 
 class ImageError(PneumoscopeError):
-    """One image cannot be judged; a batch goes on without it."""
+    """One image cannot be judged; a batch continues without it."""
 
     http_status = 422
 
@@ -55,41 +55,41 @@ class UnreadableImage(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """More bytes or pixels than are read; said from the header, before decoding."""
+    """More bytes or pixels than the limits allow; found in the header, before decoding."""
 
     http_status = 413
 
 
 class RefusedImage(ImageError):
-    """Readable, but not to be judged: blank, tiny, in colour, a strip, a lateral view, another body part."""
+    """Readable, but not suitable for the models: blank, tiny, in colour, a strip, a lateral view, another body part."""
 
 
 class DatasetError(PneumoscopeError):
-    """A data folder, manifest, archive or split is not what it should be."""
+    """A data folder, manifest, archive or split is not as expected."""
 
     http_status = 422
 
 
 class BundleError(PneumoscopeError):
-    """A model file that is missing, foreign, altered or of an unknown version: nothing can be judged."""
+    """A model file is missing, altered, of another kind or of an unknown version: it cannot be used."""
 
     exit_code = 2
 
 
 class RunError(PneumoscopeError):
-    """A training run that cannot start, or cannot be resumed as asked."""
+    """A training run cannot start, or cannot resume as asked."""
 
     http_status = 409
 
 
 class Busy(PneumoscopeError):
-    """A service has no room for more work at the moment."""
+    """The service has no capacity for more work at the moment."""
 
     http_status = 503
 
 
 class Interrupted(PneumoscopeError):
-    """Stopped by the user (Ctrl-C); the exit code is the shell's, 128 + SIGINT."""
+    """Stopped by the user (Ctrl-C); the exit code follows the shell convention, 128 + SIGINT."""
 
     exit_code = 130
     http_status = 503

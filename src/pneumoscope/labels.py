@@ -1,6 +1,6 @@
-"""The class order, and what the classes are called: the only place that knows."""
+"""Names and order of the classes. No other module defines them."""
 
-#: Whom the models know: said by the help, the reports and the documents.
+#: The patients that the models were trained on; printed in the help, the reports and the documents.
 SCOPE = (
     "The models know frontal chest radiographs of children of one to five years from one hospital; "
     "adults are out of scope."
@@ -12,14 +12,14 @@ PNEUMONIA = "PNEUMONIA"
 #: Order of the class axis in every array, model output and report.
 LABELS = (NORMAL, PNEUMONIA)
 
-#: Column of ``PNEUMONIA``, the positive class: "probability" without a name means this column.
+#: Column of ``PNEUMONIA``, the positive class. "probability" without a class name means this column.
 POSITIVE = LABELS.index(PNEUMONIA)
 
-# Sub-labels of pneumonia that the Kermany file names carry.
+# Kinds of pneumonia, from the file names of the Kermany data.
 BACTERIAL = "bacterial"
 VIRAL = "viral"
 
-#: Classes of a network that tells bacterial from viral pneumonia; the last two together are PNEUMONIA.
+#: Classes of a network that separates bacterial from viral pneumonia. The last two together are PNEUMONIA.
 FINDINGS = (NORMAL, BACTERIAL, VIRAL)
 
 
@@ -30,7 +30,7 @@ def label_index(label: str) -> int:
     1
 
     Raises:
-        ValueError: for anything but one of :data:`LABELS`.
+        ValueError: not one of :data:`LABELS`.
     """
     if label not in LABELS:
         raise ValueError(f"expected one of {', '.join(LABELS)}, received {label!r}")

@@ -49,7 +49,7 @@ def test_an_image_is_read_decoded_and_judged_once(predictor, samples):
     """The strict decoder leaves no call event; OpenCV's would be a second decoding."""
     for path in samples:
         counted = calls_of(lambda path=path: list(predictor.predict_prepared([predictor.prepare(path)])))
-        work = ("read_file", "read_radiograph", "_sound_jpeg", "imdecode", "Session.run")
+        work = ("read_file", "read_radiograph", "_decode_jpeg_strictly", "imdecode", "Session.run")
         assert [counted[name] for name in work] == [1, 1, 1, 0, 1], path.name
 
 

@@ -285,7 +285,7 @@ def test_stored_bits_in_an_impossible_place_are_named(picture, high, syntax):
     if syntax:
         dataset.compress(syntax)
     dataset.HighBit = high
-    with pytest.raises(UnreadableImage, match=rf"stored bits to be bit \d+, this DICOM file says bit {high}:"):
+    with pytest.raises(UnreadableImage, match=rf"stored bits to be bit \d+, received a DICOM file where it is bit {high}:"):
         read_radiograph(written(dataset))
 
 
@@ -474,31 +474,31 @@ REFUSED = [
     ({"Modality": "MR", "SOPClassUID": SecondaryCaptureImageStorage}, "modality MR"),
     ({"Modality": None}, "modality none"),
     ({"BodyPartExamined": "HAND"}, "body part HAND"),
-    ({"ViewPosition": "LL"}, "has view LL"),
-    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "has view LATERAL"),
-    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "has view LATERAL"),
-    ({"ViewPosition": None, "PatientOrientation": ["PL", "F"]}, "has view LATERAL"),
-    ({"ViewPosition": None, "PatientOrientation": ["AR", "FA"]}, "has view LATERAL"),
-    ({"ViewPosition": "LEFT LATERAL"}, "has view LATERAL"),
-    ({"BodyPartExamined": "CHEST LAT"}, "has view LAT:"),
-    ({"BodyPartExamined": "CHEST LATERAL", "ViewPosition": None}, "has view LATERAL:"),
-    ({"BodyPartExamined": "CHEST AP DECUB"}, "has view DECUB:"),
-    ({"BodyPartExamined": "RIBS OBLIQUE"}, "has view OBLIQUE:"),
+    ({"ViewPosition": "LL"}, "of view LL"),
+    ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "of view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, "of view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["PL", "F"]}, "of view LATERAL"),
+    ({"ViewPosition": None, "PatientOrientation": ["AR", "FA"]}, "of view LATERAL"),
+    ({"ViewPosition": "LEFT LATERAL"}, "of view LATERAL"),
+    ({"BodyPartExamined": "CHEST LAT"}, "of view LAT:"),
+    ({"BodyPartExamined": "CHEST LATERAL", "ViewPosition": None}, "of view LATERAL:"),
+    ({"BodyPartExamined": "CHEST AP DECUB"}, "of view DECUB:"),
+    ({"BodyPartExamined": "RIBS OBLIQUE"}, "of view OBLIQUE:"),
     ({"BodyPartExamined": "TSPINE"}, "body part TSPINE: send one of the chest"),
     ({"BodyPartExamined": "ABDOMEN LAT"}, "body part ABDOMEN LAT"),
     ({"BodyPartExamined": "DRIBBLE"}, "body part DRIBBLE"),
     (silent(AnatomicRegionSequence=coded("85562004", "Hand")), "body part HAND"),
     (silent(AnatomicRegionSequence=coded("122495006", "Thoracic spine")), "body part THORACIC SPINE"),
     (silent(AnatomicRegionSequence=coded("85562004", "")), "body part 85562004"),
-    (silent(ViewCodeSequence=coded("399198007", "rechts")), "has view RIGHT LATERAL"),
-    (silent(ViewCodeSequence=coded("R-10236", "")), "has view LEFT LATERAL"),
-    (silent(ViewCodeSequence=coded("X1", "right posterior-oblique")), "has view RIGHT POSTERIOR OBLIQUE"),
+    (silent(ViewCodeSequence=coded("399198007", "rechts")), "of view RIGHT LATERAL"),
+    (silent(ViewCodeSequence=coded("R-10236", "")), "of view LEFT LATERAL"),
+    (silent(ViewCodeSequence=coded("X1", "right posterior-oblique")), "of view RIGHT POSTERIOR OBLIQUE"),
     ({"PresentationIntentType": "FOR PROCESSING"}, "raw"),
     ({"SOPClassUID": DigitalXRayImageStorageForProcessing, "Modality": "DX"}, "raw"),
     ({"Modality": "", "SOPClassUID": UID("1.2.840.10008.5.1.4.1.1.77.1.1")}, "modality none"),
-    ({"NumberOfFrames": 2}, "expected one frame, this DICOM file has 2"),
-    ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "this one is RGB"),
-    ({"PhotometricInterpretation": "PALETTE COLOR"}, "this one is PALETTE COLOR"),
+    ({"NumberOfFrames": 2}, "expected one frame, received a DICOM file with 2"),
+    ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "received RGB"),
+    ({"PhotometricInterpretation": "PALETTE COLOR"}, "received PALETTE COLOR"),
 ]
 
 
@@ -538,7 +538,7 @@ def test_chest_radiographs_are_read(picture, elements):
 @pytest.mark.parametrize(("name", "codes"), OTHER_VIEW_CODES.items())
 def test_codes_of_other_views_are_refused(picture, name, codes):
     for code in codes:
-        with pytest.raises(RefusedImage, match=f"has view {name}: send the frontal one"):
+        with pytest.raises(RefusedImage, match=f"of view {name}: send the frontal one"):
             read_radiograph(dicom(picture, **silent(ViewCodeSequence=coded(code, "view"))))
 
 
@@ -558,18 +558,18 @@ def test_only_code_strings_are_repeated(picture, value):
 
 
 def test_a_view_is_repeated_by_its_own_word_only(picture):
-    with pytest.raises(RefusedImage, match="has view LAT: send"):
+    with pytest.raises(RefusedImage, match="of view LAT: send"):
         read_radiograph(dicom(picture, ViewPosition="DOE JANE LAT"))
 
 
 @pytest.mark.parametrize("view", OTHER_VIEWS)
 def test_other_views_are_refused(picture, view):
-    with pytest.raises(RefusedImage, match=f"has view {view}: send the frontal one"):
+    with pytest.raises(RefusedImage, match=f"of view {view}: send the frontal one"):
         read_radiograph(dicom(picture, ViewPosition=view))
 
 
 def test_a_header_alone_is_no_image(picture):
-    with pytest.raises(UnreadableImage, match="has a header only"):
+    with pytest.raises(UnreadableImage, match="received a header only"):
         read_radiograph(dicom(picture, PixelData=None))
 
 
@@ -592,7 +592,7 @@ def test_other_depths_are_named(picture, allocated, stored):
     ],
 )
 def test_a_window_or_table_of_no_use_is_said(picture, elements):
-    with pytest.raises(UnreadableImage, match="expected a window or table of gray levels that can be applied"):
+    with pytest.raises(UnreadableImage, match="expected a window or lookup table that can be applied"):
         read_radiograph(dicom(picture, **elements))
 
 
@@ -631,7 +631,7 @@ def test_a_frame_larger_than_its_header_is_refused_before_decoding(picture, synt
 def test_a_frame_of_another_size_than_its_header_is_refused(picture, syntax, width, height):
     """Height 0 in a JPEG means that it comes later (T.81, B.2.5)."""
     frame = announcing(frame_of(picture, syntax), width, height)
-    sentence = f"expected a gray frame of 160x120 as in the header, the compressed one is {width}x{height} with 1 ch"
+    sentence = f"expected a gray frame of 160x120 as in the header, received a compressed one of {width}x{height} with 1 ch"
     with pytest.raises(UnreadableImage, match=sentence):
         read_radiograph(compressed(frame, syntax, dataset_of(picture)))
 
@@ -703,7 +703,7 @@ def test_more_frames_than_the_header_says_are_refused(picture):
     dataset = dataset_of(picture)
     compressed(frame, JPEG2000Lossless, dataset)
     dataset.PixelData = encapsulate([frame, frame])
-    with pytest.raises(RefusedImage, match="more than its header says"):
+    with pytest.raises(RefusedImage, match="more frames than its header says"):
         read_radiograph(written(dataset))
 
 

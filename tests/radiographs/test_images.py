@@ -24,7 +24,8 @@ from PIL import Image, ImageOps
 from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 from pneumoscope.radiographs import images
 from pneumoscope.radiographs.codestream import exif_orientation
-from pneumoscope.radiographs.images import MAX_BYTES, MIN_SIDE, Radiograph, image_size, read_file, read_radiograph
+from pneumoscope.radiographs.containers import check_complete, image_size
+from pneumoscope.radiographs.images import MAX_BYTES, MIN_SIDE, Radiograph, read_file, read_radiograph
 
 
 def pixels_of(source: object) -> np.ndarray:
@@ -590,4 +591,4 @@ def test_every_real_header_is_understood(real_data):
     for path in sorted(real_data.rglob("*.jpeg")):
         data = path.read_bytes()
         assert min(image_size(data)) >= MIN_SIDE
-        images._check_complete(data)
+        check_complete(data)

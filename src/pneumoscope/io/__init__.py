@@ -1,7 +1,7 @@
-"""Files and threads that know nothing of radiographs.
+"""Writing files and running threads; independent of radiographs.
 
-In: bytes, arrays, work items. Out: files that are whole or absent, results in order.
-Read first: ``atomic.py``.
+In: bytes, arrays, work items. Out: complete files, results in order.
+Read first: ``atomic.py`` (files that are complete or absent), then ``prefetch.py`` (threads).
 """
 
 from pneumoscope.io.atomic import write_atomic, write_npz

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, also through a kill -9."""
+"""Atomic writes: a file is complete or absent, even if the process is killed."""
 
 import io
 import os
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write under a temporary name, flush to the disk, then rename."""
+    """Write to a temporary name, flush to disk, then rename."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(content)
@@ -18,7 +18,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays as ``.npz``, without pickle."""
+    """Write arrays of numbers or text as ``.npz``; these need no pickle."""
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # the stub allows a key to be the bool allow_pickle; none is
     write_atomic(path, content.getvalue())

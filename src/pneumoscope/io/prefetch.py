@@ -1,23 +1,40 @@
-"""Work that runs ahead in threads by a bounded number of items and comes back in order."""
+"""Work in threads: a limited number of items at a time, results in the order of the items."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def ordered_prefetch(pool: ThreadPoolExecutor, work: Callable, items: Iterable, ahead: int) -> Iterator:
-    """``map`` that keeps the order and takes at most ``ahead`` items before their turn; items may be endless.
+def ordered_prefetch(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], max_pending: int
+) -> Iterator[Result]:
+    """Apply ``work`` to each item in the threads of ``pool``, like ``map``.
 
-    Where ``items`` raises an error, the results of those before it come first.
+    Args:
+        pool: runs the work.
+        work: called with one item.
+        items: may be endless. If the iterator raises an error, the results of the items before it come first.
+        max_pending: items that are taken before the first of their results is needed.
+
+    Yields:
+        One result an item, in the order of the items.
+
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     list(ordered_prefetch(pool, abs, [-1, 2, -3], max_pending=2))
+    [1, 2, 3]
     """
-    pending: deque[Future] = deque()
+    pending: deque[Future[Result]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) >= ahead:
+            if len(pending) >= max_pending:
                 yield pending.popleft().result()
     except Exception:
-        yield from (one.result() for one in pending)
+        yield from (future.result() for future in pending)
         raise
     while pending:
         yield pending.popleft().result()

@@ -1,20 +1,21 @@
-"""Images at addresses, such as ``s3://bucket/chest.png``: listed, read and dated through fsspec (extra ``remote``).
+"""Images at addresses, such as ``s3://bucket/chest.png``, through fsspec (extra ``remote``): list, read, compare.
 
-An address is handed on as it is given. What fsspec cannot reach is one unreadable image, never the end of a batch.
+An address is passed to fsspec unchanged. An address that cannot be read is one unreadable image; the batch continues.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, Any, TypeGuard
 
 from pneumoscope.errors import MissingExtra, UnreadableImage, UsageError
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_PIECE = 2**20
+_READ_BYTES = 2**20
 
 
-def is_address(source: object) -> bool:
-    """Whether a source lies elsewhere than under a path.
+def is_address(source: object) -> TypeGuard[str]:
+    """Whether a source is an address and not a path.
 
     >>> is_address("s3://bucket/a.png"), is_address("chest/a.png"), is_address("C:/a.png")
     (True, False, False)
@@ -23,80 +24,81 @@ def is_address(source: object) -> bool:
 
 
 def read_address(address: str, limit: int) -> bytes:
-    """At most ``limit`` bytes of what lies at an address, however much the other side sends.
+    """Read the file at an address, at most ``limit`` bytes, however much the server sends.
 
     Raises:
-        UnreadableImage: not there, not to be read, or not reached.
+        UnreadableImage: missing, or it cannot be read.
     """
     data = bytearray()
-    with _plain_errors(), open_address(address) as file:
-        while len(data) < limit and (piece := file.read(min(_PIECE, limit - len(data)))):
-            data += piece  # a stream gives what has arrived, not what was asked for
+    with _errors_as_unreadable_image(), open_address(address) as file:
+        while len(data) < limit and (part := file.read(min(_READ_BYTES, limit - len(data)))):
+            data += part  # a stream may return fewer bytes than requested
     return bytes(data)
 
 
-def open_address(address: str):
-    """A file object for what lies at an address; its errors are those of the file system behind it."""
-    system = _system(address)
-    # Without blocks HTTP is one stream: a block would need a server that takes requests for ranges.
-    return system.open(address, "rb", **({"block_size": 0} if _is_http(address) else {}))
+def open_address(address: str) -> IO[bytes]:
+    """Open the file at an address. Its errors are those of the file system that fsspec uses."""
+    file_system = _file_system(address)
+    # block_size=0 reads HTTP as one stream. Blocks would need a server that supports range requests.
+    file: IO[bytes] = file_system.open(address, "rb", **({"block_size": 0} if _is_http(address) else {}))
+    return file
 
 
 def list_address(address: str) -> list[str] | None:
-    """The addresses below a folder or matching a pattern (``*``, ``[``), sorted; None for that of a file.
+    """The addresses in a folder, or those that match a pattern (``*``, ``[``), sorted; None if it is a single file.
 
     Raises:
-        UnreadableImage: not reached.
+        UnreadableImage: it cannot be listed.
     """
-    system = _system(address)
-    with _plain_errors():
+    file_system = _file_system(address)
+    with _errors_as_unreadable_image():
         if "*" in address or "[" in address:
-            names = system.glob(address)
-        elif system.isdir(address):
-            names = system.find(address)
+            names = file_system.glob(address)
+        elif file_system.isdir(address):
+            names = file_system.find(address)
         else:
             return None
-        return sorted(system.unstrip_protocol(name) for name in names)
+        return sorted(file_system.unstrip_protocol(name) for name in names)
 
 
 def stamp_address(address: str) -> str:
-    """Size, and tag or time of change, of what lies at an address; empty where nothing is known."""
+    """A text that changes when the file at an address changes: its size, and its tag or time; empty if unknown."""
     try:
-        with _plain_errors():
-            known = _system(address).info(address)
+        with _errors_as_unreadable_image():
+            details = _file_system(address).info(address)
     except UnreadableImage:
         return ""
-    marks = (known.get(name) for name in ("ETag", "etag", "LastModified", "last_modified", "mtime"))
-    return f"{known.get('size')} {next((mark for mark in marks if mark), '')}"
+    versions = (details.get(name) for name in ("ETag", "etag", "LastModified", "last_modified", "mtime"))
+    return f"{details.get('size')} {next((version for version in versions if version), '')}"
 
 
-def _system(address: str):
-    """The file system of an address; fsspec keeps one for each kind, with its connections."""
+def _file_system(address: str) -> Any:
+    """The fsspec file system of an address. fsspec keeps one for each scheme, with its connections."""
     try:
         import fsspec
     except ImportError as error:
-        raise MissingExtra(f"reading {_kind(address)}", "remote", error.name or "fsspec") from None
+        raise MissingExtra(f"reading {_scheme(address)}", "remote", error.name or "fsspec") from None
     try:
         return fsspec.core.url_to_fs(address)[0]
-    except ImportError as error:  # fsspec's sentence names the package
+    except ImportError as error:  # the message of fsspec names the missing package
         if _is_http(address):
-            raise MissingExtra(f"reading {_kind(address)}", "remote", "aiohttp") from None
-        raise UsageError(f"expected a package that reads {_kind(address)}, fsspec says: {error}") from None
+            raise MissingExtra(f"reading {_scheme(address)}", "remote", "aiohttp") from None
+        raise UsageError(f"expected a package that reads {_scheme(address)}, fsspec says: {error}") from None
     except ValueError as error:
-        raise UnreadableImage(f"expected an address that fsspec knows, it says: {error}") from None
+        raise UnreadableImage(f"expected an address that fsspec supports, it says: {error}") from None
 
 
 def _is_http(address: str) -> bool:
     return address.lower().startswith(("http:", "https:"))
 
 
-def _kind(address: str) -> str:
+def _scheme(address: str) -> str:
     return address.partition("//")[0] + "//"
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """The errors of every file system as ours; each has its own, and they share no base class."""
+def _errors_as_unreadable_image() -> Iterator[None]:
+    """Turn every error of a file system into ours. Each file system has its own errors, without a common base class."""
     try:
         yield
     except (UnreadableImage, UsageError):
@@ -107,4 +109,4 @@ def _plain_errors() -> Iterator[None]:
         raise UnreadableImage("expected a readable file, received 'permission denied': check its rights") from None
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UnreadableImage(f"expected a file to read at this address, it answers {reason}: try again") from None
+        raise UnreadableImage(f"expected a file to read at this address, received {reason}: try again") from None

@@ -1,4 +1,4 @@
-"""What the user names -> the images to judge: files, folders, globs, lists in CSV or Parquet, addresses."""
+"""What the user names -> the images to judge: files, folders, patterns, lists in CSV or Parquet, addresses."""
 
 import csv
 import glob
@@ -6,34 +6,44 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from pneumoscope.errors import MissingExtra, UnreadableImage, UsageError
 from pneumoscope.radiographs.images import SUFFIXES
 from pneumoscope.radiographs.remote import is_address, list_address, open_address
 
-#: File endings of lists: tables whose column ``path`` names images.
-LISTS = (".csv", ".parquet")
-
-Source = "Path | str | NothingFound"
+#: Endings of the names of lists: tables whose column ``path`` names images.
+LIST_SUFFIXES = (".csv", ".parquet")
 
 
 class NothingFound(UnreadableImage):
-    """A folder or pattern without images; keeps the name it was given under."""
+    """A folder or pattern without images.
+
+    Attributes:
+        path: the name that the user gave.
+    """
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
         self.path = path
 
 
+#: One image: a path, an address, or the error to report in its place.
+Source = Path | str | NothingFound
+
+
 def expand(
     arguments: Iterable[str], skip: Path | None = None, note: Callable[[str], None] | None = None
 ) -> Iterator[Source]:
-    """Files, folders, globs, lists and addresses -> image files; what matches nothing becomes an error in its place.
+    """Files, folders, patterns, lists and addresses -> images. An argument that matches nothing becomes an error.
 
     Args:
-        arguments: as typed.
-        skip: a folder below a given one to leave out: where heatmaps of an earlier call lie.
-        note: told in a sentence how many files of other kinds a folder holds.
+        arguments: as typed on the command line.
+        skip: a folder to leave out when it lies below a given one, such as the heatmaps of an earlier call.
+        note: called with a sentence that says how many files of other types a folder contains.
+
+    Yields:
+        Images, in the order of the arguments; those of a folder are sorted.
 
     Raises:
         UsageError: a list that cannot be read or has no column ``path``.
@@ -45,26 +55,26 @@ def expand(
         path = Path(argument)
         if not argument:
             yield NothingFound(argument, "expected a file name, received an empty one")
-        elif argument.lower().endswith(LISTS) and not os.path.isdir(path):
-            yield from _in_list(argument)
+        elif argument.lower().endswith(LIST_SUFFIXES) and not os.path.isdir(path):
+            yield from _expand_list(argument)
         elif is_address(argument):
-            yield from _at_address(argument, note)
-        elif os.path.isdir(path):  # unlike Path.is_dir, False where the rights to look are missing
-            yield from _in_folder(argument, skip, note)
+            yield from _expand_address(argument, note)
+        elif os.path.isdir(path):  # unlike Path.is_dir, False if the rights are missing
+            yield from _expand_folder(argument, skip, note)
         elif glob.has_magic(argument) and not os.path.exists(path):
-            found = [Path(name) for name in sorted(glob.glob(argument, recursive=True)) if not os.path.isdir(name)]
-            yield from found or [NothingFound(argument, "expected files that match this pattern, found none")]
+            yield from _expand_pattern(argument)
         else:
             yield path
 
 
-def _in_list(argument: str) -> Iterator[Source]:
-    """The images that a table names; relative names are relative to the table."""
+def _expand_list(argument: str) -> Iterator[Source]:
+    """The images that a table names. Relative names are relative to the table."""
     base = argument.rpartition("/")[0] if is_address(argument) else Path(argument).parent
-    read = _csv_column if argument.lower().endswith(".csv") else _parquet_column
+    read_names: Callable[[IO[bytes], str], Iterator[str | None]]
+    read_names = _csv_names if argument.lower().endswith(".csv") else _parquet_names
     try:
         with open_address(argument) if is_address(argument) else open(argument, "rb") as file:
-            for name in read(file, argument):
+            for name in read_names(file, argument):
                 if not name:
                     yield NothingFound(argument, "expected a file name in the column path, received an empty one")
                 elif is_address(name):
@@ -76,7 +86,7 @@ def _in_list(argument: str) -> Iterator[Source]:
         raise UsageError(f"expected a list of images at {argument}, the system says {reason}: check the name") from None
 
 
-def _csv_column(file: io.BufferedIOBase, argument: str) -> Iterator[str]:
+def _csv_names(file: IO[bytes], argument: str) -> Iterator[str]:
     with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as lines:
         rows = csv.DictReader(lines, restval="")
         try:
@@ -87,7 +97,7 @@ def _csv_column(file: io.BufferedIOBase, argument: str) -> Iterator[str]:
             raise UsageError(f"expected a CSV file at {argument}, line {rows.line_num}: {error}") from None
 
 
-def _parquet_column(file: io.BufferedIOBase, argument: str) -> Iterator[str | None]:
+def _parquet_names(file: IO[bytes], argument: str) -> Iterator[str | None]:
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -109,8 +119,8 @@ def _check_columns(names: Iterable[str], argument: str) -> None:
         )
 
 
-def _at_address(argument: str, note: Callable[[str], None] | None) -> Iterator[Source]:
-    """The images below an address, or itself; one that ends like an image is taken for one without asking."""
+def _expand_address(argument: str, note: Callable[[str], None] | None) -> Iterator[Source]:
+    """The images below an address. One that ends like an image file is not looked up: it is yielded as it is."""
     is_pattern = "*" in argument or "[" in argument
     if argument.lower().endswith(SUFFIXES) and not is_pattern:
         yield argument
@@ -124,31 +134,42 @@ def _at_address(argument: str, note: Callable[[str], None] | None) -> Iterator[S
         yield argument
         return
     names = [name for name in names if not name.rpartition("/")[2].startswith(".")]
-    found = names if is_pattern else [name for name in names if name.lower().endswith(SUFFIXES)]
-    if note and len(found) < len(names):
-        note(_left_out(argument, len(names) - len(found)))
-    yield from found or [NothingFound(argument, f"expected {', '.join(SUFFIXES)} files at this address, found none")]
+    images = names if is_pattern else [name for name in names if name.lower().endswith(SUFFIXES)]
+    if note and len(images) < len(names):
+        note(_left_out(argument, len(names) - len(images)))
+    yield from images
+    if not images:
+        yield NothingFound(argument, f"expected {', '.join(SUFFIXES)} files at this address, found none")
 
 
-def _in_folder(argument: str, skip: Path | None, note: Callable[[str], None] | None) -> Iterator[Source]:
-    """The images of a folder and its folders, sorted, and an error for each folder that cannot be looked into."""
-    closed: list[OSError] = []
-    found, others = [], 0
+def _expand_folder(argument: str, skip: Path | None, note: Callable[[str], None] | None) -> Iterator[Source]:
+    """The images in a folder and its subfolders, sorted, then an error for each folder that cannot be listed."""
+    failures: list[OSError] = []
+    images: list[Path] = []
+    other_files = 0
     skipped = skip.resolve() if skip is not None and skip.resolve() != Path(argument).resolve() else None
-    for folder, folders, names in os.walk(argument, onerror=closed.append):
-        folders[:] = [name for name in folders if Path(folder, name).resolve() != skipped]
-        names = [name for name in names if not name.startswith(".")]  # macOS leaves ._name.jpeg beside images
-        images = [name for name in names if name.lower().endswith(SUFFIXES)]
-        others += len(names) - len(images)
-        found += [Path(folder, name) for name in images]
-    if others and note:
-        note(_left_out(argument, others))
-    yield from sorted(found)
-    for error in closed:
+    for folder, subfolders, names in os.walk(argument, onerror=failures.append):
+        subfolders[:] = [name for name in subfolders if Path(folder, name).resolve() != skipped]
+        names = [name for name in names if not name.startswith(".")]  # macOS puts ._name.jpeg beside images
+        image_names = [name for name in names if name.lower().endswith(SUFFIXES)]
+        other_files += len(names) - len(image_names)
+        images += [Path(folder, name) for name in image_names]
+    if other_files and note:
+        note(_left_out(argument, other_files))
+    yield from sorted(images)
+    for error in failures:
         yield NothingFound(str(error.filename), f"expected a folder to look into, the system says {error.strerror}")
-    if not found and not closed:
+    if not images and not failures:
         yield NothingFound(argument, f"expected {', '.join(SUFFIXES)} files in this folder, found none")
 
 
-def _left_out(argument: str, others: int) -> str:
-    return f"{argument}: left out {others} files that do not end in {', '.join(SUFFIXES)}"
+def _left_out(argument: str, count: int) -> str:
+    return f"{argument}: left out {count} files that do not end in {', '.join(SUFFIXES)}"
+
+
+def _expand_pattern(argument: str) -> Iterator[Source]:
+    """The files that match a pattern, sorted."""
+    images = [Path(name) for name in sorted(glob.glob(argument, recursive=True)) if not os.path.isdir(name)]
+    yield from images
+    if not images:
+        yield NothingFound(argument, "expected files that match this pattern, found none")

@@ -1,13 +1,13 @@
-"""The bundled radiographs: real ones, CC BY 4.0, Kermany et al. 2018 (see ATTRIBUTION.md beside this file)."""
+"""The bundled radiographs: 24 from Kermany et al. 2018, CC BY 4.0 (see ATTRIBUTION.md beside this file)."""
 
 from pathlib import Path
 
-#: Folder with ``manifest.csv`` and the label folders.
+#: Folder with ``manifest.csv`` and one folder per label.
 SAMPLES = Path(__file__).parent
 
 
 def sample_paths() -> list[Path]:
-    """Paths of the bundled radiographs, sorted: first the normal ones.
+    """Paths of the bundled radiographs, sorted: the normal ones first.
 
     >>> len(sample_paths()) >= 20
     True

@@ -1,20 +1,20 @@
-"""Which DICOM files are no frontal chest radiograph for presentation, as far as the header says."""
+"""Refuses DICOM files whose header says that they are not a frontal chest radiograph for presentation."""
 
 import re
 
 from pneumoscope.errors import RefusedImage
 from pneumoscope.radiographs.dicom.header import Header, printable_code
 
-#: Modalities of projection radiographs; a secondary capture may also say OT or nothing (PS3.3, C.7.3.1.1.1).
+#: Modalities of projection radiographs (PS3.3, C.7.3.1.1.1). A secondary capture may also have OT or no modality.
 MODALITIES = ("CR", "DX", "RG")
-#: Beginnings of words that make a body part a chest: the defined terms (PS3.16, annex L) and what is written instead.
-CHEST = ("CHEST", "THORAX", "TORAX", "LUNG", "RIB")
-#: Words for views that are no upright frontal one: lateral, decubitus, oblique (PS3.3, C.8.4.1.1 and C.8.1.1).
+#: A body part is a chest if one of its words starts so: defined terms (PS3.16, annex L) and common other spellings.
+CHEST_WORDS = ("CHEST", "THORAX", "TORAX", "LUNG", "RIB")
+#: Words for views other than the upright frontal one: lateral, decubitus, oblique (PS3.3, C.8.4.1.1 and C.8.1.1).
 OTHER_VIEWS = (
     *("LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "DECUB", "DECUBITUS"),
     *("LLO", "RLO", "OBL", "OBLIQUE", "LAO", "RAO", "LPO", "RPO"),
 )
-#: The same as codes, of SNOMED CT and of the older SNOMED RT (PS3.16, CID 4010, and CID 20 for decubitus).
+#: The same views as codes of SNOMED CT and of the older SNOMED RT (PS3.16, CID 4010, and CID 20 for decubitus).
 OTHER_VIEW_CODES = {
     "LATERAL": ("399067008", "R-102CD"),
     "LEFT LATERAL": ("399173006", "R-10236"),
@@ -44,7 +44,7 @@ OTHER_VIEW_CODES = {
     "LEFT LATERAL DECUBITUS": ("102536004", "F-10319"),
     "RIGHT LATERAL DECUBITUS": ("102535000", "F-10317"),
 }
-#: Chest, thoracic cavity, lung, apex of lung and rib, and the regions with a chest in them (PS3.16, CID 4031).
+#: Chest, thoracic cavity, lung, apex of lung and rib, and the regions that include a chest (PS3.16, CID 4031).
 CHEST_CODES = (
     *("816094009", "51185008", "T-D3000", "43799004", "T-D3200"),
     *("39607008", "T-28000", "86598002", "T-280A0", "113197003", "T-11300"),
@@ -58,49 +58,60 @@ _FOR_PROCESSING = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1.1.1", "1
 
 
 def check_kind(header: Header) -> None:
-    """Refuse what is no frontal chest radiograph for presentation."""
-    capture = header.sop_class == _SECONDARY_CAPTURE or header.sop_class.startswith(_SECONDARY_CAPTURE + ".")
-    if header.modality not in MODALITIES and not (capture and header.modality in ("", "OT")):
+    """Refuse what is not a frontal chest radiograph for presentation.
+
+    Raises:
+        RefusedImage: another modality, body part or view, or a raw image.
+    """
+    uid = header.sop_class_uid
+    is_secondary_capture = uid == _SECONDARY_CAPTURE or uid.startswith(_SECONDARY_CAPTURE + ".")
+    if header.modality not in MODALITIES and not (is_secondary_capture and header.modality in ("", "OT")):
         raise RefusedImage(
-            f"expected a radiograph (modality {', '.join(MODALITIES)}, or a secondary capture of one), this DICOM file "
-            f"has modality {printable_code(header.modality)}: send the radiograph"
+            f"expected a radiograph (modality {', '.join(MODALITIES)}, or a secondary capture of one), received a "
+            f"DICOM file of modality {printable_code(header.modality)}: send the radiograph"
         )
-    if header.intent == "FOR PROCESSING" or header.sop_class in _FOR_PROCESSING:
+    if header.presentation_intent_type == "FOR PROCESSING" or uid in _FOR_PROCESSING:
         raise RefusedImage(
-            "expected an image for presentation, this DICOM file is raw (FOR PROCESSING): send the processed one"
+            "expected an image for presentation, received a raw DICOM file (FOR PROCESSING): send the processed one"
         )
     part = non_chest_body_part(header)
     if part:
         raise RefusedImage(
-            f"expected a radiograph of the chest, this DICOM file is of body part {printable_code(part)}: send one of the chest"
+            f"expected a radiograph of the chest, received a DICOM file of body part {printable_code(part)}: send one "
+            "of the chest"
         )
     view = non_frontal_view(header)
     if view:
-        raise RefusedImage(f"expected a frontal view (AP or PA), this DICOM file has view {view}: send the frontal one")
+        raise RefusedImage(
+            f"expected a frontal view (AP or PA), received a DICOM file of view {view}: send the frontal one"
+        )
 
 
 def non_chest_body_part(header: Header) -> str:
-    """The body part, or else the anatomic region, if it is no chest."""
-    code, meaning = header.region
-    part = header.body_part or (meaning or code if code not in CHEST_CODES else "")
-    return "" if any(word.startswith(CHEST) for word in _words(part)) else part
+    """BodyPartExamined, or else the anatomic region, if it is not a chest; empty if it is, or if neither is given."""
+    code, meaning = header.anatomic_region
+    part = header.body_part_examined or (meaning or code if code not in CHEST_CODES else "")
+    return "" if any(word.startswith(CHEST_WORDS) for word in _words(part)) else part
 
 
 def non_frontal_view(header: Header) -> str:
-    """The view, if it is no frontal one: by its name, in the body part, by its code, or as the rows run."""
-    in_part = [word for word in _words(header.body_part) if word in OTHER_VIEWS]
-    if {"AP", "PA"} & set(_words(header.body_part)):  # "CHEST PA LAT" is a study of two views
-        in_part = [word for word in in_part if word not in ("LAT", "LATERAL")]
-    named = [word for word in _words(header.view) if word in OTHER_VIEWS] + in_part
-    if named:
-        return named[0]
-    if not header.view:
+    """The view, if it is not frontal: from ViewPosition, body part, view code or patient orientation; else empty."""
+    words_in_part = _words(header.body_part_examined)
+    views_in_part = [word for word in words_in_part if word in OTHER_VIEWS]
+    if {"AP", "PA"} & set(words_in_part):  # "CHEST PA LAT" is a study of two views; this image may be either
+        views_in_part = [word for word in views_in_part if word not in ("LAT", "LATERAL")]
+    views = [word for word in _words(header.view_position) if word in OTHER_VIEWS] + views_in_part
+    if views:
+        return views[0]
+    if not header.view_position:
         code, meaning = header.view_code[0], " ".join(_words(header.view_code[1]))
         for name, codes in OTHER_VIEW_CODES.items():
             if code in codes or meaning == name:
                 return name
-    # The first value is the direction of the rows, its first letter the main one (PS3.3, C.7.6.1.1.1).
-    return "LATERAL" if len(header.orientation) == 2 and header.orientation[0].startswith(("A", "P")) else ""
+    # The first value is the direction of the rows; its first letter is the main direction (PS3.3, C.7.6.1.1.1).
+    # Rows that run to the anterior or posterior side of the patient make a lateral view.
+    orientation = header.patient_orientation
+    return "LATERAL" if len(orientation) == 2 and orientation[0].startswith(("A", "P")) else ""
 
 
 def _words(text: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""DICOM bytes -> gray pixels as a workstation shows them; single-frame CR, DX and secondary captures.
+"""DICOM bytes -> gray pixels as a workstation displays them; single-frame CR, DX and secondary captures.
 
-The header (dicom_header) decides whether a file is read (dicom_kind) and how its pixels are shown (dicom_pixels).
+``header.py`` reads the elements, ``kind.py`` decides what is refused, ``pixels.py`` computes the gray levels.
 """
 
 import functools
@@ -16,29 +16,27 @@ from pneumoscope.radiographs.dicom.header import Header, check_pixels
 from pneumoscope.radiographs.dicom.kind import check_kind
 from pneumoscope.radiographs.dicom.pixels import stored_values, to_display, to_square_pixels
 
-_DAMAGED = "expected a whole DICOM file, received a damaged one: export it again"
-
 
 def is_dicom(data: bytes) -> bool:
-    """Whether bytes begin as a DICOM file: a preamble of 128 bytes, then ``DICM`` (PS3.10, section 7.1)."""
+    """Whether bytes start like a DICOM file: a preamble of 128 bytes, then ``DICM`` (PS3.10, section 7.1)."""
     return data[128:132] == b"DICM"
 
 
 def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
-    """Pixels of a chest radiograph as they are shown.
+    """Read the pixels of a chest radiograph as they are displayed.
 
     Args:
         data: the whole file.
         max_pixels: of the image, checked before decoding.
-        max_bytes: of the data set once inflated.
+        max_bytes: of the data set after decompression.
 
     Returns:
-        (H, W) uint8, bone white; Rows and Columns of the header if its pixels are square.
+        (H, W) uint8, bone white. H and W are Rows and Columns of the header if its pixels are square.
 
     Raises:
-        UnreadableImage: no DICOM, damaged, without pixels, or pydicom or a decoder is not installed.
+        UnreadableImage: not DICOM, damaged, without pixels, or pydicom or a decoder is not installed.
         ImageTooLarge: more pixels or bytes than allowed.
-        RefusedImage: another modality or body part, a lateral view, raw, in colour, of several frames.
+        RefusedImage: another modality or body part, a lateral view, raw, in colour, or of several frames.
     """
     try:
         import pydicom
@@ -46,39 +44,39 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
         raise UnreadableImage(
             "expected pydicom to read a DICOM file, it is not installed: run  pip install 'pneumoscope[dicom]'"
         ) from None
-    _silence()
+    _silence_pydicom()
     try:
-        dataset = pydicom.dcmread(_InflateLimit(data, max_bytes))
+        dataset = pydicom.dcmread(_LimitedFile(data, max_bytes))
         header = Header(dataset)
     except ImageTooLarge:
         raise
-    except Exception:  # a damaged file raises anything in pydicom, and its sentence may hold a patient's data
-        raise UnreadableImage(_DAMAGED) from None
+    except Exception:  # pydicom raises any type for a damaged file, and its message may contain patient data
+        raise UnreadableImage("expected a whole DICOM file, received a damaged one: export it again") from None
     check_kind(header)
     check_pixels(header, max_pixels)
     try:
         stored = stored_values(dataset, header, max_pixels)
     except ImageError:
         raise
-    except Exception:  # as above, and what the decoders raise
+    except Exception:  # as above; the decoders raise any type as well
         raise UnreadableImage(
-            f"expected pixels that can be decoded, the ones of this DICOM file ({header.syntax}) cannot: export it "
-            "again, or as PNG"
+            "expected pixels that can be decoded, received a DICOM file whose pixels cannot be decoded "
+            f"({header.transfer_syntax_name}): export it again, or as PNG"
         ) from None
     try:
         return to_square_pixels(to_display(dataset, header, stored), header)
     except Exception:  # as above
         raise UnreadableImage(
-            "expected a window or table of gray levels that can be applied, the one of this DICOM file cannot: export "
+            "expected a window or lookup table that can be applied, received a DICOM file with an invalid one: export "
             "it again, or as PNG"
         ) from None
 
 
-class _InflateLimit(io.BytesIO):
-    """A file that refuses to be inflated beyond a limit.
+class _LimitedFile(io.BytesIO):
+    """A file in memory whose content must stay under a limit after decompression.
 
-    pydicom reads to the end at once only to inflate what it has read, wherever it found the file's meta information to
-    end.
+    pydicom reads to the end of the file in one call only if it is going to inflate what it has read. So the limit is
+    checked there. This holds wherever the file meta information ends.
     """
 
     def __init__(self, data: bytes, max_bytes: int) -> None:
@@ -97,10 +95,11 @@ class _InflateLimit(io.BytesIO):
 
 
 @functools.cache
-def _silence() -> None:
-    """Keep what pydicom says of broken headers, values of patients included, out of terminals and logs.
+def _silence_pydicom() -> None:
+    """Keep the warnings of pydicom about broken headers out of terminals and logs. They may contain patient data.
 
-    Both filters are those of the process, and changing them is not safe while threads warn: so once, after the import.
+    Both filters belong to the whole process, and changing them while threads run is not safe. So they are set once,
+    after the import.
     """
     warnings.filterwarnings("ignore", module="pydicom")
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)

@@ -1,0 +1,111 @@
+"""PNG and JPEG files before decoding: which format, which size, and whether the file is complete."""
+
+import re
+import struct
+import zlib
+
+from pneumoscope.errors import UnreadableImage
+from pneumoscope.radiographs.codestream import is_frame_marker, jpeg_segments
+from pneumoscope.radiographs.dicom.reader import is_dicom
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+
+_OTHER_FORMATS = (  # (first bytes of the file, name for the message)
+    (rb"GIF8", "a GIF"), (rb"BM.{4}\0{4}", "a BMP"), (rb"II\*\0|MM\0\*", "a TIFF"), (rb"RIFF.{4}WEBP", "a WebP"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000"), (rb".{4}ftyp", "a HEIF or AVIF"),
+    (rb"%PDF", "a PDF"), (rb"PK\x03\x04", "a zip archive"), (rb"\x1f\x8b", "a gzip archive"),
+    (rb"\s*<(!doctype|html)", "a web page"),
+)  # fmt: skip
+
+#: JPEG frames that the decoders support: baseline, extended and progressive, Huffman or arithmetic (T.81, table B.1).
+_JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Width and height from the header of a JPEG or PNG, without decoding.
+
+    Raises:
+        UnreadableImage: not a JPEG or PNG, or cut off.
+
+    >>> from pneumoscope import sample_paths
+    >>> width, height = image_size(sample_paths()[0].read_bytes())
+    """
+    if not data:
+        raise UnreadableImage("expected a JPEG, PNG or DICOM image, received an empty file: export it again")
+    if is_png(data):
+        return _png_size(data)
+    if data.startswith(_JPEG_SIGNATURE):
+        return _jpeg_size(data)
+    if is_dicom(data):
+        raise UnreadableImage("expected a JPEG or PNG image, received a DICOM file: export it as PNG")
+    flags = re.DOTALL | re.IGNORECASE
+    names = (name for pattern, name in _OTHER_FORMATS if re.match(pattern, data[:64], flags))
+    raise UnreadableImage(
+        f"expected a JPEG, PNG or DICOM image, received {next(names, 'something else')}: convert it to PNG or JPEG"
+    )
+
+
+def is_png(data: bytes) -> bool:
+    """Whether bytes start with the PNG signature."""
+    return data.startswith(_PNG_SIGNATURE)
+
+
+def check_complete(data: bytes) -> None:
+    """Refuse a PNG that is cut off or changed, and a JPEG that is cut off.
+
+    Lenient decoders fill the missing part with gray.
+
+    Args:
+        data: of a file whose size :func:`image_size` could read.
+
+    Raises:
+        UnreadableImage: cut off or damaged; also an animated PNG.
+    """
+    if is_png(data):
+        _check_png_chunks(data)
+        return
+    scan = next((start for marker, start, _ in jpeg_segments(data) if marker == 0xDA), len(data))
+    if data.rfind(b"\xff\xd9", scan) < 0:  # an end-of-image marker before the scan belongs to an EXIF thumbnail
+        raise UnreadableImage("expected a whole JPEG image, received one that is cut off: export it again")
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Width and height from IHDR, the first chunk (PNG specification, section 11.2.2)."""
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise UnreadableImage("expected a whole PNG image, received one that is cut off: export it again")
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height from the frame header (T.81, B.2.2)."""
+    for marker, start, end in jpeg_segments(data):
+        if is_frame_marker(marker) and end - start >= 6:
+            bits, height, width = struct.unpack(">BHH", data[start : start + 5])
+            if bits != 8 or marker not in _JPEG_FRAMES:
+                raise UnreadableImage(
+                    f"expected an 8-bit baseline or progressive JPEG, received {bits}-bit coding "
+                    f"SOF{marker - 0xC0}: convert it to PNG"
+                )
+            return width, height
+    raise UnreadableImage("expected a whole JPEG image, received one that is cut off or damaged: export it again")
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """Check that each chunk is complete and matches its checksum, and that IEND is there (PNG, section 5.3)."""
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        end = position + 12 + length
+        if end > len(data):
+            break
+        (checksum,) = struct.unpack(">I", data[end - 4 : end])
+        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
+            raise UnreadableImage("expected a whole PNG image, received a damaged one: export it again")
+        if kind == b"acTL":  # decoders disagree about which frame is the image
+            raise UnreadableImage("expected one image, received an animated PNG: save one frame of it")
+        if kind == b"IEND":
+            return
+        position = end
+    raise UnreadableImage("expected a whole PNG image, received one that is cut off: export it again")
