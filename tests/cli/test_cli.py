@@ -17,7 +17,8 @@ import pyarrow.parquet
 import pytest
 
 from pneumoscope import cli
-from pneumoscope.cli.learn import _evaluation_folder, _TrainingProgress
+from pneumoscope.cli.evaluations import evaluation_folder
+from pneumoscope.cli.progress import TrainingProgress
 from pneumoscope.inference.bundle import ZOO
 from pneumoscope.inference.predict import FIELDS
 from pneumoscope.samples import SAMPLES
@@ -147,7 +148,7 @@ def test_resume_judges_the_rest_and_gives_the_whole(run, samples, tmp_path):
     drawn.unlink()
     code, out, err = run("predict", *samples, *files, "--html", "i.html", "--json", "--resume")
     assert code == 0
-    assert "16 of 24 images are judged already" in err  # the batch that was not full is judged again
+    assert "16 of 24 images are already done" in err  # the batch that was not full is judged again
     assert [row["path"] for row in _objects(out)] == [str(path) for path in samples]
     rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert [row["path"] for row in rows] == [str(path) for path in samples]
@@ -182,7 +183,7 @@ def test_a_call_refused_for_one_output_leaves_the_other(run, samples, tmp_path):
 def test_resume_needs_a_file_to_go_on_with(run, samples):
     code, _, err = run("predict", samples[0], "--resume")
     assert code == 2
-    assert "expected --csv, --jsonl or --parquet beside --resume" in err
+    assert "expected --csv, --jsonl or --parquet with --resume" in err
 
 
 def test_an_image_is_never_overwritten(run, samples, tmp_path):
@@ -224,7 +225,7 @@ def test_a_file_that_can_be_read_only_once_costs_its_picture_alone(run, samples,
         once.add(path)
         return read(path)
 
-    for module in ("images", "predict"):  # who draws, and who judges
+    for module in ("radiographs.images", "inference.predict"):  # the first draws, the second judges
         monkeypatch.setattr(f"pneumoscope.{module}.read_file", vanishing)
     code, out, err = run("predict", samples[0], samples[1], "--heatmaps", "h", "--json")
     assert code == 1
@@ -282,7 +283,7 @@ def test_a_hundred_good_and_five_bad(run, samples, tmp_path):
         (["predict"], 2, "Missing argument"),
         (["predict", "x.png", "--threshold", "2"], 2, "expected a threshold from 0 to 1, or default or screening"),
         (["predict", "x.png", "--model", "no-such"], 2, "found no 'no-such'"),
-        (["predict", "x.png", "--html", "p.html"], 2, "expected --heatmaps DIR beside --html"),
+        (["predict", "x.png", "--html", "p.html"], 2, "expected --heatmaps DIR with --html"),
         (["predict", "-"], 2, "expected file names on standard input"),
         (["predict", "--frobnicate"], 2, "No such option"),
         (["explain", "x.png"], 2, "Missing option '--out'"),
@@ -444,14 +445,14 @@ def test_a_model_that_held_nothing_out_says_where_it_can_be_evaluated(run, tmp_p
     assert "Traceback" not in err
     code, _, err = run("evaluate", "--data", SAMPLES, "--model", model, "--split", "all")
     assert code == 0, err
-    assert "holds the images this model was trained on, its figures flatter; use --split test" in err
+    assert "contains the images that this model was trained on, so its figures are too good; use --split test" in err
     (tmp_path / "others").mkdir()
     for number, path in enumerate([*SAMPLES.glob("NORMAL/*.jpeg")][:3] + [*SAMPLES.glob("PNEUMONIA/*.jpeg")][:3]):
         (tmp_path / "others" / path.parent.name).mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / "others" / path.parent.name / f"other{number}.jpeg")
     code, _, err = run("evaluate", "--data", "others", "--model", model, "--split", "all")
     assert code == 0, err
-    assert "figures flatter" not in err
+    assert "too good" not in err
 
 
 def test_evaluations_at_two_points_or_prevalences_lie_apart():
@@ -459,7 +460,7 @@ def test_evaluations_at_two_points_or_prevalences_lie_apart():
 
     def folder(threshold, prevalence):
         predictor = SimpleNamespace(bundle=bundle, threshold=threshold, prevalence=prevalence)
-        return str(_evaluation_folder(predictor, "val"))
+        return str(evaluation_folder(predictor, "val"))
 
     assert folder(0.5, 0.4) == "evaluations/given-abababab-val"
     assert folder(0.3, 0.4) == "evaluations/given-abababab-val-at0.3"
@@ -473,8 +474,8 @@ def test_the_clock_of_a_training_starts_with_it(monkeypatch, capsys):
     By the clock of the first one, step 4 of the second would be step zero.
     """
     now = [0.0]
-    monkeypatch.setattr("pneumoscope.cli.learn.time.monotonic", lambda: now[0])
-    with _TrainingProgress(3) as watch:
+    monkeypatch.setattr("pneumoscope.cli.progress.time.monotonic", lambda: now[0])
+    with TrainingProgress(3) as watch:
         for step in (5, 6, 1, 2, 3, 4, 5, 6):
             watch(step, 6, {"loss": 0.5, "accuracy": 0.75})
             now[0] += 10

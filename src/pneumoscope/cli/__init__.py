@@ -1,27 +1,34 @@
-"""The command line: thin calls, one sentence for an error, exit codes 0, 1 and 2.
+"""The command line.
 
-Heavy modules are imported inside the commands, so that ``--help`` and ``--version`` answer at once.
+In: the words that the user types. Out: results on standard output and in files, notes on standard error.
+Read first: ``predict.py``. Each file holds one command, or a few related ones.
+Modules that take long to load are imported inside the commands, so that ``--help`` and ``--version`` answer at once.
 """
 
+import io
 import signal
 import sys
 import threading
+from typing import Any
 
 import typer
 import typer.core
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
+from pneumoscope.cli import compare, crossval, data, demo, evaluate, explain, export, models, predict, serve, train
 from pneumoscope.errors import Interrupted, PneumoscopeError
+
+__all__ = ["app", "main"]
 
 
 class _Commands(typer.core.TyperGroup):
-    """Ctrl-C becomes one of our errors, before Typer turns it into a silent exit; SIGTERM is taken for it."""
+    """Turns Ctrl-C and SIGTERM into one of our errors; Typer alone would exit without a message."""
 
-    def invoke(self, context: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:  # Any: Typer brings its own copy of Click, or uses the installed one
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted("interrupted; what was written so far is kept") from None
 
@@ -32,29 +39,38 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: it answers in half the time
+    rich_markup_mode=None,  # plain help needs half the time
 )
 
-# They register their commands on app, in the order of the help page.
-from pneumoscope.cli import screen  # noqa: E402, I001
-from pneumoscope.cli import service  # noqa: E402
-from pneumoscope.cli import data, learn  # noqa: E402
-
-__all__ = ["app", "data", "learn", "main", "screen", "service"]
+# In the order of the help page.
+for _command in (
+    predict.predict,
+    explain.explain,
+    demo.demo,
+    models.models,
+    serve.serve,
+    train.train,
+    crossval.crossval,
+    export.export,
+    evaluate.evaluate,
+    compare.compare,
+):
+    app.command()(_command)
+app.add_typer(data.data_app, name="data")
 
 
 def main() -> None:
-    """Run the command line; every foreseen error is one sentence on standard error."""
+    """Run the command line. Each expected error is one sentence on standard error and an exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is shown escaped
+        if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except PneumoscopeError as error:
         print(f"pneumoscope: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:  # a folder that cannot be made, a full disk: the system's own words and the place
-        if isinstance(error, BrokenPipeError):  # the reader (head, less) has had enough
+    except OSError as error:  # such as a full disk: the system's own words, and the file
+        if isinstance(error, BrokenPipeError):  # the reader, such as head or less, wants no more
             sys.stderr.close()
             sys.exit(1)
         place = f" at {error.filename}" if error.filename else ""
@@ -64,7 +80,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _show_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"pneumoscope {__version__}")
         raise typer.Exit
@@ -73,7 +89,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(
-        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        False, "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
     ),
 ) -> None:
     pass

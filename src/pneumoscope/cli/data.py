@@ -1,33 +1,42 @@
-"""Commands that make labelled data ready: data fetch, data split."""
+"""The commands that prepare labelled data: ``data fetch`` and ``data split``."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from pneumoscope.cli import app
+from pneumoscope.cli.console import echo_stderr, print_table
+from pneumoscope.cli.datasets import read_data
 from pneumoscope.cli.options import DATA
-from pneumoscope.cli.output import echo_stderr, print_table, progress_bar
+from pneumoscope.cli.progress import progress_bar
 from pneumoscope.errors import DatasetError
 
+if TYPE_CHECKING:
+    from pneumoscope.data.manifest import Record
+
 data_app = typer.Typer(help="Fetch, check and split labelled radiographs.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data")
 
 
 @data_app.command()
 def fetch(
-    out: Path = typer.Option(..., help="Where the manifest (and the images of an archive) go.", metavar="DIR"),
-    source: Path = typer.Option(None, "--from", help="A local zip or folder instead of Kaggle.", metavar="ZIP|DIR"),
-    allow_partial: bool = typer.Option(False, help="Exit with 0 also when images are missing or were refused."),
+    out: Path = typer.Option(
+        ..., help="Folder for the manifest, and for the images if they come from an archive.", metavar="DIR"
+    ),
+    source: Path | None = typer.Option(
+        None, "--from", help="A local zip file or folder, instead of Kaggle.", metavar="ZIP|DIR"
+    ),
+    allow_partial: bool = typer.Option(False, help="Exit with 0 even if images are missing or were refused."),
 ) -> None:
     """Get the Kaggle images, check them, write a manifest.
 
-    "Chest X-Ray Images (Pneumonia)" from Kaggle, or a local copy: every file is decoded and counted.
+    The images are "Chest X-Ray Images (Pneumonia)" from Kaggle, or a local copy. Every file is decoded and counted.
     """
     from pneumoscope.data.fetch import fetch as fetch_data
 
-    with progress_bar() as show:
-        result = fetch_data(out, source, progress=lambda items: show(items, None, "reading images"))
+    with progress_bar() as show_progress:
+        result = fetch_data(out, source, progress=lambda items: show_progress(items, None, "reading images"))
     for refused in result.refused:
         echo_stderr(f"refused {refused.path}: {refused.reason}")
     for sentence in result.count_errors:
@@ -39,24 +48,18 @@ def fetch(
 @data_app.command()
 def split(
     data: Path = DATA,
-    out: Path = typer.Option(None, help="Split file; beside the manifest by default.", metavar="FILE"),
-    as_published: bool = typer.Option(False, help="Image by image within train, as the published results were made."),
-    seed: int = typer.Option(0, help="Of the shuffling."),
+    out: Path | None = typer.Option(None, help="Split file; in the manifest's folder by default.", metavar="FILE"),
+    as_published: bool = typer.Option(
+        False, help="Split image by image within train, as the published results were made."
+    ),
+    seed: int = typer.Option(0, help="Random seed of the split."),
     fraction: float = typer.Option(0.1, help="Share of the images to validate on."),
 ) -> None:
     """Split off validation images, whole patients."""
-    from pneumoscope.data.manifest import read_dataset
-    from pneumoscope.data.splits import (
-        AS_PUBLISHED,
-        CLASS_WEIGHTS,
-        PATIENT_WISE,
-        class_weights,
-        make_split,
-        write_split,
-    )
+    from pneumoscope.data.splits import AS_PUBLISHED, PATIENT_WISE, make_split, write_split
 
-    with progress_bar() as show:
-        manifest = read_dataset(data, progress=lambda items: show(items, None, "reading images"))
+    with progress_bar() as show_progress:
+        manifest = read_data(data, show_progress)
     scheme = AS_PUBLISHED if as_published else PATIENT_WISE
     made = make_split(manifest, scheme, seed=seed, fraction=fraction)
     path = out or manifest.root / f"split-{scheme}-seed{seed}.json"
@@ -67,15 +70,20 @@ def split(
         raise DatasetError(f"expected to write the split to {path}: {error.strerror}: name a file with --out") from None
     for side in ("train", "val"):
         _print_counts(side, made.records(manifest, side))
-    labels = [record.label for record in made.records(manifest, "train")]
-    rules = {rule: class_weights(labels, rule) for rule in CLASS_WEIGHTS}
-    print_table("class weights", [(r, *(f"{k} {v:.3f}" for k, v in w.items())) for r, w in rules.items()])
+    _print_class_weights([record.label for record in made.records(manifest, "train")])
     print(f"fingerprint {made.fingerprint}\nwritten to {path}")
 
 
-def _print_counts(title: str, records) -> None:
-    count = Counter((record.split, record.label, record.sublabel or "-") for record in records)
+def _print_counts(title: str, records: "Sequence[Record]") -> None:
+    counts = Counter((record.split, record.label, record.sublabel or "-") for record in records)
     patients = len({record.patient for record in records})
-    print_table(
-        f"{title}: {sum(count.values())} images, {patients} patients", [(*key, n) for key, n in sorted(count.items())]
-    )
+    rows = [(*names, count) for names, count in sorted(counts.items())]
+    print_table(f"{title}: {len(records)} images, {patients} patients", rows)
+
+
+def _print_class_weights(labels: list[str]) -> None:
+    from pneumoscope.data.splits import CLASS_WEIGHTS, class_weights
+
+    weights = {rule: class_weights(labels, rule) for rule in CLASS_WEIGHTS}
+    rows = [(rule, *(f"{label} {weight:.3f}" for label, weight in each.items())) for rule, each in weights.items()]
+    print_table("class weights", rows)

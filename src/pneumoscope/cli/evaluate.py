@@ -1,0 +1,35 @@
+"""The command ``evaluate``."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from pneumoscope.cli.evaluations import evaluate_predictor, evaluation_folder
+from pneumoscope.cli.options import DATA, MODEL, PREVALENCE, THRESHOLD, open_predictor, with_scope
+from pneumoscope.cli.reports import print_report
+
+
+@with_scope
+def evaluate(
+    data: Path = DATA,
+    model: str = MODEL,
+    split: str = typer.Option(
+        "val",
+        help="Images to measure on: val, held out in the training; test, the official test set; or all.",
+        metavar="val|test|all",
+    ),
+    out: Path | None = typer.Option(None, help="Folder for report.json, report.html and figures.", metavar="DIR"),
+    threshold: str | None = THRESHOLD,
+    prevalence: float | None = PREVALENCE,
+    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+) -> None:
+    """Measure a model file, with 95 % intervals."""
+    predictor = open_predictor(model, threshold, prevalence)
+    folder = out or evaluation_folder(predictor, split)
+    report = evaluate_predictor(predictor, data, split, folder)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print_report(report, folder)
+    raise typer.Exit(1 if report["failed"] else 0)

@@ -1,0 +1,62 @@
+"""Model file and labelled data -> evaluation folder; for ``evaluate`` and ``compare``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pneumoscope.cli.console import echo_stderr
+from pneumoscope.cli.datasets import read_data
+from pneumoscope.cli.progress import progress_bar
+from pneumoscope.cli.reports import write_report_page
+from pneumoscope.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pneumoscope.data.manifest import Manifest
+    from pneumoscope.inference.predict import Predictor
+
+
+def evaluation_folder(predictor: "Predictor", split: str) -> Path:
+    """The default folder: different for two models of one name, and for two operating points of one model."""
+    bundle = predictor.bundle
+    point = "" if predictor.threshold == bundle.threshold else f"-at{predictor.threshold:g}"
+    point += "" if predictor.prevalence == bundle.prevalence else f"-prevalence{predictor.prevalence:g}"
+    return Path("evaluations") / f"{bundle.name}-{bundle.sha256[:8]}-{split}{point}"
+
+
+def evaluate_predictor(predictor: "Predictor", data: Path, split: str, folder: Path) -> dict[str, Any]:
+    """Evaluate a model on a split of the data; writes report, predictions, figures and page to the folder."""
+    from pneumoscope.data.splits import select_records
+    from pneumoscope.evaluation.evaluate import evaluate_model
+    from pneumoscope.training.runs import MONITOR, read_history
+
+    with progress_bar() as show_progress:
+        manifest = read_data(data, show_progress)
+        records, fingerprint = select_records(manifest, split, predictor.bundle.contract["training"])
+        if split == "all":
+            _warn_of_training_images(predictor, manifest)
+        report = evaluate_model(
+            predictor, manifest, records, split, out=folder, progress=show_progress, fingerprint=fingerprint
+        )
+    history = read_history(predictor.bundle.path.parent)  # present if the model lies in its run folder
+    if history and MONITOR not in history[0]:  # the training held no images out, so there are no curves
+        history = None
+    write_report_page(report, folder, history)
+    return report
+
+
+def _warn_of_training_images(predictor: "Predictor", manifest: "Manifest") -> None:
+    """Print a note if these are the data that the model was trained on."""
+    from pneumoscope.data.splits import ALL, make_split
+
+    training = predictor.bundle.contract["training"]
+    recipe = training["recipe"]
+    try:
+        made = make_split(manifest, recipe["split"], seed=recipe["split_seed"], fraction=recipe["validation_fraction"])
+    except DatasetError:  # other data than it was trained on
+        return
+    if made.fingerprint != training["split_fingerprint"]:
+        return
+    others = "test" if recipe["split"] == ALL else "val or test"
+    echo_stderr(
+        "note: --split all contains the images that this model was trained on, so its figures are too good; use "
+        f"--split {others}"
+    )

@@ -1,0 +1,60 @@
+"""Reports of evaluations and cross-validations: tables on the terminal, figures and a page on disk."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pneumoscope.cli.console import echo_stderr, print_table, printable
+from pneumoscope.errors import MissingExtra
+
+
+def print_report(report: dict[str, Any], folder: Path) -> None:
+    """Print the metrics of an evaluation, and where its page is."""
+    from pneumoscope.evaluation.report import render_table
+
+    data = report["data"]
+    title = f"{report['model']['name']} on {data['images']} images of {data['patients']} patients ({data['split']})"
+    print_table(title, render_table(report))
+    for failed in report["failed"]:
+        echo_stderr(f"not judged, left out of all figures: {printable(failed['path'])}: {failed['reason']}")
+    print(f"report {folder / 'report.html'}")
+
+
+def write_report_page(report: dict[str, Any], folder: Path, history: list[dict[str, float]] | None) -> None:
+    """Draw the figures and write the page ``report.html``; without the drawing packages the page has no figures.
+
+    Args:
+        report: of the evaluation in the folder.
+        folder: with ``report.json`` and ``predictions.csv``.
+        history: rows of the training's epochs; None for no curves.
+    """
+    from pneumoscope.evaluation.evaluate import read_report
+    from pneumoscope.evaluation.figures import draw_figures
+    from pneumoscope.evaluation.report import report_html
+
+    predictions = read_report(folder)[1]
+    try:
+        figures = draw_figures(report, predictions, folder, history=history)
+    except MissingExtra as error:
+        echo_stderr(f"no figures: {error}")
+        figures = []
+    report_html(report, figures, folder / "report.html")
+
+
+def print_pooled(name: str, pooled: Mapping[str, Any]) -> None:
+    """Print the metrics of a recipe's folds, before and after calibration."""
+    metrics = ("accuracy", "roc_auc", "sensitivity", "specificity", "brier", "ece")
+    rows = [
+        (metric, *(f"{pooled[side][metric]['value']:.4f}" for side in ("metrics", "calibrated"))) for metric in metrics
+    ]
+    held_out = pooled["held_out"]
+    title = f"{name}, {held_out['images']} images of {held_out['patients']} patients, "
+    title += "each judged by the fold that was not trained on it"
+    print_table(title, [("", "as trained", "calibrated"), *rows])
+
+
+def echo_fold(row: Mapping[str, Any]) -> None:
+    """Print one line for a finished run of a cross-validation."""
+    metrics = "  ".join(f"{name} {row['metrics'][name]['value']:.4f}" for name in ("accuracy", "roc_auc"))
+    areas: Sequence[float] = [shift["roc_auc"] for shift in row["shifts"].values()]
+    echo_stderr(f"{row['run']}: {metrics}  AUC over shifts {sum(areas) / len(areas):.4f}")
