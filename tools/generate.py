@@ -25,7 +25,7 @@ import service_load
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-BLOCK = re.compile(r"(<!-- generated (\S+): python tools/generate\.py -->\n).*?(\n<!-- end generated -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated (\S+): python tools/generate\.py -->\n).*?(<!-- end generated -->)", re.DOTALL)
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def _with_blocks(file: str) -> Callable[[], str]:
 
     def make() -> str:
         text = (ROOT / file).read_text(encoding="utf-8")
-        return BLOCK.sub(lambda match: match[1] + "\n".join(BLOCKS[match[2]]()) + match[3], text)
+        return BLOCK.sub(lambda match: "\n".join([match[1], *BLOCKS[match[2]](), "", match[3]]), text)
 
     return make
 
