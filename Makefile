@@ -1,62 +1,88 @@
-# `make help` lists the chores. Python 3.11 or newer and make are all a machine needs.
+# `make help` lists the chores. Python 3.11 or newer and make are all that a machine needs.
 PYTHON ?= python3
 VENV := .venv
 DEMO_VENV := .venv-demo
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+DEMO_BIN := $(DEMO_VENV)/Scripts
+else
 BIN := $(VENV)/bin
+DEMO_BIN := $(DEMO_VENV)/bin
+endif
+# The locks are made on Linux with Python 3.11. LOCKED=no resolves the same versions for another system.
+LOCKED ?= yes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock audit docs bench bench-cold bench-train clean
+.PHONY: help demo test test-slow types lint docs docs-site pictures bench bench-cold bench-train lock audit clean
 
 help: ## List the chores
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
 
-demo: $(DEMO_VENV)/ready ## Screen the bundled radiographs: table, heatmaps, HTML page in demo/
-	$(DEMO_VENV)/bin/pneumoscope demo --out demo
+##@ Try it
+demo: $(DEMO_VENV)/ready ## Predict the bundled radiographs: table, heatmaps and HTML page in demo/
+	$(DEMO_BIN)/pneumoscope demo --out demo
 
-test: $(VENV)/ready ## Run every check and test (PNEUMOSCOPE_DATA=DIR adds those on the full data)
+##@ Check a change
+test: $(VENV)/ready ## Run every check and test (PNEUMOSCOPE_DATA=DIR adds the tests on the full data)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: $(VENV)/ready ## Run the tests and list the slowest twenty
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
+
+types: $(VENV)/ready ## Check the types
+	$(BIN)/mypy
 
 lint: $(VENV)/ready ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/ready ## Write the generated pages again: help, models, speed, experiments
-	$(BIN)/python docs/generate.py
+##@ Generate
+docs: $(VENV)/ready ## Write the generated pages and blocks: help, models, speed, experiments
+	$(BIN)/python tools/generate.py
 
-bench: $(VENV)/ready ## Time a folder beside Keras, PyTorch and TorchXRayVision: IMAGES=DIR of full-size JPEGs, PEERS=DIR
-	$(BIN)/python benchmarks/speed/folder_speed.py --images "$(IMAGES)" --peers "$(or $(PEERS),$(HOME)/.cache/pneumoscope/peers)"
+docs-site: $(VENV)/ready ## Build the documentation site in site/; broken links fail
+	$(BIN)/zensical build --clean --strict
 
-bench-cold: $(VENV)/ready $(DEMO_VENV)/ready ## Time --help and one image with heatmap from a cold start
-	$(BIN)/python benchmarks/speed/cold_start.py --python $(DEMO_VENV)/bin/python
+pictures: $(VENV)/ready ## Make the pictures of the documents and the outputs of the notebook (needs Chromium)
+	$(BIN)/python tools/generate.py --pictures
+
+##@ Measure (benchmarks/README.md has all benchmarks)
+bench: $(VENV)/ready ## Time a folder beside Keras, PyTorch, TorchXRayVision: IMAGES=DIR of full-size JPEGs, PEERS=DIR
+	$(BIN)/python benchmarks/speed/folder_speed.py --images "$(IMAGES)" \
+		--peers "$(or $(PEERS),$(HOME)/.cache/pneumoscope/peers)"
+
+bench-cold: $(VENV)/ready $(DEMO_VENV)/ready ## Time --help, and one image with heatmap, from a cold start
+	$(BIN)/python benchmarks/speed/cold_start.py --python $(DEMO_BIN)/python
 
 bench-train: $(VENV)/ready ## Time training: DATA=DIR, WEIGHTS=FILE, RECIPE=FILE, TORCH_PYTHON=interpreter with torch
 	$(BIN)/python benchmarks/training/training_speed.py --data "$(DATA)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
 		$(if $(RECIPE),--recipe "$(RECIPE)") $(if $(TORCH_PYTHON),--torch-python "$(TORCH_PYTHON)")
 
-lock: $(VENV)/ready ## Resolve the dependencies anew and write the hashed locks
-	requirements/lock.sh $(BIN)/python
+##@ Maintain
+lock: $(VENV)/ready ## Lock what pyproject.toml changed; UPGRADE=yes raises every version
+	requirements/lock.sh $(BIN)/python $(if $(UPGRADE),--upgrade)
 
-audit: ## Look for known vulnerabilities in the locked dependencies, where the package index tells
+audit: ## Look for known vulnerabilities in the locked dependencies, if the package index has this data
 	requirements/audit.sh $(PYTHON)
 
 clean: ## Remove environments and outputs, not runs/
-	rm -rf $(VENV) $(DEMO_VENV) demo .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO_VENV) demo site .pytest_cache .ruff_cache .mypy_cache
 
 # The locks are complete: --no-deps installs what they name and resolves nothing.
-# Screening alone: NumPy, OpenCV, simplejpeg, ONNX Runtime, Typer, Rich.
+# Predictions alone: NumPy, OpenCV, simplejpeg, ONNX Runtime, Typer, Rich.
 $(DEMO_VENV)/ready: requirements/core.txt pyproject.toml
 	$(PYTHON) requirements/check_python.py
 	$(PYTHON) -m venv $(DEMO_VENV)
-	$(DEMO_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/core.txt
-	$(DEMO_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	requirements/install.sh $(DEMO_BIN)/python core $(LOCKED)
 	touch $@
 
-# Everything: training, figures, tests.
+# Everything: training, figures, documents, tests.
 $(VENV)/ready: requirements/all.txt pyproject.toml
 	$(PYTHON) requirements/check_python.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/all.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	requirements/install.sh $(BIN)/python all $(LOCKED)
 	touch $@

@@ -17,6 +17,7 @@ LOG = Path(__file__).parent / "log.json"
 
 
 def main() -> None:
+    """Read the log, add or replace the rows of the runs, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     arguments = parser.parse_args()
