@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
     from pneumoscope.errors import PneumoscopeError
     from pneumoscope.inference.explain import explain
-    from pneumoscope.inference.predict import Prediction, Predictor, load
+    from pneumoscope.inference.predict import Predictor, load
+    from pneumoscope.inference.prediction import Prediction
     from pneumoscope.inference.preprocess import InputSpec
     from pneumoscope.labels import LABELS
     from pneumoscope.output.overlay import write_overlay
@@ -32,7 +33,7 @@ RESEARCH_USE_ONLY = "Research use only, not a medical device."
 _PUBLIC = {
     "load": "inference.predict",
     "Predictor": "inference.predict",
-    "Prediction": "inference.predict",
+    "Prediction": "inference.prediction",
     "explain": "inference.explain",
     "write_overlay": "output.overlay",
     "Radiograph": "radiographs.images",

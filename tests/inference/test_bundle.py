@@ -68,13 +68,13 @@ def test_an_altered_network_is_refused(tmp_path):
     def flip(data):
         return data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
 
-    with pytest.raises(BundleError, match="it was altered: fetch it again"):
+    with pytest.raises(BundleError, match="the file was altered: fetch it again"):
         open_bundle(_altered(tmp_path, flip))
 
 
 def test_an_edited_contract_is_refused(tmp_path):
     """The threshold changed in place, the network untouched."""
-    with pytest.raises(BundleError, match="it was altered: fetch it again"):
+    with pytest.raises(BundleError, match="the file was altered: fetch it again"):
         open_bundle(_altered(tmp_path, lambda data: data.replace(b'"threshold": 0.5', b'"threshold": 0.9')))
 
 
@@ -83,7 +83,7 @@ def test_anything_behind_the_contract_is_refused(tmp_path):
     extra = onnx.ModelProto()
     tensor = onnx.numpy_helper.from_array(np.zeros(1, np.float32), "extra")
     extra.graph.initializer.append(tensor)
-    with pytest.raises(BundleError, match="it was altered: fetch it again"):
+    with pytest.raises(BundleError, match="the file was altered: fetch it again"):
         open_bundle(_altered(tmp_path, lambda data: data + extra.SerializeToString()))
 
 
@@ -97,7 +97,7 @@ def test_a_foreign_model_is_refused(tmp_path):
     del graph.metadata_props[:]
     path = tmp_path / "foreign.onnx"
     onnx.save(graph, path)
-    with pytest.raises(BundleError, match="carries no contract"):
+    with pytest.raises(BundleError, match="has no contract"):
         open_bundle(path)
 
 
@@ -107,8 +107,8 @@ def test_a_foreign_model_is_refused(tmp_path):
         ({"schema": 99}, "expected contract version 1 .* received 99"),
         ({"threshold": "high"}, "expected threshold as float"),
         ({"threshold": 7.0}, "expected a threshold from 0 to 1"),
-        ({"uncertain": []}, "expected two rising probabilities"),
-        ({"uncertain": [0.9, 0.1]}, "expected two rising probabilities"),
+        ({"uncertain": []}, "expected uncertain as two rising probabilities"),
+        ({"uncertain": [0.9, 0.1]}, "expected uncertain as two rising probabilities"),
         ({"training": {}}, "expected recipe and split_fingerprint"),
         ({"labels": list(reversed(LABELS))}, "expected the classes NORMAL, PNEUMONIA"),
         ({"outputs": ["probabilities", "gradcam"]}, "expected the outputs"),

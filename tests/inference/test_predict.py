@@ -14,7 +14,8 @@ import pytest
 from pneumoscope import LABELS, load
 from pneumoscope.errors import BundleError, UsageError
 from pneumoscope.inference.bundle import DEFAULT_MODEL, PROBABILITIES, SUBTYPES, ZOO
-from pneumoscope.inference.predict import FIELDS, Predictor
+from pneumoscope.inference.predict import Predictor
+from pneumoscope.inference.prediction import FIELDS
 from pneumoscope.inference.preprocess import InputSpec, preprocess
 from pneumoscope.radiographs.images import read_radiograph
 from pneumoscope.radiographs.sources import NothingFound, expand
@@ -107,7 +108,7 @@ def test_the_threshold_moves_the_verdict_not_the_probability(samples):
     low, high = load(threshold=0.0).predict(samples[0]), load(threshold=1.0).predict(samples[0])
     assert low.probability == high.probability
     assert (low.label, high.label) == ("PNEUMONIA", "NORMAL")
-    unnamed = r"from 0 to 1 \(named ones are not in reference-mobilenet\), received"
+    unnamed = r"from 0 to 1 \(reference-mobilenet has no named ones\), received"
     with pytest.raises(UsageError, match=rf"{unnamed} 1\.5"):
         load("reference-mobilenet", threshold=1.5)
     for name in ("0.5", "screening"):
@@ -279,7 +280,7 @@ def test_a_prevalence_out_of_range_is_refused(prevalence):
 
 
 def test_an_uncalibrated_model_takes_no_prevalence(predictor):
-    with pytest.raises(UsageError, match="expected a calibrated model to take a prevalence, reference-mob"):
+    with pytest.raises(UsageError, match="expected a calibrated model with a prevalence, reference-mob"):
         load("reference-mobilenet", prevalence=0.1)
 
 

@@ -127,14 +127,14 @@ def test_other_keys_are_errors(values):
     [("layout", "columns"), ("layout", ["rows"]), ("aspect", "letterbox"), ("resize", "cubic"), ("scale", None)],
 )
 def test_other_words_are_errors(name, value):
-    with pytest.raises(BundleError, match=f"expected input {name} one of .*, received"):
+    with pytest.raises(BundleError, match=f"expected input {name} to be one of .*, received"):
         InputSpec.from_dict({**InputSpec().to_dict(), name: value})
 
 
 @pytest.mark.parametrize("name", ["height", "width", "channels"])
 @pytest.mark.parametrize("value", [0, -1, MAX_SIDE + 1, 1.5, "150", None, True])
 def test_sizes_are_whole_numbers_in_reason(name, value):
-    with pytest.raises(BundleError, match=f"expected input {name} a whole number from 1 to 4096, received"):
+    with pytest.raises(BundleError, match=f"expected input {name} to be a whole number from 1 to 4096, received"):
         InputSpec.from_dict({**InputSpec().to_dict(), name: value})
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pneumoscope import load
 from pneumoscope.errors import MissingExtra, UsageError
-from pneumoscope.inference.predict import FIELDS
+from pneumoscope.inference.prediction import FIELDS
 from pneumoscope.output import parquet_files, results
 from pneumoscope.output.parquet_files import ParquetParts
 from pneumoscope.output.results import find_finished
@@ -282,10 +282,13 @@ def test_killed_at_any_time_and_resumed_the_result_is_that_of_an_uninterrupted_r
     """Real processes, killed three times while they write, then left to end."""
     names = tmp_path / "names.txt"
     names.write_text("".join(f"{path}\n" for path in samples) * 4)
-    small = "from pneumoscope import cli; from pneumoscope.output import parquet_files; parquet_files.PART_ROWS = 10; cli.main()"
+    small_parts = (
+        "from pneumoscope import cli; from pneumoscope.output import parquet_files; "
+        "parquet_files.PART_ROWS = 10; cli.main()"
+    )
 
     def command(out):
-        return [sys.executable, "-c", small, "predict", "-", f"--{kind}", str(tmp_path / out), "--resume"]
+        return [sys.executable, "-c", small_parts, "predict", "-", f"--{kind}", str(tmp_path / out), "--resume"]
 
     with names.open() as listed:
         subprocess.run(command("whole"), stdin=listed, capture_output=True, check=True)

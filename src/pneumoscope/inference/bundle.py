@@ -1,8 +1,9 @@
-"""One ONNX file is a model: the network and, in its metadata, the contract to use it by; load and verify.
+"""The model file: one ONNX file that holds a network and, in its metadata, everything needed to use it.
 
-The contract is a JSON object under the metadata key ``pneumoscope``, written by :mod:`pneumoscope.training.export.onnx_export` at
-the end of the file, after the network. It holds the network's length and SHA-256 and its own, so that a file
-that was damaged or edited is refused.
+The metadata is called the contract: input, labels, threshold, calibration, training record, metrics. It is a JSON
+object under the metadata key ``pneumoscope``. :mod:`pneumoscope.training.export.onnx_export` appends it after the
+network. The contract holds the length and SHA-256 of the network, and its own SHA-256: a damaged or edited file is
+refused.
 """
 
 import functools
@@ -10,6 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,16 +19,19 @@ from pneumoscope.errors import BundleError
 from pneumoscope.inference.preprocess import InputSpec
 from pneumoscope.labels import LABELS
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 METADATA_KEY = "pneumoscope"
-#: Version of the contract's keys; a file with another one is refused.
+#: Version of the contract's keys; a file with another version is refused.
 SCHEMA = 1
 
-#: Names in the ONNX graph.
+#: Names of the outputs of the ONNX graph.
 PROBABILITIES = "probabilities"
 GRADCAM = "gradcam"
 SUBTYPES = "subtypes"
 
-#: Folder of the models that ship, and the one that screens when none is named.
+#: Folder of the shipped models, and the model that is used by default.
 ZOO = Path(__file__).parents[1] / "zoo"
 DEFAULT_MODEL = "mobilenet"
 
@@ -44,58 +49,63 @@ class Bundle:
     Attributes:
         path: of the file.
         sha256: of the whole file; identifies the model in reports.
-        contract: the whole contract, as written by the exporter.
-        spec: the input contract.
-        session: the ONNX Runtime session.
+        contract: the whole contract, as the exporter wrote it.
+        spec: what the model takes as input.
+        session: runs the network.
     """
 
     path: Path
     sha256: str
-    contract: dict
+    contract: dict[str, Any]
     spec: InputSpec
-    session: object
+    session: "onnxruntime.InferenceSession"
 
     @property
     def name(self) -> str:
-        """Name of the model, for people."""
-        return self.contract["name"]
+        """Name of the model."""
+        name: str = self.contract["name"]
+        return name
 
     @property
     def threshold(self) -> float:
-        """Operating point: from this probability on the verdict is PNEUMONIA."""
-        return self.contract["threshold"]
+        """Operating point: the lowest probability with the label PNEUMONIA."""
+        threshold: float = self.contract["threshold"]
+        return threshold
 
     @property
     def operating_points(self) -> dict[str, float]:
         """Thresholds by name; the first one is the default."""
-        return self.contract.get("operating_points", {"default": self.threshold})
+        points: dict[str, float] = self.contract.get("operating_points", {"default": self.threshold})
+        return points
 
     @property
     def prevalence(self) -> float | None:
-        """Share of pneumonia that the probabilities assume; None for a model that was not calibrated."""
-        return self.contract.get("prevalence")
+        """Share of pneumonia that the probabilities assume; None for a model that is not calibrated."""
+        prevalence: float | None = self.contract.get("prevalence")
+        return prevalence
 
     @property
     def uncertain(self) -> tuple[float, float]:
-        """Probabilities between these two are marked uncertain."""
+        """Lower and upper end of the probabilities that are marked uncertain."""
         low, high = self.contract["uncertain"]
         return low, high
 
     @property
     def has_gradcam(self) -> bool:
-        """Whether the file gives a Grad-CAM map with each probability."""
+        """Whether the network outputs Grad-CAM maps."""
         return GRADCAM in self.contract["outputs"]
 
     def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """One forward pass.
+        """Run one forward pass.
 
         Args:
             inputs: (N, *spec.shape) float32 in [0, 1].
 
         Returns:
-            ``"probabilities"`` (N, 2) float32 and, for models with a feature map, ``"gradcam"`` (N, 2, h, w)
-            float32, zero or above; for models that tell sub-types, ``"subtypes"`` (N, 2) float32, the shares of
-            bacterial and viral if it is a pneumonia.
+            - ``"probabilities"``: (N, 2) float32.
+            - ``"gradcam"``: (N, 2, h, w) float32, zero or above; only from models with a feature map.
+            - ``"subtypes"``: (N, 2) float32, the probabilities of bacterial and viral, given that it is a pneumonia;
+              only from models that tell them apart.
         """
         names = self.contract["outputs"]
         values = self.session.run(names, {self.session.get_inputs()[0].name: inputs})
@@ -115,13 +125,13 @@ def open_bundle(model: str | Path = DEFAULT_MODEL, threads: int = 0) -> Bundle:
     """Load and verify a model file.
 
     Args:
-        model: name of a shipped model, or path of a file that the exporter wrote.
+        model: name of a shipped model, path of an exported file, or path of a run folder.
         threads: see :func:`read_bundle`.
 
     Raises:
-        BundleError: no such model, not one of ours, altered, or of another version.
+        BundleError: no such model, or one that :func:`read_bundle` refuses.
     """
-    path = _find(model)
+    path = _find_model(model)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -134,46 +144,52 @@ def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
 
     Args:
         data: the whole file.
-        path: where it came from, for messages.
-        threads: of one forward pass; 0 for one a core. The results do not depend on it, which a test holds.
+        path: of the file, for messages.
+        threads: for one forward pass; 0 means one per core. The results do not depend on it, which a test checks.
 
     Raises:
-        BundleError: not one of ours, altered, or of another version.
+        BundleError: not exported by pneumoscope, altered, or of another version.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: warnings speak to the exporter, not to the user
+    options.log_severity_level = 3  # errors only: warnings concern the exporter, not the user
     options.intra_op_num_threads = threads
-    # Threads that wait for the next layer would keep the cores from those that decode.
+    # Threads that wait actively for the next layer would take the cores from the threads that decode images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not _has_vnni():
-        # Eight-bit products that cannot overflow, see pneumoscope.training.export.quantise; the runtime would take this for all of x86.
+        # int8 products that cannot overflow, see pneumoscope.training.export.quantise. On its own, ONNX Runtime would
+        # choose the faster ones for every x86 processor.
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class but this
+    except Exception as error:  # the exceptions of ONNX Runtime have no other common base class
         first_line = str(error).strip().splitlines()[0]
         raise BundleError(f"expected an ONNX model at {path}, ONNX Runtime says {first_line}") from None
-    contract = _contract(session, path)
+    contract = _read_contract(session, path)
     _verify_bytes(contract, data, path)
     bundle = Bundle(path, hashlib.sha256(data).hexdigest(), contract, InputSpec.from_dict(contract["input"]), session)
     _verify_graph(bundle)
     return bundle
 
 
-@functools.cache
-def _has_vnni() -> bool:
-    """Whether Linux says that the processor sums eight-bit products in 32 bits; False where nothing says so."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    except OSError:
-        return False
-    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
+def contract_sha256(contract: dict[str, Any]) -> str:
+    """Hash of a contract without its own hash."""
+    unhashed = {name: value for name, value in contract.items() if name != "contract_sha256"}
+    return hashlib.sha256(json.dumps(unhashed, sort_keys=True).encode()).hexdigest()
 
 
-def _find(model: str | Path) -> Path:
+def metadata_bytes(contract: dict[str, Any]) -> bytes:
+    """A contract as ONNX metadata; appended to a serialised model, it becomes part of it.
+
+    ONNX is a protocol buffer: the entry is field 14 of the model, its key field 1, its value field 2.
+    """
+    key, value = METADATA_KEY.encode(), json.dumps(contract, sort_keys=True).encode()
+    entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(value)) + value
+    return b"\x72" + _varint(len(entry)) + entry
+
+
+def _find_model(model: str | Path) -> Path:
     if str(model) in shipped_models():
         return ZOO / f"{model}.onnx"
     path = Path(model)
@@ -186,48 +202,68 @@ def _find(model: str | Path) -> Path:
     return path
 
 
-def _contract(session: object, path: Path) -> dict:
+@functools.cache
+def _has_vnni() -> bool:
+    """Whether the processor can add int8 products in 32 bits (VNNI); False where /proc/cpuinfo does not say so."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    except OSError:
+        return False
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
+
+
+def _read_contract(session: "onnxruntime.InferenceSession", path: Path) -> dict[str, Any]:
+    """Read the contract from the metadata, and check its keys and values."""
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise BundleError(
-            f"expected a model that pneumoscope exported, {path} carries no contract: "
-            "export it with  pneumoscope export"
+            f"expected a model that pneumoscope exported, {path} has no contract: export it with  pneumoscope export"
         )
     try:
         contract = json.loads(text)
     except ValueError:
         contract = None
     if not isinstance(contract, dict) or contract.get("schema") != SCHEMA:
-        found = contract.get("schema") if isinstance(contract, dict) else text[:20]
-        raise BundleError(f"expected contract version {SCHEMA} in {path}, received {found!r}: use that version")
+        received = contract.get("schema") if isinstance(contract, dict) else text[:20]
+        raise BundleError(f"expected contract version {SCHEMA} in {path}, received {received!r}: use that version")
     for name, kind in _REQUIRED.items():
         if not isinstance(contract.get(name), kind):
             raise BundleError(
                 f"expected {name} as {kind.__name__} in the contract of {path}, received {contract.get(name)!r}: "
                 "export the model again"
             )
-    band = contract["uncertain"]
-    if len(band) != 2 or not all(isinstance(end, float) for end in band) or not 0 <= band[0] <= band[1] <= 1:
-        raise BundleError(f"expected two rising probabilities as uncertain in the contract of {path}, received {band}")
-    points = contract.get("operating_points", {})
-    if not isinstance(points, dict) or not all(isinstance(t, float) and 0 <= t <= 1 for t in points.values()):
-        raise BundleError(f"expected named thresholds as operating_points in the contract of {path}, received {points}")
-    prevalence = contract.get("prevalence", 0.5)
-    if not isinstance(prevalence, float) or not 0 < prevalence < 1:
-        raise BundleError(f"expected a prevalence between 0 and 1 in the contract of {path}, received {prevalence}")
-    if not 0 <= contract["threshold"] <= 1:
-        raise BundleError(f"expected a threshold from 0 to 1 in {path}, received {contract['threshold']}")
-    if not isinstance(contract["training"].get("recipe"), dict) or "split_fingerprint" not in contract["training"]:
-        raise BundleError(f"expected recipe and split_fingerprint under training in the contract of {path}")
-    if tuple(contract["labels"]) != LABELS:
-        raise BundleError(f"expected the classes {', '.join(LABELS)} in {path}, received {contract['labels']}")
+    _check_values(contract, path)
     return contract
 
 
-def _verify_bytes(contract: dict, data: bytes, path: Path) -> None:
-    """The file is the network of the contract, then the contract, and nothing else.
+def _check_values(contract: dict[str, Any], path: Path) -> None:
+    threshold, band = contract["threshold"], contract["uncertain"]
+    points, prevalence = contract.get("operating_points", {}), contract.get("prevalence", 0.5)
+    if not _is_probability(threshold):
+        raise BundleError(f"expected a threshold from 0 to 1 in the contract of {path}, received {threshold}")
+    if len(band) != 2 or not all(map(_is_probability, band)) or band[0] > band[1]:
+        raise BundleError(f"expected uncertain as two rising probabilities in the contract of {path}, received {band}")
+    if not isinstance(points, dict) or not all(map(_is_probability, points.values())):
+        raise BundleError(f"expected operating_points as named thresholds in the contract of {path}, received {points}")
+    if not _is_probability(prevalence) or prevalence in (0, 1):
+        raise BundleError(f"expected a prevalence between 0 and 1 in the contract of {path}, received {prevalence}")
+    if not isinstance(contract["training"].get("recipe"), dict) or "split_fingerprint" not in contract["training"]:
+        raise BundleError(f"expected recipe and split_fingerprint under training in the contract of {path}")
+    if tuple(contract["labels"]) != LABELS:
+        raise BundleError(
+            f"expected the classes {', '.join(LABELS)} in the contract of {path}, received {contract['labels']}"
+        )
 
-    This finds damage and edits; it does not prove who made the file.
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value <= 1
+
+
+def _verify_bytes(contract: dict[str, Any], data: bytes, path: Path) -> None:
+    """Check that the file is the network of the contract, followed by the contract, and nothing else.
+
+    This detects damage and edits. It does not prove who made the file.
     """
     body = memoryview(data)[: contract["body_bytes"]]
     if (
@@ -236,24 +272,21 @@ def _verify_bytes(contract: dict, data: bytes, path: Path) -> None:
         or data[contract["body_bytes"] :] != metadata_bytes(contract)
     ):
         raise BundleError(
-            f"expected the network and the contract that {path} was written with, it was altered: fetch it again"
+            f"expected the network and the contract as they were exported in {path}, the file was altered: "
+            "fetch it again"
         )
 
 
-def contract_sha256(contract: dict) -> str:
-    """Hash of a contract without its own hash."""
-    bare = {name: value for name, value in contract.items() if name != "contract_sha256"}
-    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
-
-
-def metadata_bytes(contract: dict) -> bytes:
-    """A contract as ONNX metadata; appended to a serialised model, it becomes part of it.
-
-    ONNX is a protocol buffer: the entry is field 14 of the model, its key field 1, its value field 2.
-    """
-    key, value = METADATA_KEY.encode(), json.dumps(contract, sort_keys=True).encode()
-    entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(value)) + value
-    return b"\x72" + _varint(len(entry)) + entry
+def _verify_graph(bundle: Bundle) -> None:
+    """Check that contract and network have the same inputs and outputs."""
+    received = bundle.session.get_inputs()[0].shape
+    if tuple(received[1:]) != bundle.spec.shape:
+        raise BundleError(f"expected input {bundle.spec.shape} in {bundle.path}, the network takes {received[1:]}")
+    outputs = [value.name for value in bundle.session.get_outputs()]
+    if sorted(outputs) != sorted(bundle.contract["outputs"]) or PROBABILITIES not in outputs:
+        raise BundleError(
+            f"expected the outputs {bundle.contract['outputs']} in {bundle.path}, the network gives {outputs}"
+        )
 
 
 def _varint(number: int) -> bytes:
@@ -263,15 +296,3 @@ def _varint(number: int) -> bytes:
         groups += bytes([number & 127 | 128])
         number >>= 7
     return groups + bytes([number])
-
-
-def _verify_graph(bundle: Bundle) -> None:
-    """The contract and the graph must speak of the same arrays."""
-    (received,) = (value.shape for value in bundle.session.get_inputs()[:1])
-    if tuple(received[1:]) != bundle.spec.shape:
-        raise BundleError(f"expected input {bundle.spec.shape} in {bundle.path}, the network takes {received[1:]}")
-    outputs = [value.name for value in bundle.session.get_outputs()]
-    if sorted(outputs) != sorted(bundle.contract["outputs"]) or PROBABILITIES not in outputs:
-        raise BundleError(
-            f"expected the outputs {bundle.contract['outputs']} in {bundle.path}, the network gives {outputs}"
-        )

@@ -1,7 +1,9 @@
-"""Where a model looked: Grad-CAM from the exported maps, occlusion for models without any; overlays.
+"""Prediction -> heatmap: where in the radiograph the evidence for a class lies.
 
-A heatmap shows what raised this model's score on this image. It is not a segmentation and does not prove
-that the score is right.
+Grad-CAM where the model file provides the maps, occlusion sensitivity for the other models.
+
+A heatmap shows what raised the score of this model on this image. It is not a segmentation, and it does not prove that
+the score is right.
 """
 
 from dataclasses import dataclass, replace
@@ -12,16 +14,18 @@ import numpy as np
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.bundle import PROBABILITIES
 from pneumoscope.inference.calibration import log_odds
-from pneumoscope.inference.predict import Prediction, Predictor
-from pneumoscope.inference.preprocess import InputSpec, resize, to_input
-from pneumoscope.labels import LABELS, label_index
+from pneumoscope.inference.predict import Predictor
+from pneumoscope.inference.prediction import Prediction
+from pneumoscope.inference.preprocess import ImageSource, InputSpec, resize, to_input
+from pneumoscope.labels import LABELS, PNEUMONIA, label_index
 from pneumoscope.radiographs.images import Radiograph, read_radiograph
 
 GRAD_CAM = "Grad-CAM"
 OCCLUSION = "occlusion sensitivity"
 
-#: Occlusion: a square of this side is blanked, every this many pixels of the model's input.
+#: Occlusion blanks a square with sides of PATCH pixels of the model's input; neighbouring squares are STRIDE apart.
 PATCH, STRIDE = 30, 15
+_OCCLUSION_BATCH = 16  # images in one forward pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,29 +36,35 @@ class Explanation:
         radiograph: at full size.
         prediction: of the model.
         label: the class whose evidence is shown.
-        heatmap: (H, W) float32 in [0, 1] at the radiograph's size, relative to its own maximum; all zero
-            where nothing speaks for the class.
+        probability: of that class, 0 to 1.
+        heatmap: (H, W) float32 in [0, 1] at the radiograph's size, relative to its own maximum; all zero if nothing
+            in the image is evidence for the class.
         method: ``"Grad-CAM"`` or ``"occlusion sensitivity"``.
     """
 
     radiograph: Radiograph
     prediction: Prediction
     label: str
+    probability: float
     heatmap: np.ndarray
     method: str
 
 
-def explain(predictor: Predictor, source: object, label: str | None = None) -> Explanation:
+def explain(predictor: Predictor, source: ImageSource, label: str | None = None) -> Explanation:
     """Predict one radiograph and locate the evidence for a class.
 
     Args:
         predictor: the model.
-        source: path, bytes or array.
+        source: path, encoded bytes or array, see :meth:`pneumoscope.inference.predict.Predictor.predict`.
         label: ``"NORMAL"`` or ``"PNEUMONIA"``; the predicted one by default.
 
     Raises:
         ImageError: the image cannot be judged.
         UsageError: an unknown label.
+
+    >>> from pneumoscope import load, sample_paths
+    >>> explain(load(), sample_paths()[9]).method
+    'Grad-CAM'
     """
     if label is not None and label not in LABELS:
         raise UsageError(f"expected the class {' or '.join(LABELS)}, received {label!r}")
@@ -67,44 +77,55 @@ def explain(predictor: Predictor, source: object, label: str | None = None) -> E
 def explain_prediction(
     predictor: Predictor, radiograph: Radiograph, prediction: Prediction, label: str | None = None
 ) -> Explanation:
-    """Locate the evidence behind a prediction that was made already; Grad-CAM costs no second pass."""
+    """Locate the evidence behind an existing prediction; for Grad-CAM the model does not run again.
+
+    Raises:
+        UsageError: the image of the prediction could not be judged.
+    """
+    if prediction.label is None or prediction.probability is None:
+        raise UsageError(f"expected a prediction with a label, received one with status {prediction.status!r}")
     label = label or prediction.label
+    probability = prediction.probability if label == PNEUMONIA else 1 - prediction.probability
     if prediction.gradcam is not None:
         small, method = prediction.gradcam[label_index(label)], GRAD_CAM
     else:
         small, method = occlusion_map(predictor, radiograph, label), OCCLUSION
-    return Explanation(radiograph, prediction, label, upsample_map(small, radiograph), method)
+    return Explanation(radiograph, prediction, label, probability, upsample_map(small, radiograph), method)
 
 
 def occlusion_map(predictor: Predictor, radiograph: Radiograph, label: str) -> np.ndarray:
-    """How much the log-odds of a class fall when a square of the image is blanked with its mean gray.
+    """How much the log odds of a class fall when a square of the image is replaced by the mean gray of the image.
 
-    Log-odds, because a probability near 1 hardly moves whatever is hidden.
+    Log odds, because a probability near 1 hardly changes, whatever is hidden.
 
     Reference: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014, section 4.2.
 
     Returns:
-        (rows, columns) float32, zero or above: the fall, averaged over the squares that cover each cell of
-        ``STRIDE`` pixels.
+        (rows, columns) float32, zero or above, one value for each cell of ``STRIDE`` pixels: the mean fall over the
+        squares that cover the cell.
     """
     spec = predictor.bundle.spec
     pixels = resize(radiograph, spec)
-    corners = [(y, x) for y in _corners(spec.height) for x in _corners(spec.width)]
-    covered = np.repeat(pixels[None], len(corners) + 1, axis=0)  # the last one stays whole
-    for image, (y, x) in zip(covered, corners, strict=False):
+    corners = [(y, x) for y in _square_starts(spec.height) for x in _square_starts(spec.width)]
+    images = np.repeat(pixels[None], len(corners) + 1, axis=0)  # (N + 1, H, W): the last image stays whole
+    for image, (y, x) in zip(images, corners, strict=False):
         image[y : y + PATCH, x : x + PATCH] = round(float(pixels.mean()))
-    log_odds = _log_odds(predictor, covered, spec, label)
-    return _mean_fall(log_odds[-1] - log_odds[:-1], corners, spec)
+    scores = _class_log_odds(predictor, images, label)
+    return _mean_fall(scores[-1] - scores[:-1], corners, spec)
 
 
 def upsample_map(small: np.ndarray, radiograph: Radiograph) -> np.ndarray:
-    """A map at the model's resolution, relative to its maximum, at the radiograph's size.
+    """Enlarge a map from the model's resolution to the radiograph's size, and divide it by its maximum.
 
-    >>> enlarge(np.zeros((2, 2), np.float32), Radiograph(np.zeros((4, 6), np.uint8))).shape
-    (4, 6)
+    Args:
+        small: (h, w), zero or above.
+        radiograph: gives the size.
 
     Returns:
         (H, W) float32 in [0, 1].
+
+    >>> upsample_map(np.zeros((2, 2), np.float32), Radiograph(np.zeros((4, 6), np.uint8))).shape
+    (4, 6)
     """
     import cv2
 
@@ -114,22 +135,25 @@ def upsample_map(small: np.ndarray, radiograph: Radiograph) -> np.ndarray:
     return np.clip(cv2.resize(relative, size, interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
-def _corners(length: int) -> list[int]:
-    """Where the squares begin, so that every pixel is covered: the last one ends at the edge."""
+def _square_starts(length: int) -> list[int]:
+    """Where the squares begin along one side. The last one ends at the edge, so that every pixel is covered."""
     last = max(0, length - PATCH)
     return sorted({*range(0, last + 1, STRIDE), last})
 
 
-def _log_odds(predictor: Predictor, pixels: np.ndarray, spec: InputSpec, label: str) -> np.ndarray:
-    """(N, H, W) uint8 -> (N,) log-odds of a class."""
-    parts = [
-        predictor.bundle.run(to_input(pixels[start : start + 16], spec))[PROBABILITIES]
-        for start in range(0, len(pixels), 16)
+def _class_log_odds(predictor: Predictor, images: np.ndarray, label: str) -> np.ndarray:
+    """(N, H, W) uint8 -> (N,) log odds of a class."""
+    bundle = predictor.bundle
+    probabilities = [
+        bundle.run(to_input(images[start : start + _OCCLUSION_BATCH], bundle.spec))[PROBABILITIES]
+        for start in range(0, len(images), _OCCLUSION_BATCH)
     ]
-    return log_odds(np.concatenate(parts)[:, label_index(label)], margin=1e-7)  # float32 softmax rounds to 0 and 1
+    # The softmax is computed in float32 and can round to exactly 0 or 1; the margin keeps the log odds finite.
+    return log_odds(np.concatenate(probabilities)[:, label_index(label)], margin=1e-7)
 
 
 def _mean_fall(falls: np.ndarray, corners: list[tuple[int, int]], spec: InputSpec) -> np.ndarray:
+    """One fall per square, (N,) -> the mean over the squares that cover each cell, (rows, columns) float32."""
     total = np.zeros((spec.height, spec.width))
     count = np.zeros_like(total)
     for fall, (y, x) in zip(falls, corners, strict=True):

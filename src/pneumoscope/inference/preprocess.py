@@ -1,12 +1,14 @@
-"""InputSpec + Radiograph -> array: the one path that training, evaluation, prediction and export share.
+"""Radiograph -> model input. Training, evaluation, prediction and export all use these functions.
 
-Two steps, so that training can keep the small 8-bit images in memory::
+There are two steps, so that training can keep the small 8-bit images in memory::
 
-    resize      Radiograph            -> (height, width) uint8
+    resize      Radiograph               -> (height, width) uint8
     to_input    (N, height, width) uint8 -> model input, float32 in [0, 1]
 """
 
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,26 +19,33 @@ IMAGE = "image"
 ROWS = "rows"
 VIA_224, SCALED_224 = "area-224", "scaled-224"
 RESIZES = ("area", VIA_224, SCALED_224)
-#: Pixels that a scaled decoding leaves on the shorter side.
-LEAST_SIDE = 320
-#: A model file comes from others and must not ask for all memory; radiograph networks take 1024 pixels at most.
+#: With ``"scaled-224"``, a JPEG is decoded at the smallest scale that leaves at least this many pixels on each side.
+MIN_DECODED_SIDE = 320
+#: Limit of height, width and channels. A model file is untrusted input, and a huge size would use up the memory.
+#: Networks for radiographs take 1024 pixels at most.
 MAX_SIDE = 4096
+
+#: An image as a caller gives it: a path or an address, the bytes of a file, pixels, or a radiograph.
+ImageSource: TypeAlias = str | Path | bytes | np.ndarray | Radiograph
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model's input is; it travels in the model file.
+    """What a model takes as input. It is stored in the model file.
 
     Attributes:
         height, width: size after resizing, in pixels.
         channels: copies of the gray channel (ImageNet backbones expect three).
         layout: ``"image"`` (N, height, width, channels), or ``"rows"`` (N, height, width * channels): each
             image row is one step of a sequence, its pixels interleaved by channel.
-        aspect: ``"squash"``: both sides are resized on their own, as in the published work.
-        resize: ``"area"``: pixel-area averaging where a side shrinks, linear where it grows. ``"area-224"``: the
-            same, in two steps, with sides above 224 pixels brought to 224 first: a full-size radiograph then looks
-            as sharp as one that was stored at 224 pixels. ``"scaled-224"``: the same, after a JPEG was decoded at the
-            smallest scale that leaves :data:`LEAST_SIDE` pixels a side; sooner, and nearly the same picture.
+        aspect: ``"squash"``: each side is resized independently, as in the published work.
+        resize: how.
+
+            - ``"area"``: pixel-area averaging to shrink a side, linear interpolation to enlarge it.
+            - ``"area-224"``: the same in two steps. Sides above 224 pixels are first reduced to 224. A full-size
+              radiograph then looks as sharp as one that was stored at 224 pixels.
+            - ``"scaled-224"``: as ``"area-224"``, but a JPEG is decoded at a smaller scale, see
+              :data:`MIN_DECODED_SIDE`. This is faster and gives nearly the same pixels.
         scale: ``"unit"``: 0-255 becomes 0-1.
     """
 
@@ -53,13 +62,15 @@ class InputSpec:
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise BundleError(
-                    f"expected input {name} one of {', '.join(values)}, received {getattr(self, name)!r}: "
+                    f"expected input {name} to be one of {', '.join(values)}, received {getattr(self, name)!r}: "
                     "use a newer pneumoscope"
                 )
         for name in ("height", "width", "channels"):
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= MAX_SIDE:
-                raise BundleError(f"expected input {name} a whole number from 1 to {MAX_SIDE}, received {value!r}")
+            if type(value) is not int or not 1 <= value <= MAX_SIDE:  # True is an int for isinstance
+                raise BundleError(
+                    f"expected input {name} to be a whole number from 1 to {MAX_SIDE}, received {value!r}"
+                )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,17 +79,23 @@ class InputSpec:
             return (self.height, self.width * self.channels)
         return (self.height, self.width, self.channels)
 
-    def read(self, source: object) -> Radiograph:
-        """Read a radiograph as large as this contract needs it, see :func:`pneumoscope.radiographs.images.read_radiograph`."""
-        return read_radiograph(source, LEAST_SIDE if self.resize == SCALED_224 else 0)
+    def read(self, source: ImageSource) -> Radiograph:
+        """Read a radiograph at the size that this input needs.
 
-    def to_dict(self) -> dict:
-        """Plain values, for the model file."""
+        See :func:`pneumoscope.radiographs.images.read_radiograph`.
+        """
+        return read_radiograph(source, MIN_DECODED_SIDE if self.resize == SCALED_224 else 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values that go into the model file."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> "InputSpec":
+    def from_dict(cls, values: object) -> "InputSpec":
         """Read what :meth:`to_dict` wrote; unknown or missing keys are errors.
+
+        Args:
+            values: from a model file, not yet checked.
 
         Raises:
             BundleError: the keys or values are not those of this version.
@@ -93,7 +110,7 @@ class InputSpec:
         return cls(**values)
 
 
-#: Input contract of each architecture; a recipe may change the size.
+#: Default input of each architecture; a recipe may change the size.
 INPUT_SPECS = {
     "mobilenet": InputSpec(layout=IMAGE),
     "lstm": InputSpec(layout=ROWS),
@@ -101,12 +118,12 @@ INPUT_SPECS = {
 }
 
 
-def preprocess(source: object, spec: InputSpec) -> np.ndarray:
-    """Read one radiograph and make the model's input of it.
+def preprocess(source: ImageSource, spec: InputSpec) -> np.ndarray:
+    """Read one radiograph and convert it to model input.
 
     Args:
         source: anything :func:`pneumoscope.radiographs.images.read_radiograph` takes.
-        spec: the model's input contract.
+        spec: what the model takes.
 
     Returns:
         ``(1, *spec.shape)`` float32 in [0, 1].
@@ -122,19 +139,23 @@ def preprocess(source: object, spec: InputSpec) -> np.ndarray:
 
 
 def resize(radiograph: Radiograph, spec: InputSpec) -> np.ndarray:
-    """Squash to the model's size.
+    """Resize a radiograph to the model's size; the aspect ratio is not kept.
 
     Returns:
         (height, width) uint8.
     """
-    pixels = radiograph.pixels
+    pixels = radiograph.pixels  # (H, W) uint8
     if spec.resize != "area":
         pixels = _squash(pixels, min(224, radiograph.width), min(224, radiograph.height))
     return _squash(pixels, spec.width, spec.height)
 
 
 def _squash(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Shrinking sides first, by area, then growing ones, linear: INTER_AREA alone repeats pixels when it grows."""
+    """(H, W) uint8 -> (height, width) uint8, each side independently.
+
+    First the sides that shrink, by area averaging, then those that grow, linearly: to enlarge, INTER_AREA would only
+    repeat pixels.
+    """
     import cv2
 
     rows, columns = pixels.shape
@@ -147,10 +168,11 @@ def _squash(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def to_input(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Scale, repeat the gray channel, and lay the pixels out for the model.
+    """Scale to 0-1, copy the gray channel, and arrange the pixels as the model expects them.
 
     Args:
         pixels: (N, height, width) uint8.
+        spec: what the model takes.
 
     Returns:
         ``(N, *spec.shape)`` float32 in [0, 1].

@@ -1,4 +1,4 @@
-"""Predictions and their overlays -> one HTML page to look through: no script, no network."""
+"""Predictions and their overlays -> one HTML page to look through, without scripts or network access."""
 
 import html
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pneumoscope import RESEARCH_USE_ONLY
-from pneumoscope.inference.predict import Prediction
+from pneumoscope.inference.prediction import UNCERTAIN, Prediction
 from pneumoscope.io.atomic import write_atomic
 
 _STYLE = """
@@ -32,29 +32,29 @@ article > div { padding: .7rem .9rem; } h2 { margin: 0; font-size: 1.05rem; over
 """
 
 
-def write_contact_sheet(cards: Sequence[tuple[Prediction, Path | None]], path: str | Path) -> Path:
+def write_contact_sheet(results: Sequence[tuple[Prediction, Path | None]], path: str | Path) -> Path:
     """Write the page.
 
     Args:
-        cards: predictions, each with its overlay file (None where there is none).
-        path: of the page; the overlays are linked relative to it.
+        results: predictions, each with the path of its overlay, or None.
+        path: of the page; links to the overlays are relative to it.
     """
     path = Path(path)
-    count = Counter(prediction.label or prediction.status for prediction, _ in cards)
-    unsure = sum(prediction.status == "uncertain" for prediction, _ in cards)
-    summary = ", ".join(f"{number} {html.escape(name)}" for name, number in sorted(count.items()))
-    summary += f" ({unsure} uncertain)" if unsure else ""
-    model = html.escape(cards[0][0].model) if cards else "-"
-    body = "\n".join(_card(prediction, overlay, path.parent) for prediction, overlay in cards)
+    counts = Counter(prediction.label or prediction.status for prediction, _ in results)
+    uncertain = sum(prediction.status == UNCERTAIN for prediction, _ in results)
+    summary = ", ".join(f"{count} {html.escape(name)}" for name, count in sorted(counts.items()))
+    summary += f" ({uncertain} uncertain)" if uncertain else ""
+    model = html.escape(results[0][0].model) if results else "-"
+    cards = "\n".join(_card(prediction, overlay, path.parent) for prediction, overlay in results)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>pneumoscope: {len(cards)} radiographs</title><style>{_STYLE}</style></head>
-<body><header><h1>{len(cards)} radiographs: {summary or "none"}</h1>
+<title>pneumoscope: {len(results)} radiographs</title><style>{_STYLE}</style></head>
+<body><header><h1>{len(results)} radiographs: {summary or "none"}</h1>
 <p>Model <b>{model}</b>. The bar is the probability of pneumonia, its mark the operating point; the colours show
 where the evidence for the verdict lies, relative to its maximum in that image.</p>
 <p class="soft">{RESEARCH_USE_ONLY} A heatmap is not a segmentation and does not prove the verdict.</p></header>
 <main>
-{body}
+{cards}
 </main></body></html>
 """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,11 +63,11 @@ where the evidence for the verdict lies, relative to its maximum in that image.<
 
 
 def _card(prediction: Prediction, overlay: Path | None, folder: Path) -> str:
-    name = html.escape(prediction.path.encode("utf-8", "replace").decode())
-    file_name = html.escape(Path(prediction.path).name.encode("utf-8", "replace").decode())
-    kind = prediction.label or "none"
+    full_name = _escape_name(prediction.path)
+    file_name = _escape_name(Path(prediction.path).name)
+    css_class = prediction.label or "none"
     title = prediction.label or prediction.status
-    if prediction.status == "uncertain":
+    if prediction.status == UNCERTAIN:
         title += " (uncertain)"
     picture = ""
     if overlay:
@@ -75,14 +75,20 @@ def _card(prediction: Prediction, overlay: Path | None, folder: Path) -> str:
         picture = f'<a href="{link}"><img loading="lazy" src="{link}" alt="Heatmap of {file_name}: {title}"></a>'
     bar = ""
     if prediction.probability is not None:
-        share, mark = prediction.probability, prediction.threshold
-        title += f", {share:.3f}"
+        probability, threshold = prediction.probability, prediction.threshold
+        title += f", {probability:.3f}"
         bar = (
-            f'<div class="bar {kind}" role="img" aria-label="probability of pneumonia {share:.3f}, operating point '
-            f'{mark:.3f}"><span style="width:{share:.1%}"></span><i style="left:{mark:.1%}"></i></div>'
+            f'<div class="bar {css_class}" role="img" aria-label="probability of pneumonia {probability:.3f}, operating '
+            f'point {threshold:.3f}"><span style="width:{probability:.1%}"></span><i style="left:{threshold:.1%}"></i>'
+            "</div>"
         )
     reason = f"<p>{html.escape(prediction.reason)}</p>" if prediction.reason else ""
     return (
-        f'<article>{picture}<div><h2 class="{kind}">{html.escape(title)}</h2>{bar}{reason}'
-        f'<p class="name" title="{name}">{file_name}</p></div></article>'
+        f'<article>{picture}<div><h2 class="{css_class}">{html.escape(title)}</h2>{bar}{reason}'
+        f'<p class="name" title="{full_name}">{file_name}</p></div></article>'
     )
+
+
+def _escape_name(name: str) -> str:
+    """A file name for HTML. Bytes that are not UTF-8 become question marks."""
+    return html.escape(name.encode("utf-8", "replace").decode())

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pneumoscope.errors import MissingExtra, UsageError
-from pneumoscope.inference.predict import BATCH, FIELDS, Prediction
+from pneumoscope.inference.predict import BATCH
+from pneumoscope.inference.prediction import FIELDS, Prediction
 from pneumoscope.io.atomic import write_atomic
 from pneumoscope.output.results import (
     NUMERIC_FIELDS,

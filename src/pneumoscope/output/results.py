@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pneumoscope.errors import ImageError, UsageError
-from pneumoscope.inference.predict import BATCH, ERROR, FIELDS, Prediction, Predictor
+from pneumoscope.inference.predict import BATCH, Predictor
+from pneumoscope.inference.prediction import ERROR, FIELDS, Prediction
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.radiographs.images import read_file
 

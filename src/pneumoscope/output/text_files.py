@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pneumoscope.errors import UsageError
-from pneumoscope.inference.predict import FIELDS, Prediction
+from pneumoscope.inference.prediction import FIELDS, Prediction
 from pneumoscope.output.results import ResultsFile, lock_or_refuse, prediction_from_row
 
 

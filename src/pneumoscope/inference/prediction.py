@@ -1,0 +1,63 @@
+"""What a prediction is: the result for one image, its status, and the fields that are written to files."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+# The status of a prediction; Prediction explains each one.
+OK = "ok"
+UNCERTAIN = "uncertain"
+REJECTED = "rejected"
+ERROR = "error"
+
+#: Fields of a prediction in JSON and CSV.
+FIELDS = (
+    "path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence",
+    "image_sha256", "model_sha256",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The result for one image.
+
+    Attributes:
+        path: of the image, as given.
+        label: ``"NORMAL"`` or ``"PNEUMONIA"``; None if the image was not judged.
+        probability: of pneumonia, 0 to 1; None if the image was not judged.
+        threshold: the operating point, which is the lowest probability with the label PNEUMONIA.
+        model: name of the model.
+        status: ``"ok"``; ``"uncertain"``: too close to the operating point to rely on; ``"rejected"``: readable, but
+            not an image to judge; ``"error"``: not readable.
+        reason: one sentence, for every status except ``"ok"``.
+        bacterial: probability that the pneumonia is bacterial and not viral, if it is a pneumonia; None for models
+            that do not tell them apart.
+        prevalence: share of pneumonia that the probability assumes; None for a model that is not calibrated.
+        image_sha256: of the file or the bytes; empty for pixels, and for a file that could not be read.
+        model_sha256: of the model file.
+        gradcam: (2, h, w) float32, zero or above: one map per class, at the resolution of the last convolution; None
+            for models without one.
+    """
+
+    path: str
+    label: str | None
+    probability: float | None
+    threshold: float
+    model: str
+    status: str
+    reason: str = ""
+    bacterial: float | None = None
+    prevalence: float | None = None
+    image_sha256: str = ""
+    model_sha256: str = ""
+    gradcam: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the image was judged, so that there is a label."""
+        return self.label is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that go into JSON and CSV."""
+        return {name: getattr(self, name) for name in FIELDS}
