@@ -45,7 +45,7 @@ docs: $(VENV)/ready ## Write the generated pages and blocks: help, models, speed
 	$(BIN)/python tools/generate.py
 
 docs-site: $(VENV)/ready ## Build the documentation site in site/; broken links fail
-	$(BIN)/zensical build --clean --strict
+	$(BIN)/python tools/build_site.py
 
 pictures: $(VENV)/ready ## Make the pictures of the documents and the outputs of the notebook (needs Chromium)
 	$(BIN)/python tools/generate.py --pictures
