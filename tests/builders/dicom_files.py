@@ -1,12 +1,19 @@
-"""DICOM files made from pixels, in every encoding that pydicom can write."""
+"""DICOM files made from pixels, in every transfer syntax that pydicom can write.
+
+``make_dataset`` -> (change it) -> ``to_bytes``; ``dicom_file`` does both. ``display`` reads bytes back.
+"""
 
 import io
+import struct
+from collections.abc import Sequence
 
 import cv2
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -14,12 +21,24 @@ from pydicom.uid import (
     generate_uid,
 )
 
-#: The name of a patient; no message, log or result may hold it.
+from pneumoscope.radiographs.dicom import read_dicom
+from pneumoscope.radiographs.images import MAX_BYTES, MAX_PIXELS
+
+#: Stands for the name of a patient. No message, log or result may contain it.
 SECRET = "Doe^Jane^1957"
 
 
-def dataset_of(pixels, bits=8, syntax=ExplicitVRLittleEndian, **elements) -> Dataset:
-    """A computed radiograph that holds these stored values."""
+def make_dataset(
+    pixels: np.ndarray, bits: int = 8, syntax: UID = ExplicitVRLittleEndian, **elements: object
+) -> Dataset:
+    """A computed radiograph.
+
+    Args:
+        pixels: (Rows, Columns) stored values.
+        bits: BitsStored.
+        syntax: transfer syntax.
+        elements: values by keyword; None removes the element.
+    """
     signed = pixels.dtype.kind == "i"
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = elements.get("SOPClassUID", ComputedRadiographyImageStorage)
@@ -45,27 +64,84 @@ def dataset_of(pixels, bits=8, syntax=ExplicitVRLittleEndian, **elements) -> Dat
     return dataset
 
 
-def written(dataset: Dataset) -> bytes:
+def to_bytes(dataset: Dataset) -> bytes:
+    """The file of a data set."""
     file = io.BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()
 
 
-def dicom(pixels, bits=8, syntax=ExplicitVRLittleEndian, **elements) -> bytes:
-    return written(dataset_of(pixels, bits, syntax, **elements))
+def dicom_file(pixels: np.ndarray, bits: int = 8, syntax: UID = ExplicitVRLittleEndian, **elements: object) -> bytes:
+    """The file of :func:`make_dataset`."""
+    return to_bytes(make_dataset(pixels, bits, syntax, **elements))
 
 
-def compressed(frame: bytes, syntax, like: Dataset) -> bytes:
-    """A file of one compressed frame, whatever it says, under the header of another."""
-    like.file_meta.TransferSyntaxUID = syntax
-    like.PixelData = encapsulate([frame])
-    like["PixelData"].is_undefined_length = True
-    return written(like)
+def dicom_with_frame(frame: bytes, syntax: UID, dataset: Dataset) -> bytes:
+    """A file of one compressed frame and the header of ``dataset``, whether they agree or not."""
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].is_undefined_length = True
+    return to_bytes(dataset)
 
 
-def frame_of(picture, syntax) -> bytes:
+def compress_frame(image: np.ndarray, syntax: UID) -> bytes:
+    """The compressed frame of an image: (H, W) uint8, or (H, W, 3) for JPEG."""
     if syntax == JPEGBaseline8Bit:
-        return cv2.imencode(".jpg", picture)[1].tobytes()
-    dataset = dataset_of(picture)
+        return cv2.imencode(".jpg", image)[1].tobytes()
+    dataset = make_dataset(image)
     dataset.compress(syntax)
     return next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+
+
+def with_frame_size(frame: bytes, width: int, height: int) -> bytes:
+    """A JPEG or JPEG 2000 frame with another size in its header."""
+    start = frame.find(b"\xff\x4f\xff\x51")
+    if start >= 0:
+        return frame[: start + 8] + struct.pack(">II", width, height) + frame[start + 16 :]
+    start = frame.find(b"\xff\xc0")
+    return frame[: start + 5] + struct.pack(">HH", height, width) + frame[start + 9 :]
+
+
+def jp2_file(codestream: bytes, *boxes: tuple[bytes, bytes]) -> bytes:
+    """A minimal JP2 file: a signature, these boxes as (type, content), and the code stream."""
+    boxes = ((b"jP  ", b"\r\n\x87\n"), *boxes, (b"jp2c", codestream))
+    return b"".join(struct.pack(">I4s", 8 + len(content), kind) + content for kind, content in boxes)
+
+
+def lut_item(
+    entries: Sequence[int] | bytes, first: int, bits: int, vr: str = "US", count: int | None = None
+) -> Dataset:
+    """An item of ModalityLUTSequence or VOILUTSequence.
+
+    Args:
+        entries: numbers, or the bytes of 16-bit words.
+        first: first stored value mapped.
+        bits: of an entry.
+        vr: value representation of LUTDescriptor: US or SS.
+        count: entries according to LUTDescriptor; their true number by default.
+    """
+    item = Dataset()
+    item.add_new("LUTDescriptor", vr, [len(entries) % 65536 if count is None else count, first, bits])
+    item.ModalityLUTType = "US"
+    if isinstance(entries, bytes):
+        item.add_new("LUTData", "OW", entries)
+    else:
+        item.add_new("LUTData", "US", [int(entry) for entry in entries])
+    return item
+
+
+def code_sequence(value: str, meaning: str) -> list[Dataset]:
+    """A sequence of one SNOMED CT code."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
+    return [item]
+
+
+def without_part_and_view(**elements: object) -> dict[str, object]:
+    """Elements of a header whose body part and view are given by these elements only."""
+    return {"BodyPartExamined": None, "ViewPosition": None, **elements}
+
+
+def display(data: bytes) -> np.ndarray:
+    """(H, W) uint8 as displayed, without the checks on size and contrast that ``read_radiograph`` adds."""
+    return read_dicom(data, MAX_PIXELS, MAX_BYTES)

@@ -1,4 +1,4 @@
-"""PNG and JPEG files made from pixels, byte by byte where an encoder would not write them."""
+"""PNG and JPEG files made from pixels; byte by byte where no encoder would write them."""
 
 import io
 import struct
@@ -11,27 +11,31 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA = 0, 2, 3, 4  # PNG colour types
 
 
-def encoded(image: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
+def encode(image: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
+    """The file that Pillow writes in a format such as PNG or JPEG."""
     file = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
     return file.getvalue()
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """Length, type, content and checksum."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def png_file(width: int, height: int, rows: bytes, depth: int = 8, colour: int = GRAY, interlace: int = 0) -> bytes:
+    """A PNG whose header need not agree with its scan lines."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
-    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return PNG_SIGNATURE + b"".join(png_chunk(kind, content) for kind, content in chunks)
 
 
-def unfiltered(rows: np.ndarray) -> bytes:
+def unfiltered_rows(rows: np.ndarray) -> bytes:
     """PNG scan lines, each with filter type 0."""
     return b"".join(b"\0" + row.tobytes() for row in rows)
 
 
 def with_jpeg_size(data: bytes, width: int, height: int) -> bytes:
-    """Another size in the frame header than in the scan."""
-    at = data.index(b"\xff\xc0")
-    return data[: at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
+    """A JPEG with another size in its frame header than in its scan."""
+    start = data.index(b"\xff\xc0")
+    return data[: start + 5] + struct.pack(">HH", height, width) + data[start + 9 :]

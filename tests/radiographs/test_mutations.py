@@ -1,4 +1,4 @@
-"""Hostile files, and requests made of the API's own schema: read, or refused in a sentence."""
+"""Hostile files and generated requests are answered, or refused with an error of one sentence."""
 
 import collections
 import contextlib
@@ -19,26 +19,27 @@ from pneumoscope.errors import ImageError, ImageTooLarge, RefusedImage, Unreadab
 from pneumoscope.radiographs.codestream import exif_orientation
 from pneumoscope.radiographs.images import Radiograph, read_radiograph
 
-EACH = 6  # files of each mutation here; benchmarks/service/fuzz_service.py sends two thousand
+FILES_PER_MUTATION = 6  # benchmarks/service/fuzz_service.py sends two thousand files
 
 
 @pytest.fixture(scope="module")
 def hostile(samples):
-    return list(mutated_files(samples[::6], EACH * len(MUTATIONS)))
+    """(name of the mutation, bytes) of each file."""
+    return list(mutated_files(samples[::6], FILES_PER_MUTATION * len(MUTATIONS)))
 
 
 def test_hostile_files_are_repeatable_and_differ(hostile, samples):
     assert len({data for _, data in hostile}) > 0.9 * len(hostile)
-    dicom_free = {name for name, (_, formats) in MUTATIONS.items() if "dicom" not in formats}  # these hold new UIDs
-    again = mutated_files(samples[::6], EACH * len(MUTATIONS))
+    without_dicom = {name for name, (_, formats) in MUTATIONS.items() if "dicom" not in formats}
+    again = mutated_files(samples[::6], FILES_PER_MUTATION * len(MUTATIONS))
     for (name, data), (_, other) in zip(hostile, again, strict=True):
-        assert data == other or name not in dicom_free
+        assert data == other or name not in without_dicom  # DICOM files have new UIDs each time
 
 
-def test_hostile_exif_is_turned_as_opencv_turns_it(samples):
+def test_hostile_exif_is_oriented_as_by_opencv(samples):
     seen = set()
-    for number in range(240):
-        data = exif_trick(np.random.default_rng(number), samples[number % len(samples)].read_bytes())
+    for seed in range(240):
+        data = exif_trick(np.random.default_rng(seed), samples[seed % len(samples)].read_bytes())
         with contextlib.suppress(UnreadableImage):
             pixels = read_radiograph(data).pixels
             seen.add(exif_orientation(data))
@@ -46,7 +47,7 @@ def test_hostile_exif_is_turned_as_opencv_turns_it(samples):
     assert seen >= {*range(9)}
 
 
-def test_hostile_files_are_read_or_refused_in_a_sentence(hostile):
+def test_hostile_files_are_read_or_refused_in_one_sentence(hostile):
     outcomes, sentences = collections.Counter(), []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -60,34 +61,34 @@ def test_hostile_files_are_read_or_refused_in_a_sentence(hostile):
     assert set(outcomes) == {Radiograph, UnreadableImage, ImageTooLarge, RefusedImage}
 
 
-def test_hostile_files_leave_the_service_as_it_was(hostile, samples):
+def test_hostile_files_do_not_affect_the_service(hostile, samples):
     with serving(predictors={"mobilenet": load()}) as client:
         before = client.post("/v1/predictions", content=samples[0].read_bytes()).json()
         for name, data in hostile:
-            answer = client.post("/v1/predictions", content=data)
-            assert answer.status_code in (200, 400, 413, 422), (name, answer.text)
-        together = [("files", (name, data)) for name, data in hostile[:30]]
-        found = client.post("/v1/predictions", files=together).json()["predictions"]
-        assert [one["path"] for one in found] == [name for name, _ in hostile[:30]]
+            response = client.post("/v1/predictions", content=data)
+            assert response.status_code in (200, 400, 413, 422), (name, response.text)
+        form = [("files", (name, data)) for name, data in hostile[:30]]
+        predictions = client.post("/v1/predictions", files=form).json()["predictions"]
+        assert [prediction["path"] for prediction in predictions] == [name for name, _ in hostile[:30]]
         assert client.post("/v1/predictions", content=samples[0].read_bytes()).json() == before
 
 
-def test_requests_of_the_own_description():
-    """Whatever its OpenAPI document allows or forbids: no error of the server, and answers as described."""
-    tried = collections.Counter()
+def test_requests_generated_from_the_openapi_document():
+    """Requests that the document allows or forbids: no server error, and responses as documented."""
+    requests = collections.Counter()
     with serving(predictors={"mobilenet": load()}) as client:
         schema = schemathesis.openapi.from_url(str(client.base_url.join("/openapi.json")))
-        for operation in (found.ok() for found in schema.get_all_operations()):
+        for operation in (result.ok() for result in schema.get_all_operations()):
             for mode in schemathesis.GenerationMode:
 
                 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
                 @given(case=operation.as_strategy(generation_mode=mode))
                 def check(case):
-                    tried[case.operation.path] += 1
-                    # What bytes lack to be a radiograph no schema can say: to refuse them is right.
+                    requests[case.operation.path] += 1
+                    # A schema cannot say which bytes are a radiograph, so the service may refuse allowed bytes.
                     case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
-                with contextlib.suppress(Unsatisfiable):  # nothing can be wrong where nothing can be said
+                with contextlib.suppress(Unsatisfiable):  # a request without parameters cannot be invalid
                     check()
-    assert len(tried) == 9
-    assert tried["/v1/predictions"] >= 20
+    assert len(requests) == 9
+    assert requests["/v1/predictions"] >= 20
