@@ -20,6 +20,7 @@ import command_help
 import experiment_log
 import folder_tables
 import model_cards
+import packages
 import scaling
 import service_load
 
@@ -88,6 +89,7 @@ def _script() -> list[str]:
 #: Blocks by the name in their first comment.
 BLOCKS: dict[str, Callable[[], list[str]]] = {
     "headline": model_cards.headline,
+    "packages": packages.packages,
     "results": _readme_tables,
     "onnx_alone.py": _script,
 }
@@ -95,6 +97,7 @@ BLOCKS: dict[str, Callable[[], list[str]]] = {
 #: Pages by the name that the command line takes: file and function.
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "readme": ("README.md", _with_blocks("README.md")),
+    "architecture": ("docs/ARCHITECTURE.md", _with_blocks("docs/ARCHITECTURE.md")),
     "help": ("docs/help.md", command_help.help_page),
     "models": ("docs/models.md", _from_results(model_cards.models_page, "elsewhere", "full_size")),
     "speed": (
