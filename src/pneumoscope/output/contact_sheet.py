@@ -78,9 +78,9 @@ def _card(prediction: Prediction, overlay: Path | None, folder: Path) -> str:
         probability, threshold = prediction.probability, prediction.threshold
         title += f", {probability:.3f}"
         bar = (
-            f'<div class="bar {css_class}" role="img" aria-label="probability of pneumonia {probability:.3f}, operating '
-            f'point {threshold:.3f}"><span style="width:{probability:.1%}"></span><i style="left:{threshold:.1%}"></i>'
-            "</div>"
+            f'<div class="bar {css_class}" role="img" aria-label="probability of pneumonia {probability:.3f}, '
+            f'operating point {threshold:.3f}"><span style="width:{probability:.1%}"></span>'
+            f'<i style="left:{threshold:.1%}"></i></div>'
         )
     reason = f"<p>{html.escape(prediction.reason)}</p>" if prediction.reason else ""
     return (
