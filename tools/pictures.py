@@ -1,9 +1,9 @@
-"""Pictures for the documents: an overlay, and the page in every state (needs Chromium, requirements/debian.txt).
+"""The pictures of the documents: an overlay, the page in every state, and the walkthrough with its outputs.
 
-    python docs/screenshots.py
-
-Starts the service on a free port. Writes docs/images/overlay.jpg, docs/images/page.jpg, and of every state of the page
-a sheet docs/images/page-STATE.jpg: on a phone, a laptop and a wide screen, light above dark.
+``python tools/generate.py --pictures`` calls this. It needs Chromium (requirements/debian.txt), the extras ``serve``,
+``train`` and ``notebook``, and for the walkthrough the ImageNet weights: PNEUMOSCOPE_WEIGHTS names their file, or Keras
+downloads them. It starts the service on a free port. Of every state of the page it makes a sheet
+docs/images/page-STATE.jpg: on a phone, a laptop and a wide screen, light above dark.
 """
 
 import re
@@ -11,39 +11,56 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+import picture_sources
+import walkthrough
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pneumoscope import load, sample_paths
 from pneumoscope.inference.explain import explain
 from pneumoscope.output.overlay import draw_overlay
 
-IMAGES = Path(__file__).parent / "images"
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
 OVERLAID = "person541_bacteria_2275"
 #: Sizes of windows, and how wide their pictures are on a sheet.
 WINDOWS = {"phone": (390, 844, 260), "laptop": (1366, 768, 640), "wide": (1920, 1080, 860)}
 SCHEMES = ("light", "dark")
-GAP, PAPER = 20, 200  # pixels between pictures and their gray
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+GAP, PAPER = 20, 200  # pixels between pictures, and their gray
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
-def main() -> None:
-    """Write all of them."""
+def write_all() -> None:
+    """Write every picture and the walkthrough, and record what they were made from."""
+    write("overlay.jpg", overlay_picture(), quality=85)
+    picture_sources.record("overlay")
+    write_page_pictures()
+    picture_sources.record("page")
+    walkthrough.write_walkthrough()
+    picture_sources.record("walkthrough")
+
+
+def overlay_picture() -> np.ndarray:
+    """The heatmap of the README, (H, W, 3) uint8 BGR."""
+    radiograph = next(path for path in sample_paths() if path.stem == OVERLAID)
+    return scaled(draw_overlay(explain(load(), radiograph))[:, :, ::-1], 760)
+
+
+def write_page_pictures() -> None:
+    """The page in every state."""
     samples = sample_paths()
-    drawn = draw_overlay(explain(load(), next(path for path in samples if path.stem == OVERLAID)))
-    write("overlay.jpg", scaled(drawn[:, :, ::-1], 760), quality=85)
     with tempfile.TemporaryDirectory() as folder, service() as address, sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        blank = Path(folder, "blank.png")
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
+        blank, notes = Path(folder, "blank.png"), Path(folder, "notes.txt")
         cv2.imwrite(str(blank), np.full((300, 400), 128, np.uint8))
-        notes = Path(folder, "notes.txt")
         notes.write_text("no image")
-        unsure = near_the_point(samples[-1], Path(folder, "uncertain.png"))
-        states = {
+        unsure = near_the_threshold(samples[-1], Path(folder, "uncertain.png"))
+        states: dict[str, tuple[list[Path], str]] = {
             "empty": ([], ""),
             "working": (samples * 6, ""),
             "result": ([samples[13]], ""),
@@ -52,22 +69,27 @@ def main() -> None:
             "error": ([notes], ""),
             "many": ([*samples[:5], *samples[8:17], notes], "reference-mobilenet"),
         }
-        for state, (files, beside) in states.items():
-            rows = []
-            for scheme in SCHEMES:
-                row = []
-                for window in WINDOWS:
-                    with opened(browser, address, window, scheme) as page:
-                        show(page, files, beside, wait=state != "working")
-                        row.append(picture(page))
-                    if (state, scheme, window) == ("result", "light", "laptop"):
-                        write("page.jpg", row[-1], quality=75)
-                rows.append(row)
-            write(f"page-{state}.jpg", sheet(rows), quality=65)
+        for state, (files, second_model) in states.items():
+            write_state(browser, address, state, files, second_model)
+
+
+def write_state(browser: Browser, address: str, state: str, files: list[Path], second_model: str) -> None:
+    """The sheet of one state; for a result also the picture of the how-to guide."""
+    rows = []
+    for scheme in SCHEMES:
+        row = []
+        for window in WINDOWS:
+            with opened(browser, address, window, scheme) as page:
+                give_files(page, files, second_model, wait=state != "working")
+                row.append(picture(page))
+            if (state, scheme, window) == ("result", "light", "laptop"):
+                write("page.jpg", row[-1], quality=75)
+        rows.append(row)
+    write(f"page-{state}.jpg", sheet(rows), quality=65)
 
 
 @contextmanager
-def service():
+def service() -> Iterator[str]:
     """The service on a free port; yields its address."""
     command = [sys.executable, "-m", "pneumoscope", "serve", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -78,8 +100,8 @@ def service():
 
 
 @contextmanager
-def opened(browser: Browser, address: str, window: str, scheme: str):
-    """The page in a window of its own."""
+def opened(browser: Browser, address: str, window: str, scheme: str) -> Iterator[Page]:
+    """The page in a new window; the window closes at the end."""
     across, down, _ = WINDOWS[window]
     context = browser.new_context(viewport={"width": across, "height": down}, color_scheme=scheme)
     page = context.new_page()
@@ -89,20 +111,20 @@ def opened(browser: Browser, address: str, window: str, scheme: str):
     context.close()
 
 
-def show(page: Page, files: list[Path], beside: str, wait: bool) -> None:
-    """Give the page files, and wait until they are judged."""
+def give_files(page: Page, files: list[Path], second_model: str, wait: bool) -> None:
+    """Give files to the page, and wait until they are judged, or until the first of many are."""
     if not files:
         return
-    if beside:
-        page.select_option("#second", beside)
+    if second_model:
+        page.select_option("#second", second_model)
     page.set_input_files("#files", [str(file) for file in files])
     page.locator("#worklist[data-left='0']" if wait else "#progress", has_text=f" of {len(files)} judged").wait_for()
     page.wait_for_selector("#panels .stage canvas[data-painted], #panels .label:text('Not judged')")
     page.wait_for_timeout(500)  # the picture is drawn with the next frames
 
 
-def near_the_point(radiograph: Path, out: Path) -> Path:
-    """A mixture with a blurred copy that the default model is not sure of."""
+def near_the_threshold(radiograph: Path, out: Path) -> Path:
+    """A mixture of a pneumonia and a normal radiograph that the default model calls uncertain."""
     predictor, pixels = load(), cv2.imread(str(radiograph), cv2.IMREAD_GRAYSCALE)
     normal = cv2.resize(cv2.imread(str(sample_paths()[0]), cv2.IMREAD_GRAYSCALE), pixels.shape[::-1])
     low, high = 0.0, 1.0
@@ -116,7 +138,7 @@ def near_the_point(radiograph: Path, out: Path) -> Path:
 
 
 def picture(page: Page) -> np.ndarray:
-    """The whole page, (H, W, 3) uint8 BGR."""
+    """A picture of the whole page, (H, W, 3) uint8 BGR."""
     return cv2.imdecode(np.frombuffer(page.screenshot(full_page=True), np.uint8), cv2.IMREAD_COLOR)
 
 
@@ -142,10 +164,6 @@ def sheet(rows: list[list[np.ndarray]]) -> np.ndarray:
 
 
 def write(name: str, image: np.ndarray, quality: int) -> None:
-    """A JPEG among the documents' images."""
+    """Write a JPEG to docs/images."""
     cv2.imwrite(str(IMAGES / name), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     print(f"docs/images/{name}")
-
-
-if __name__ == "__main__":
-    main()
