@@ -25,10 +25,11 @@ from builders.serving import serving
 from pneumoscope import load
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.bundle import ZOO
-from pneumoscope.inference.predict import FIELDS
+from pneumoscope.inference.prediction import FIELDS
 from pneumoscope.service.app import create_app
+from pneumoscope.service.capacity import Capacity
 from pneumoscope.service.guard import SECURITY_HEADERS
-from pneumoscope.service.scoring import Capacity, Scorer
+from pneumoscope.service.scoring import Scorer
 from pneumoscope.service.server import HeaderTimeoutProtocol, Server
 from pneumoscope.service.uploads import MAX_FILE_BYTES, MAX_FILES
 

@@ -14,7 +14,7 @@ import pytest
 from builders.serving import serving
 
 from pneumoscope import load
-from pneumoscope.inference.predict import FIELDS
+from pneumoscope.inference.prediction import FIELDS
 from pneumoscope.samples import SAMPLES
 
 CHROMIUM = shutil.which("chromium")
@@ -347,11 +347,11 @@ def test_many_files_can_be_cancelled_and_forgotten(page, samples):
 
 
 def test_a_dicom_file_is_shown_as_the_service_reads_it(page, samples, tmp_path):
-    from test_dicom import dicom
+    from builders.dicom_files import dicom_file
 
     radiograph = cv2.imread(str(samples[9]), cv2.IMREAD_GRAYSCALE)
     path = tmp_path / "image.dcm"
-    path.write_bytes(dicom(255 - radiograph, PhotometricInterpretation="MONOCHROME1"))
+    path.write_bytes(dicom_file(255 - radiograph, PhotometricInterpretation="MONOCHROME1"))
     add(page, path)
     wait_until_judged(page, 1)
     page.click("[data-do=heatmap]")

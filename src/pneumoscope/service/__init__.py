@@ -1,7 +1,7 @@
 """Predictions over HTTP, on this machine and in memory only.
 
 In: requests with images. Out: JSON, overlays, a page for people.
-Read first: ``app.py``, which has every path. Needs the extra ``serve``.
+Read first: ``app.py``, then ``predictions.py``. Needs the extra ``serve``.
 """
 
 from pneumoscope.service.app import LOOPBACK, create_app

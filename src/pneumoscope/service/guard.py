@@ -1,16 +1,16 @@
-"""What stands before every request: whose it is, how long it may take, and the headers of its answer.
+"""Checks before every request: who sends it, and how long it may take; and security headers for every answer.
 
-The service listens on this machine alone, and a browser on this machine is the way in for others: a page from elsewhere
-may send it requests (cross-site), or point a name of its own at 127.0.0.1 (DNS rebinding). So ``Host`` must be a name
-of this service, and ``Origin``, where a browser sends it, the same.
+The service listens on this machine only, but a browser on this machine can be used to reach it. A page from another
+site may send requests to it (cross-site requests), or point its own host name at 127.0.0.1 (DNS rebinding). So ``Host``
+must be a name of this service. If a browser sends ``Origin``, it must be the same name.
 """
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pneumoscope.service.problems import problem_response
@@ -18,8 +18,8 @@ from pneumoscope.service.problems import problem_response
 #: Seconds that a request may take, its upload included.
 TIMEOUT = 30.0
 #: Bytes of an answer that are sent at a time.
-PIECE = 65_536
-#: Of every answer. Pages may load what this service serves and nothing else.
+CHUNK = 65_536
+#: Headers of every answer. Pages may load files of this service only.
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -31,9 +31,9 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-#: Where the parts of the page lie.
+#: Path of the page's files.
 PAGE_PATH = "/page"
-#: Paths that say nothing but that the service is up, and the page, which asks for the token: open without it.
+#: Paths that need no token: they show only that the service runs, or are the page, which asks for the token.
 OPEN_PATHS = ("/", "/healthz", "/readyz")
 
 
@@ -41,10 +41,10 @@ class Guard:
     """ASGI middleware around the whole application.
 
     Args:
-        app: what it stands before.
-        hosts: names of this service, without port.
-        token: that requests have to bring as ``Authorization: Bearer``; None for none.
-        timeout: seconds a request may take.
+        app: the application.
+        hosts: host names of this service, without port.
+        token: each request must carry it as ``Authorization: Bearer``; None for no token.
+        timeout: seconds that a request may take.
     """
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...], token: str | None, timeout: float = TIMEOUT) -> None:
@@ -52,85 +52,103 @@ class Guard:
         self._token = token.encode() if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, whole, sent = False, False, Headers(scope=scope)
-        has_body = sent.get("content-length", "0") != "0" or "transfer-encoding" in sent
-
-        async def send_guarded(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
-                del headers["server"]
-                if has_body and not whole:  # what is left of it is not read: see listen
-                    headers["connection"] = "close"
-            body = message.get("body", b"")
-            for start in range(0, len(body) - PIECE, PIECE):  # in pieces, between which a slow reader is waited for
-                await send({**message, "body": body[start : start + PIECE], "more_body": True})
-            await send({**message, "body": body[-(len(body) % PIECE or PIECE) :]} if len(body) > PIECE else message)
-
-        async def receive_noting() -> Message:
-            nonlocal whole
-            message = await receive()
-            whole = whole or (message["type"] == "http.request" and not message.get("more_body", False))
-            return message
-
-        refusal = self._refusal(scope["path"], sent)
+        exchange = _Exchange(scope, receive, send)
+        refusal = self._refuse(scope["path"], exchange.headers)
         if refusal:
-            await refusal(scope, receive, send_guarded)
+            await refusal(scope, receive, exchange.send)
             return
         try:
             async with asyncio.timeout(self.timeout):
-                await self.app(scope, receive_noting, send_guarded)
+                await self.app(scope, exchange.receive, exchange.send)
         except (TimeoutError, asyncio.CancelledError) as error:
-            if started:  # half an answer: the server ends the connection
+            if exchange.started:  # a part of the answer is sent: the server closes the connection
                 return
-            if isinstance(error, asyncio.CancelledError):  # the server has waited for long enough
-                status, sentence = 503, "expected an answer before the service ends, it ends now: try again later"
-            else:
-                what = "the answer" if whole else "the request"
-                sentence = (
-                    f"expected {what} within {self.timeout:g} seconds, it took longer: send fewer images at a time"
-                )
-                status = 503 if whole else 408
+            status, sentence = self._explain_end(error, exchange.body_complete)
             late = problem_response(status, sentence, {"retry-after": "1", "connection": "close"})
-            await late(scope, receive, send_guarded)
+            await late(scope, receive, exchange.send)
 
-    def _refusal(self, path: str, headers: Headers) -> "Callable[..., Awaitable[None]] | None":
-        if not self._is_ours(f"//{headers.get('host', '')}"):
+    def _explain_end(self, error: BaseException, body_complete: bool) -> tuple[int, str]:
+        """Status and sentence for a request that was ended before its answer."""
+        if isinstance(error, asyncio.CancelledError):  # the server stops, and its grace period is over
+            return 503, "expected an answer before the service ends, it ends now: try again later"
+        late = "the answer" if body_complete else "the request"
+        sentence = f"expected {late} within {self.timeout:g} seconds, it took longer: send fewer images at a time"
+        return 503 if body_complete else 408, sentence
+
+    def _refuse(self, path: str, headers: Headers) -> JSONResponse | None:
+        """The answer to a request that is not allowed; None for one that is."""
+        if not self._is_own_host(f"//{headers.get('host', '')}"):
             return problem_response(421, f"expected one of {', '.join(sorted(self.hosts))} as host, received another")
         origin = headers.get("origin")
-        is_link = path == "/" and headers.get("sec-fetch-mode") == "navigate"  # followed to here from elsewhere
-        from_elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link
-        if (origin is not None and not self._is_same(origin, headers)) or from_elsewhere:
+        is_link = path == "/" and headers.get("sec-fetch-mode") == "navigate"  # a user followed a link to this page
+        from_other_site = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link
+        if (origin is not None and not _is_same_origin(origin, headers)) or from_other_site:
             return problem_response(
                 403, "expected a request of this service's own page or of a program, received a page's"
             )
         if self._token and path not in OPEN_PATHS and not path.startswith(f"{PAGE_PATH}/"):
-            kind, _, given = headers.get("authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
                 sentence = "expected the header 'Authorization: Bearer TOKEN' with the token of this service"
                 return problem_response(401, sentence, {"www-authenticate": "Bearer"})
         return None
 
-    def _is_ours(self, address: str) -> bool:
+    def _is_own_host(self, address: str) -> bool:
         try:
             return (urlsplit(address).hostname or "") in self.hosts
         except ValueError:  # an IPv6 address without its bracket
             return False
 
-    def _is_same(self, origin: str, headers: Headers) -> bool:
-        """Whether name and port of the origin are those of the host; the scheme is that of a proxy, or ours."""
-        try:
-            theirs = urlsplit(origin)
-            ours = urlsplit(f"{theirs.scheme}://{headers.get('host', '')}")
-            default = {"http": 80, "https": 443}.get(theirs.scheme)
-            ports = [each.port or default for each in (theirs, ours)]
-            return bool(theirs.hostname) and theirs.hostname == ours.hostname and ports[0] == ports[1] is not None
-        except ValueError:
-            return False
+
+class _Exchange:
+    """Receives a request and sends its answer, and notes how far both are.
+
+    Attributes:
+        headers: of the request.
+        body_complete: the whole body has been received.
+        started: the answer has begun.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self.headers = Headers(scope=scope)
+        self.body_complete = self.started = False
+        self._has_body = self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self.body_complete = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            for name, value in SECURITY_HEADERS.items():
+                headers[name] = value
+            del headers["server"]
+            if self._has_body and not self.body_complete:  # the rest of the body is not read, see server.py
+                headers["connection"] = "close"
+        body = message.get("body", b"")
+        for start in range(0, len(body) - CHUNK, CHUNK):  # between chunks, the server waits for a slow client
+            await self._send({**message, "body": body[start : start + CHUNK], "more_body": True})
+        if len(body) > CHUNK:
+            message = {**message, "body": body[-(len(body) % CHUNK or CHUNK) :]}
+        await self._send(message)
+
+
+def _is_same_origin(origin: str, headers: Headers) -> bool:
+    """Whether the origin has the name and port of the host. The scheme may be that of a proxy before this service."""
+    try:
+        theirs = urlsplit(origin)
+        ours = urlsplit(f"{theirs.scheme}://{headers.get('host', '')}")
+        default_port = {"http": 80, "https": 443}.get(theirs.scheme)
+        their_port, our_port = theirs.port or default_port, ours.port or default_port
+        return bool(theirs.hostname) and theirs.hostname == ours.hostname and their_port == our_port is not None
+    except ValueError:
+        return False

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""Metrics of the service, for Prometheus."""
 
 import time
 
@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Metrics:
-    """Counters of one service in a registry of their own; no label has a value that a client can make up."""
+    """Metrics of one service, in their own registry. A client cannot invent the value of a label."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -17,30 +17,32 @@ class Metrics:
             "pneumoscope_request_seconds", "From the headers to the last byte", ["route"], registry=registry
         )
         self.images = Counter("pneumoscope_images", "Images by outcome", ["model", "status"], registry=registry)
-        self.inside = Gauge("pneumoscope_images_inside", "Images that wait or are being judged", registry=registry)
+        self.images_in_flight = Gauge(
+            "pneumoscope_images_inside", "Images that wait or are being judged", registry=registry
+        )
 
 
 class MetricsMiddleware:
-    """ASGI middleware: how many requests of each route, with what status, in what time."""
+    """ASGI middleware that counts requests by route and status, and measures their time."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 500
 
-        async def send_noting(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
         try:
-            await self.app(scope, receive, send_noting)
+            await self.app(scope, receive, send_and_note_status)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self.metrics.requests.labels(route, status).inc()
-            self.metrics.seconds.labels(route).observe(time.perf_counter() - began)
+            self.metrics.seconds.labels(route).observe(time.perf_counter() - start)

@@ -1,11 +1,14 @@
-"""The bodies of the service's answers, for its own description (OpenAPI)."""
+"""Bodies of requests and answers, for the description of the service (OpenAPI)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.inference.explain import GRAD_CAM
+
+#: The content of a body that is one file.
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
 
 class Heatmap(BaseModel):
@@ -18,31 +21,31 @@ class Heatmap(BaseModel):
 
 
 class ImagePrediction(BaseModel):
-    """What a model says of one image; the fields of the command line's JSON."""
+    """The prediction for one image, with the same fields as the JSON of the command line."""
 
-    path: str = Field(description="file name as sent")
-    label: Literal["NORMAL", "PNEUMONIA"] | None = Field(description="null when not judged")
+    path: str = Field(description="file name, as the client sent it")
+    label: Literal["NORMAL", "PNEUMONIA"] | None = Field(description="null if the image was not judged")
     probability: float | None = Field(ge=0, le=1, description="of pneumonia")
-    threshold: float = Field(description="from this probability on the label is PNEUMONIA")
+    threshold: float = Field(description="the label is PNEUMONIA from this probability on")
     model: str
     status: Literal["ok", "uncertain", "rejected", "error"]
     reason: str = Field(description="one sentence for every status but ok")
-    bacterial: float | None = Field(description="if it is a pneumonia, the probability that it is bacterial")
-    prevalence: float | None = Field(description="share of pneumonia that the probability assumes")
+    bacterial: float | None = Field(description="probability that a pneumonia is bacterial")
+    prevalence: float | None = Field(description="share of pneumonia among the patients that the probability assumes")
     image_sha256: str
     model_sha256: str
-    heatmap: Heatmap | None = Field(None, description="null unless asked for, and for models without a feature map")
+    heatmap: Heatmap | None = Field(None, description="null if not asked for, or if the model has no feature map")
 
 
 class Predictions(BaseModel):
-    """The answer to a request: one entry an image, in the order they were sent."""
+    """The answer to a request: one entry for each image, in the order of the request."""
 
     predictions: list[ImagePrediction]
     notice: str = RESEARCH_USE_ONLY
 
 
 class Problem(BaseModel):
-    """RFC 9457."""
+    """An error, as in RFC 9457."""
 
     type: str = "about:blank"
     title: str = Field(examples=["Unprocessable Entity"])

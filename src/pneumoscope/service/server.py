@@ -1,4 +1,4 @@
-"""The socket under the service: bound before anything is said, headers that come in time, an end that answers first."""
+"""The server under the application: it binds its socket first, limits slow clients, and answers before it stops."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pneumoscope.errors import UsageError
 
-#: Seconds for the headers of a request; for the next request of a connection; for requests at the end.
+#: Seconds: for the headers of a request; until the next request of a connection; for open requests when it stops.
 HEADERS_TIMEOUT, KEEP_ALIVE, GRACE = 10.0, 5, 9
-#: Seconds that an answer may lie unread; that a client may go on sending after its answer.
+#: Seconds: that an answer may stay unread; that a client may continue to send after its answer.
 UNREAD_TIMEOUT, LINGER = 30.0, 2.0
-#: Clients at a time; each is an open file.
+#: Clients at a time, and in the queue of the system; each is an open file.
 MAX_CONNECTIONS, BACKLOG = 500, 100
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is of this machine alone.
+    """Whether only this machine can reach an address.
 
     >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
     (True, True, False)
@@ -35,86 +35,88 @@ def is_loopback(host: str) -> bool:
 
 
 class HeaderTimeoutProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up on headers which do not come: uvicorn waits for them without end."""
+    """HTTP/1.1 with a time limit for headers; uvicorn has none."""
 
-    _waiting: asyncio.TimerHandle | None = None
-    _ending = _shutting = False
+    _timer: asyncio.TimerHandle | None = None
+    _lingering = _stopping = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """A client has connected."""
-        super().connection_made(_Lingering(transport, self))
+    def connection_made(  # type: ignore[override]  # uvicorn declares it like this: servers have full transports
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Handle a new client."""
+        super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]  # it passes all calls on
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
             return
         client = transport.get_extra_info("socket")
         if client is not None:
-            # asyncio does this for sockets of protocol TCP alone, and create_server leaves the protocol open; without
-            # it the body of an answer waits until the client has acknowledged the head, up to 40 ms.
+            # asyncio sets this for sockets whose protocol is TCP, but create_server does not name the protocol. Without
+            # it, the body of an answer waits until the client has acknowledged the head, up to 40 ms.
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # a client that takes nothing more is let go
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # disconnect clients that stop reading
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * UNREAD_TIMEOUT))
-        self._expect_headers()
+        self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come: whole headers, or a part of them."""
-        if self._ending:
+        """Handle bytes from the client."""
+        if self._lingering:
             return
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
-            self._expect_headers()
+            self._start_timer()
         else:
-            self._expect_nothing()
+            self._cancel_timer()
 
-    def end(self, transport: asyncio.Transport) -> None:
-        """Close; while a client still sends what is not read, let it read its answer first (RFC 9112, section 9.6)."""
-        self._expect_nothing()
+    def close(self, transport: asyncio.Transport) -> None:
+        """Close the connection. A client that is still sending gets time to read its answer (RFC 9112, section 9.6)."""
+        self._cancel_timer()
         if (
             self.conn.their_state not in (h11.SEND_BODY, h11.ERROR)
-            or self._ending
-            or self._shutting
+            or self._lingering
+            or self._stopping
             or transport.is_closing()
         ):
             transport.close()
             return
-        self._ending = True  # what still comes is dropped
+        self._lingering = True  # what the client still sends is dropped
         transport.write_eof()
         self.loop.call_later(LINGER, transport.abort)
 
     def shutdown(self) -> None:
-        """The service ends: nothing is waited for once the answer is out."""
-        self._shutting = True
+        """Stop with the service: close as soon as the answer is sent."""
+        self._stopping = True
         super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless an answer is on its way."""
+        """Answer a request that is not HTTP, unless an answer is already on its way."""
         try:
             super().send_400_response(msg)
         except h11.LocalProtocolError:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone."""
-        self._expect_nothing()
+        """Handle the end of a connection."""
+        self._cancel_timer()
         super().connection_lost(exc)
 
-    def _expect_headers(self) -> None:
-        if self._waiting is None:
-            self._waiting = self.loop.call_later(HEADERS_TIMEOUT, self._hang_up)
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEADERS_TIMEOUT, self._close_idle)
 
-    def _expect_nothing(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _hang_up(self) -> None:
-        self._waiting = None
+    def _close_idle(self) -> None:
+        self._timer = None
         answering = self.cycle is not None and not self.cycle.response_complete
         if self.conn.their_state is h11.IDLE and not answering and not self.transport.is_closing():
             self.transport.close()
 
 
-class _Lingering:
-    """A transport whose ``close`` is the protocol's to decide."""
+class _LingeringTransport:
+    """A transport that leaves ``close`` to the protocol."""
 
     def __init__(self, transport: asyncio.Transport, protocol: HeaderTimeoutProtocol) -> None:
         self._transport, self._protocol = transport, protocol
@@ -123,28 +125,28 @@ class _Lingering:
         return getattr(self._transport, name)
 
     def close(self) -> None:
-        self._protocol.end(self._transport)
+        self._protocol.close(self._transport)
 
 
 def run(app: ASGIApp, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM, then answer what was accepted, for at most :data:`GRACE` seconds.
+    """Serve until Ctrl-C or SIGTERM, then answer the accepted requests, for at most :data:`GRACE` seconds.
 
     Args:
         app: the service.
         host: address or name to listen on.
         port: 0 for a free one.
-        ready: told the address once clients can connect.
+        ready: called with the address when clients can connect.
 
     Raises:
-        UsageError: the address is taken or not of this machine.
+        UsageError: the address is in use, or does not belong to this machine.
     """
     server = Server(app, host, port, ready)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has ended in order, and passes the signal on
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has stopped in order, and raises the signal again
         server.run()
 
 
 class Server(uvicorn.Server):
-    """uvicorn on a socket that is bound at once; see :func:`run`."""
+    """uvicorn on a socket that is bound immediately; see :func:`run`."""
 
     def __init__(self, app: ASGIApp, host: str, port: int, ready: Callable[[str], None]) -> None:
         config = uvicorn.Config(
@@ -164,20 +166,21 @@ class Server(uvicorn.Server):
         try:
             self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
         except OSError as error:
-            reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # below: of a name
+            number = error.errno or 0  # negative numbers are errors of name resolution
+            reason = os.strerror(number) if number > 0 else error.strerror
             raise UsageError(
                 f"expected to listen on {host} port {port}, the system says {reason}: choose another --port or --host"
             ) from None
-        shown = f"[{host}]" if family == socket.AF_INET6 else host
-        self.address, self._ready = f"http://{shown}:{self._listener.getsockname()[1]}", ready
+        url_host = f"[{host}]" if family == socket.AF_INET6 else host
+        self.address, self._ready = f"http://{url_host}:{self._listener.getsockname()[1]}", ready
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Until a signal, or ``should_exit``."""
+        """Serve until a signal, or ``should_exit``."""
         with self._listener:
             super().run(sockets=[self._listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say that clients can connect."""
+        """Start, and report that clients can connect."""
         await super().startup(sockets)
         if self.started:
             self._ready(self.address)

@@ -1,44 +1,51 @@
-"""The body of a request -> image files in memory, one after the other as they arrive; nothing touches the disk."""
+"""The body of a request -> image files in memory, one by one as they arrive. Nothing is written to disk."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from pneumoscope.errors import ImageTooLarge, UsageError
 
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
 #: Bytes of one file, and files of one request.
 MAX_FILE_BYTES, MAX_FILES = 20_000_000, 64
-#: Bytes of the form around the files; a file name is cut beyond this length.
+#: Bytes of the form without its files; characters of a file name, whose rest is cut off.
 _MAX_HEADER_BYTES, _MAX_NAME = 8_192, 255
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One file of a request: the name that the client gave, and its bytes."""
+    """One file of a request: its name, as the client sent it, and its bytes."""
 
     name: str
     data: bytes
 
 
 async def read_uploads(
-    content_type: str, chunks: AsyncIterator[bytes], count: Callable[[int], None]
+    content_type: str, chunks: AsyncIterator[bytes], reserve_bytes: Callable[[int], None]
 ) -> AsyncIterator[Upload]:
-    """Files of a request, of a form or the raw body.
+    """The files of a request: those of a form, or the body itself.
 
     Args:
         content_type: header of the request.
-        chunks: of the body.
-        count: told of the bytes that are about to be kept; may raise to refuse them.
+        chunks: pieces of the body.
+        reserve_bytes: called with the number of bytes before they are kept; may raise an error to refuse them.
+
+    Yields:
+        Each file when it is complete.
 
     Raises:
-        UsageError: no file, too many, or no form that can be read.
-        ImageTooLarge: a file over :data:`MAX_FILE_BYTES`.
+        UsageError: no file, too many files, or a form that cannot be read.
+        ImageTooLarge: a file of more than :data:`MAX_FILE_BYTES`.
     """
     kind, options = parse_options_header(content_type)
     if kind == b"multipart/form-data":
-        form, number = _Form(options.get(b"boundary", b""), count), 0
+        form, number = _Form(options.get(b"boundary", b""), reserve_bytes), 0
         async for chunk in chunks:
             for upload in form.feed(chunk):
                 number += 1
@@ -52,7 +59,7 @@ async def read_uploads(
     data = bytearray()
     async for chunk in chunks:
         _check_size(len(data) + len(chunk))
-        count(len(chunk))
+        reserve_bytes(len(chunk))
         data += chunk
     if not data:
         raise UsageError("expected an image as the body, or a form of files, received an empty body: send an image")
@@ -65,16 +72,16 @@ def _check_size(size: int) -> None:
 
 
 class _Form:
-    """Collects the files of a multipart form (RFC 7578) as its bytes come."""
+    """Collects the files of a multipart form (RFC 7578) as its bytes arrive."""
 
-    def __init__(self, boundary: bytes, count: Callable[[int], None]) -> None:
-        self._count = count
-        self._files = 0
+    def __init__(self, boundary: bytes, reserve_bytes: Callable[[int], None]) -> None:
+        self._reserve_bytes = reserve_bytes
+        self._file_count = 0
         self._header_bytes = 0
-        self._done: list[Upload] = []
-        self._name: str | None = None  # of the file whose bytes are coming; None between files and for plain fields
+        self._complete: list[Upload] = []
+        self._name: str | None = None  # of the current file; None between files and for plain fields
         self._ended = False
-        callbacks = {
+        callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
             "on_header_field": self._header_field,
             "on_header_value": self._header_value,
@@ -91,16 +98,16 @@ class _Form:
             raise UsageError("expected a boundary of at most 256 bytes, received a longer one: shorten it") from None
 
     def feed(self, chunk: bytes) -> list[Upload]:
-        """Files that are complete with this chunk."""
+        """Take a chunk, and return the files that it completes."""
         try:
             self._parser.write(chunk)
         except FormParserError:
             raise UsageError("expected a form as RFC 7578 describes it, received another: send files") from None
-        done, self._done = self._done, []
-        return done
+        complete, self._complete = self._complete, []
+        return complete
 
     def finish(self) -> None:
-        """Refuse a form that ended early."""
+        """Check that the form is complete."""
         if not self._ended:
             raise UsageError("expected a whole form, received one that is cut off: send it again")
 
@@ -109,40 +116,40 @@ class _Form:
         self._field, self._value = b"", b""
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._grow(end - start)
+        self._count_header_bytes(end - start)
         self._field += data[start:end]
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._grow(end - start)
+        self._count_header_bytes(end - start)
         self._value += data[start:end]
 
     def _header_end(self) -> None:
         if self._field.lower() == b"content-disposition":
             name = parse_options_header(self._value)[1].get(b"filename")
             if name is not None:
-                self._files += 1
-                if self._files > MAX_FILES:
+                self._file_count += 1
+                if self._file_count > MAX_FILES:
                     raise UsageError(f"expected at most {MAX_FILES} files a request, received more: send them in parts")
                 self._name = name.decode("utf-8", "replace")[:_MAX_NAME]
         self._field, self._value = b"", b""
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name is None:
-            self._grow(end - start)
+            self._count_header_bytes(end - start)
             return
         _check_size(len(self._data) + end - start)
-        self._count(end - start)
+        self._reserve_bytes(end - start)
         self._data += data[start:end]
 
     def _part_end(self) -> None:
         if self._name is not None:
-            self._done.append(Upload(self._name, bytes(self._data)))
+            self._complete.append(Upload(self._name, bytes(self._data)))
         self._name, self._data = None, bytearray()
 
     def _end(self) -> None:
         self._ended = True
 
-    def _grow(self, size: int) -> None:
+    def _count_header_bytes(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > _MAX_HEADER_BYTES * MAX_FILES:
             raise UsageError("expected images as files of the form, received long fields: send files alone")

@@ -1,0 +1,31 @@
+"""The routes for those who run the service: ``/healthz``, ``/readyz`` and ``/metrics``."""
+
+from typing import Any
+
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse
+
+from pneumoscope.service.capacity import Admission, Capacity
+from pneumoscope.service.metrics import Metrics
+from pneumoscope.service.schemas import Problem
+
+
+def add_health(app: FastAPI, capacity: Capacity, metrics: Metrics) -> None:
+    """Add the routes."""
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, Any]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: {"model": Problem}})
+    def readyz() -> Response:
+        """There is room for an image."""
+        Admission(capacity)
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def prometheus() -> Response:
+        """Counters for Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
