@@ -1,4 +1,4 @@
-"""A model file is trusted only when network and contract are the ones that were written together."""
+"""A model file is accepted only if its network and contract were written together."""
 
 import json
 
@@ -15,7 +15,7 @@ NAMES = ("lstm", "mobilenet", "reference-lstm", "reference-mobilenet")
 LSTMS = ("lstm", "reference-lstm")
 
 
-def test_the_default_the_lstm_and_both_reference_models_ship():
+def test_four_models_ship_and_one_is_the_default():
     assert tuple(shipped_models()) == NAMES
     assert DEFAULT_MODEL in NAMES
 
@@ -37,7 +37,7 @@ def test_a_shipped_model_carries_its_contract(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_shipped_model_is_valid_onnx_with_named_ends(name):
+def test_a_shipped_model_is_valid_onnx_with_named_inputs_and_outputs(name):
     graph = onnx.load(ZOO / f"{name}.onnx")
     onnx.checker.check_model(graph, full_check=True)
     assert [value.name for value in graph.graph.input] == ["rows" if name in LSTMS else "image"]
@@ -78,8 +78,8 @@ def test_an_edited_contract_is_refused(tmp_path):
         open_bundle(_altered(tmp_path, lambda data: data.replace(b'"threshold": 0.5', b'"threshold": 0.9')))
 
 
-def test_anything_behind_the_contract_is_refused(tmp_path):
-    """A protocol buffer is merged from its parts: an appended weight would replace the network's own."""
+def test_bytes_after_the_contract_are_refused(tmp_path):
+    """Readers of protocol buffers merge repeated fields: an appended weight would replace one of the network."""
     extra = onnx.ModelProto()
     tensor = onnx.numpy_helper.from_array(np.zeros(1, np.float32), "extra")
     extra.graph.initializer.append(tensor)
@@ -114,12 +114,12 @@ def test_a_foreign_model_is_refused(tmp_path):
         ({"outputs": ["probabilities", "gradcam"]}, "expected the outputs"),
     ],
 )
-def test_a_contract_that_does_not_fit_is_refused(tmp_path, change, sentence):
+def test_a_contract_with_wrong_values_is_refused(tmp_path, change, sentence):
     with pytest.raises(BundleError, match=sentence):
         open_bundle(_with_contract(tmp_path, **change))
 
 
-def test_an_input_the_network_does_not_take_is_refused(tmp_path):
+def test_an_input_that_does_not_fit_the_network_is_refused(tmp_path):
     contract = open_bundle("reference-lstm").contract
     with pytest.raises(BundleError, match=r"expected input \(160, 450\)"):
         open_bundle(_with_contract(tmp_path, input={**contract["input"], "height": 160}))

@@ -1,4 +1,4 @@
-"""Heatmaps: on the evidence, on the whole radiograph, and honest about their method."""
+"""Heatmaps lie on the evidence, cover the whole radiograph, and name their method."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_gradcam_comes_from_the_same_forward_pass(samples):
     np.testing.assert_array_equal(explain(predictor, samples[9], "PNEUMONIA").heatmap, expected)
 
 
-def test_wrong_calls_are_sentences(predictor, samples, tmp_path):
+def test_wrong_calls_raise_errors_in_sentences(predictor, samples, tmp_path):
     with pytest.raises(UsageError, match="expected the class NORMAL or PNEUMONIA, received 'COVID'"):
         explain(predictor, samples[0], "COVID")
     with pytest.raises(UnreadableImage, match="found nothing under this name"):
@@ -54,9 +54,9 @@ def test_wrong_calls_are_sentences(predictor, samples, tmp_path):
 
 
 class _OnePatchModel:
-    """A network whose log-odds of pneumonia are the mean of one known square of the image: 0 to 1, times 8 - 4."""
+    """A network whose log odds of pneumonia are 8 m - 4, where m is the mean of one known square, 0 to 1."""
 
-    class bundle:  # stands where a Predictor has its bundle
+    class bundle:  # in place of Predictor.bundle
         spec = InputSpec()
 
         @staticmethod
@@ -70,16 +70,16 @@ def test_occlusion_finds_the_square_that_decides():
     pixels = np.full((150, 150), 100, np.uint8)
     pixels[60:90, 90:120] = 250
     radiograph = Radiograph(pixels)
-    found = occlusion_map(_OnePatchModel, radiograph, "PNEUMONIA")
-    assert found.shape == (150 // STRIDE, 150 // STRIDE)
-    inside = found[60 // STRIDE : 90 // STRIDE, 90 // STRIDE : 120 // STRIDE]
+    heatmap = occlusion_map(_OnePatchModel, radiograph, "PNEUMONIA")
+    assert heatmap.shape == (150 // STRIDE, 150 // STRIDE)
+    inside = heatmap[60 // STRIDE : 90 // STRIDE, 90 // STRIDE : 120 // STRIDE]
     assert inside.min() > 0
-    assert found.argmax() in [row * 10 + column for row in (4, 5) for column in (6, 7)]
-    assert found[:2].max() == 0
+    assert heatmap.argmax() in [row * 10 + column for row in (4, 5) for column in (6, 7)]
+    assert heatmap[:2].max() == 0
     assert occlusion_map(_OnePatchModel, radiograph, "NORMAL").max() == 0
 
 
-def test_nothing_found_stays_dark():
+def test_a_map_of_zeros_stays_zero():
     radiograph = Radiograph(np.full((80, 90), 50, np.uint8))
     assert not upsample_map(np.zeros((4, 4), np.float32), radiograph).any()
 

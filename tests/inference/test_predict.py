@@ -1,4 +1,4 @@
-"""Predictions: in order, the same whatever stands beside an image, and never stopped by a bad file."""
+"""Predictions come in order, do not depend on the other images, and are never stopped by a bad file."""
 
 import hashlib
 import itertools
@@ -18,8 +18,7 @@ from pneumoscope.inference.predict import Predictor
 from pneumoscope.inference.prediction import FIELDS
 from pneumoscope.inference.preprocess import InputSpec, preprocess
 from pneumoscope.radiographs.images import read_radiograph
-from pneumoscope.radiographs.sources import NothingFound, expand
-from pneumoscope.samples import SAMPLES, sample_paths
+from pneumoscope.samples import sample_paths
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def predictor():
     return load()
 
 
-def test_a_prediction_is_complete(predictor, samples):
+def test_a_prediction_has_all_fields(predictor, samples):
     prediction = predictor.predict(samples[0])
     assert prediction.path == str(samples[0])
     assert prediction.label in LABELS
@@ -42,7 +41,7 @@ def test_a_prediction_is_complete(predictor, samples):
     assert tuple(prediction.to_dict()) == FIELDS
 
 
-def test_bytes_are_known_by_their_hash_and_pixels_are_not(predictor, samples):
+def test_bytes_have_a_hash_and_pixels_have_none(predictor, samples):
     data = samples[0].read_bytes()
     assert predictor.predict(data).image_sha256 == hashlib.sha256(data).hexdigest()
     assert predictor.predict(read_radiograph(data).pixels).image_sha256 == ""
@@ -52,26 +51,26 @@ def test_bytes_are_known_by_their_hash_and_pixels_are_not(predictor, samples):
 
 @pytest.mark.parametrize("model", ["mobilenet", "lstm", "reference-mobilenet", "reference-lstm"])
 def test_most_bundled_radiographs_get_their_label(model, samples):
-    """Not a measurement (most were trained on): a swapped class order or a wrong input scale would fail it."""
+    """Finds a swapped class order or a wrong scale. Not a measurement: the models were trained on most of them."""
     predictions = list(load(model).predict_many(samples))
-    right = sum(p.label == path.parent.name for p, path in zip(predictions, samples, strict=True))
-    assert right >= 0.75 * len(samples)
+    correct = sum(p.label == path.parent.name for p, path in zip(predictions, samples, strict=True))
+    assert correct >= 0.75 * len(samples)
 
 
-@pytest.mark.parametrize(("name", "apart"), [("mobilenet", 0.01), ("reference-mobilenet", 0)])
-def test_path_bytes_and_array_agree(name, apart, samples, tmp_path):
-    """Neither an array nor a PNG is decoded at a smaller scale, which the default asks for."""
+@pytest.mark.parametrize(("name", "tolerance"), [("mobilenet", 0.01), ("reference-mobilenet", 0)])
+def test_path_bytes_and_array_agree(name, tolerance, samples, tmp_path):
+    """The default model decodes a JPEG at a smaller scale, but not an array or a PNG: hence the tolerance."""
     predictor = load(name)
     by_path = predictor.predict(samples[3])
     assert predictor.predict(samples[3].read_bytes()).probability == by_path.probability
     pixels = read_radiograph(samples[3]).pixels
-    assert predictor.predict(pixels).probability == pytest.approx(by_path.probability, abs=apart)
+    assert predictor.predict(pixels).probability == pytest.approx(by_path.probability, abs=tolerance)
     cv2.imwrite(str(tmp_path / "whole.png"), pixels)
     assert predictor.predict(tmp_path / "whole.png").probability == predictor.predict(pixels).probability
     assert predictor.predict(np.dstack([pixels] * 3)).probability == pytest.approx(by_path.probability, abs=0.01)
 
 
-def test_neither_name_nor_order_nor_company_matters(predictor, samples, tmp_path):
+def test_name_order_and_other_images_do_not_matter(predictor, samples, tmp_path):
     alone = [predictor.predict(path).probability for path in samples]
     together = [p.probability for p in predictor.predict_many(reversed(samples))]
     np.testing.assert_allclose(together[::-1], alone, atol=1e-5)
@@ -80,7 +79,7 @@ def test_neither_name_nor_order_nor_company_matters(predictor, samples, tmp_path
     assert predictor.predict(renamed).probability == alone[0]
 
 
-def test_bad_files_keep_their_place(predictor, samples, tmp_path):
+def test_a_bad_file_has_an_error_in_its_place(predictor, samples, tmp_path):
     text = tmp_path / "text.jpeg"
     text.write_text("not an image")
     sources = [samples[0], text, np.zeros((100, 100), np.uint8), samples[1]]
@@ -95,16 +94,16 @@ def test_bad_files_keep_their_place(predictor, samples, tmp_path):
 
 
 def test_an_endless_source_is_read_only_as_far_as_needed(predictor, samples):
-    taken = itertools.count()
-    sources = (samples[next(taken) % len(samples)] for _ in itertools.count())
+    images_read = itertools.count()
+    sources = (samples[next(images_read) % len(samples)] for _ in itertools.count())
     predictions = predictor.predict_many(sources)
     for _ in range(20):
         next(predictions)
     predictions.close()
-    assert next(taken) < 120
+    assert next(images_read) < 120
 
 
-def test_the_threshold_moves_the_verdict_not_the_probability(samples):
+def test_the_threshold_changes_the_verdict_not_the_probability(samples):
     low, high = load(threshold=0.0).predict(samples[0]), load(threshold=1.0).predict(samples[0])
     assert low.probability == high.probability
     assert (low.label, high.label) == ("PNEUMONIA", "NORMAL")
@@ -118,10 +117,10 @@ def test_the_threshold_moves_the_verdict_not_the_probability(samples):
         load(threshold="none")
 
 
-def test_one_path_is_not_taken_for_many(predictor, samples):
-    for one in (str(samples[0]), samples[0], b"bytes"):
+def test_predict_many_refuses_a_single_path(predictor, samples):
+    for source in (str(samples[0]), samples[0], b"bytes"):
         with pytest.raises(UsageError, match="expected several images"):
-            predictor.predict_many(one)
+            predictor.predict_many(source)
 
 
 def test_the_band_around_the_threshold_is_uncertain(predictor, samples, monkeypatch):
@@ -134,7 +133,7 @@ def test_the_band_around_the_threshold_is_uncertain(predictor, samples, monkeypa
 
 
 def test_the_band_moves_with_the_threshold(predictor):
-    """By one step of the log odds, so that it never leaves 0 to 1 and a low threshold has a narrow band."""
+    """Both shift by the same step of the log odds: the band stays within 0 to 1 and is narrow at a low threshold."""
     ends = np.array(predictor.bundle.uncertain)
     own = predictor.bundle.threshold
     odds = ends / (1 - ends) * (0.4 / 0.6) / (own / (1 - own))
@@ -146,66 +145,15 @@ def test_the_band_moves_with_the_threshold(predictor):
     assert load(threshold=1.0).uncertain == pytest.approx((1, 1))
 
 
-def test_expand_finds_files_in_order(samples, tmp_path):
-    assert sorted(expand([str(SAMPLES)])) == samples
-    assert list(expand([str(SAMPLES / "NORMAL" / "*.jpeg")])) == [p for p in samples if p.parent.name == "NORMAL"]
-    assert list(expand([str(samples[2]), "missing.png"])) == [samples[2], tmp_path.__class__("missing.png")]
-
-
-def test_expand_takes_a_file_whose_name_looks_like_a_glob(samples, tmp_path):
-    odd = tmp_path / "chest[1].jpeg"
-    odd.write_bytes(samples[0].read_bytes())
-    assert list(expand([str(odd)])) == [odd]
-
-
-@pytest.mark.parametrize(("kind", "sentence"), [("folder", "found none"), ("glob", "found none")])
-def test_expand_says_what_matched_nothing(kind, sentence, tmp_path):
-    argument = str(tmp_path if kind == "folder" else tmp_path / "*.png")
-    (found,) = expand([argument])
-    assert isinstance(found, NothingFound)
-    assert found.path == argument
-    assert sentence in str(found)
-
-
-def test_an_unknown_model_names_the_known_ones():
+def test_the_error_for_an_unknown_model_names_the_known_models():
     with pytest.raises(
         BundleError, match=r"one of lstm, mobilenet, reference-lstm, reference-mobilenet, found no 'resnet'"
     ):
         load("resnet")
 
 
-def test_images_are_found_at_any_depth_and_in_any_case(tmp_path):
-    for name in ("b.PNG", "a.JpEg", "deep/er/c.jpg", "d.txt", "e.png.bak", "folder.png/f.jpeg", "._a.jpeg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    notes = []
-    found = [path.relative_to(tmp_path).as_posix() for path in expand([str(tmp_path)], note=notes.append)]
-    assert found == ["a.JpEg", "b.PNG", "deep/er/c.jpg", "folder.png/f.jpeg"]
-    assert notes == [f"{tmp_path}: left out 2 files that do not end in .jpeg, .jpg, .png, .dcm"]
-
-
-def test_a_folder_to_skip_is_left_out(tmp_path):
-    for name in ("a.png", "maps/a.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert list(expand([str(tmp_path)], skip=tmp_path / "maps")) == [tmp_path / "a.png"]
-    assert len(list(expand([str(tmp_path)], skip=tmp_path))) == 2
-
-
-def test_a_closed_folder_is_named(tmp_path, monkeypatch):
-    def walk(top, onerror):
-        onerror(PermissionError(13, "Permission denied", f"{top}/closed"))
-        yield str(top), [], ["a.png"]
-
-    monkeypatch.setattr("os.walk", walk)
-    image, closed = expand([str(tmp_path)])
-    assert image == tmp_path / "a.png"
-    assert closed.path == f"{tmp_path}/closed"
-    assert "Permission denied" in str(closed)
-
-
 class GivenBundle:
-    """Stands for a model file that tells sub-types: outputs given in the order of the bundled radiographs."""
+    """Replaces a model file with sub-types: the outputs are given, in the order of the bundled radiographs."""
 
     name, sha256, threshold, uncertain, spec = "given", "", 0.5, (0.5, 0.5), InputSpec(height=16, width=16)
     operating_points, prevalence = {"default": 0.5}, None
@@ -213,62 +161,62 @@ class GivenBundle:
     def __init__(self, probability, bacterial):
         self.given = list(zip(probability, bacterial, strict=True))
         inputs = (preprocess(path, self.spec) for path in sample_paths()[: len(self.given)])
-        self.number = {one.tobytes(): number for number, one in enumerate(inputs)}
+        self.number = {array.tobytes(): number for number, array in enumerate(inputs)}
 
-    def run(self, inputs):  # in several threads, batches in any order
-        now = [self.given[self.number[one.tobytes()]] for one in inputs]
-        outputs = {PROBABILITIES: [(1 - p, p) for p, _ in now], SUBTYPES: [(b, 1 - b) for _, b in now]}
+    def run(self, inputs):  # called from several threads, with batches in any order
+        given = [self.given[self.number[array.tobytes()]] for array in inputs]
+        outputs = {PROBABILITIES: [(1 - p, p) for p, _ in given], SUBTYPES: [(b, 1 - b) for _, b in given]}
         return {name: np.array(value, np.float32) for name, value in outputs.items()}
 
 
-def test_the_share_of_bacterial_stays_with_its_radiograph(samples, tmp_path):
-    """Across batches and past a file that cannot be read; given for normals too, as a condition."""
+def test_each_radiograph_gets_its_own_probability_of_bacterial(samples, tmp_path):
+    """Across batches and after an unreadable file; for normal images too, since it is a conditional probability."""
     (tmp_path / "text.jpeg").write_text("not an image")
     shares = [number / 32 for number in range(20)]
     sources = [*samples[:3], tmp_path / "text.jpeg", *samples[3:20]]
-    found = list(Predictor(GivenBundle([0.2, 0.9] * 10, shares)).predict_many(sources))
-    assert found[3].bacterial is None
-    assert [one.bacterial for one in found if one.judged] == shares
-    assert [one.label for one in found if one.judged] == ["NORMAL", "PNEUMONIA"] * 10
-    assert all(one.gradcam is None for one in found)
-    assert found[0].to_dict()["bacterial"] == 0.0
-    assert json.loads(json.dumps(found[5].to_dict()))["bacterial"] == shares[4]
+    predictions = list(Predictor(GivenBundle([0.2, 0.9] * 10, shares)).predict_many(sources))
+    assert predictions[3].bacterial is None
+    assert [p.bacterial for p in predictions if p.judged] == shares
+    assert [p.label for p in predictions if p.judged] == ["NORMAL", "PNEUMONIA"] * 10
+    assert all(p.gradcam is None for p in predictions)
+    assert predictions[0].to_dict()["bacterial"] == 0.0
+    assert json.loads(json.dumps(predictions[5].to_dict()))["bacterial"] == shares[4]
 
 
 class CalibratedBundle(GivenBundle):
     operating_points, prevalence, uncertain = {"balanced": 0.5, "screening": 0.1}, 0.5, (0.4, 0.6)
 
 
-def calibrated(probability, *how):
-    return Predictor(CalibratedBundle(probability, probability), *how)
+def calibrated(probability, *options):
+    return Predictor(CalibratedBundle(probability, probability), *options)
 
 
-def test_a_prevalence_moves_probabilities_by_bayes_and_no_verdict(samples):
-    """From one in two to one in ten the odds are divided by nine."""
-    given = [0.05, 0.3, 0.5, 0.59, 0.9, 0.999]
-    plain, rare = (list(calibrated(given, None, p).predict_many(samples[:6])) for p in (None, 0.1))
-    for one, other in zip(plain, rare, strict=True):
-        odds = one.probability / (1 - one.probability) / 9
-        assert other.probability == pytest.approx(odds / (1 + odds), abs=1e-6)
-        assert (other.label, other.status) == (one.label, one.status)
+def test_a_prevalence_changes_probabilities_by_bayes_rule_and_no_verdict(samples):
+    """If the prevalence falls from 1/2 to 1/10, all odds are divided by nine."""
+    probabilities = [0.05, 0.3, 0.5, 0.59, 0.9, 0.999]
+    plain, rare = (list(calibrated(probabilities, None, p).predict_many(samples[:6])) for p in (None, 0.1))
+    for before, after in zip(plain, rare, strict=True):
+        odds = before.probability / (1 - before.probability) / 9
+        assert after.probability == pytest.approx(odds / (1 + odds), abs=1e-6)
+        assert (after.label, after.status) == (before.label, before.status)
     assert rare[0].threshold == pytest.approx(0.1)
-    assert [one.label for one in plain] == ["NORMAL"] * 2 + ["PNEUMONIA"] * 4
-    same = list(calibrated(given, None, 0.5).predict_many(samples[:6]))
-    assert [one.probability for one in same] == [one.probability for one in plain]
+    assert [p.label for p in plain] == ["NORMAL"] * 2 + ["PNEUMONIA"] * 4
+    same = list(calibrated(probabilities, None, 0.5).predict_many(samples[:6]))
+    assert [p.probability for p in same] == [p.probability for p in plain]
 
 
-def test_a_predictor_says_what_prevalence_it_assumes(predictor):
+def test_a_predictor_has_the_prevalence_that_it_assumes(predictor):
     assert calibrated([]).prevalence == 0.5
     assert calibrated([], None, 0.1).prevalence == 0.1
     assert load("reference-mobilenet").prevalence is None  # a model that was not calibrated
     assert 0 < predictor.prevalence < 1
 
 
-def test_an_operating_point_is_called_by_its_name(samples):
+def test_an_operating_point_can_be_given_by_name(samples):
     assert calibrated([], "screening").threshold == 0.1
     assert calibrated([], "screening").uncertain == pytest.approx((2 / 29, 1 / 7))  # odds of 2/3 and 3/2 over 9
     assert calibrated([], "screening", 0.1).threshold == pytest.approx(1 / 82)  # odds of 1/9 become 1/81
-    assert calibrated([], 0.3, 0.1).threshold == 0.3  # a number is taken as it is
+    assert calibrated([], 0.3, 0.1).threshold == 0.3  # a number does not shift
     with pytest.raises(UsageError, match="from 0 to 1, or balanced or screening, received 'balance'"):
         calibrated([], "balance")
 
@@ -284,12 +232,12 @@ def test_an_uncalibrated_model_takes_no_prevalence(predictor):
         load("reference-mobilenet", prevalence=0.1)
 
 
-def test_judging_an_image_writes_nothing_and_reports_to_no_one(samples, tmp_path):
-    """ONNX Runtime would leave an identifier here, and send it, unless it was told not to before it was loaded."""
+def test_judging_an_image_writes_no_file_and_opens_no_connection(samples, tmp_path):
+    """ONNX Runtime would write and send an identifier, unless this is disabled before its import."""
     for name in ("home", "tmp", "cache"):
         (tmp_path / name).mkdir()
     kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
-    places = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "tmp", "XDG_CACHE_HOME": tmp_path / "cache"}
+    folders = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "tmp", "XDG_CACHE_HOME": tmp_path / "cache"}
     code = (
         "import sys, os; from pneumoscope import load; print(load().predict(sys.argv[1]).label)\n"
         "links = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if int(fd) > 3]\n"
@@ -297,7 +245,7 @@ def test_judging_an_image_writes_nothing_and_reports_to_no_one(samples, tmp_path
     )
     done = subprocess.run(
         [sys.executable, "-c", code, samples[0]],
-        env={**kept, **{name: str(place) for name, place in places.items()}},
+        env={**kept, **{name: str(folder) for name, folder in folders.items()}},
         capture_output=True,
         text=True,
         check=True,

@@ -1,4 +1,4 @@
-"""One path from pixels to model input, for training, evaluation and prediction alike."""
+"""Pixels -> model input: training, evaluation and prediction share one implementation."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ SPECS = [InputSpec(), InputSpec(layout=ROWS), InputSpec(96, 128, 1), InputSpec(2
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_training_evaluation_and_prediction_see_the_same_bytes(samples, spec):
-    """Training resizes all, keeps the small pixels, and scales by batch; prediction takes one file at a time."""
+    """Training resizes all images, keeps the small ones, and scales batches; prediction takes one file at a time."""
     small = np.stack([resize(read_radiograph(path), spec) for path in samples])  # (N, H, W) uint8
     assert small.dtype == np.uint8
     together = to_input(small, spec)
@@ -28,7 +28,7 @@ def test_training_evaluation_and_prediction_see_the_same_bytes(samples, spec):
 
 
 def test_rows_are_the_image_reshaped(samples):
-    """Each row of the image is one step: pixel by pixel, the three channels side by side."""
+    """Each row of the image is one step; the three channels of a pixel are neighbours."""
     image = preprocess(samples[0], InputSpec(layout=IMAGE))
     rows = preprocess(samples[0], InputSpec(layout=ROWS))
     assert rows.shape == (1, 150, 450)
@@ -43,7 +43,7 @@ def test_channels_are_copies(samples):
     np.testing.assert_array_equal(image[..., :1], preprocess(samples[0], InputSpec(channels=1)))
 
 
-def test_all_gray_levels_land_in_zero_to_one():
+def test_gray_levels_become_zero_to_one():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     unit = to_input(levels, InputSpec(16, 16, 1))[0, :, :, 0].ravel()
     assert unit[0] == 0.0
@@ -62,7 +62,7 @@ def test_a_constant_image_stays_constant(value, shape):
 
 @pytest.mark.parametrize("shape", [(600, 450), (301, 1001), (2663, 2916), (151, 150)])
 def test_shrinking_keeps_the_mean(shape):
-    """Averaging over areas keeps the mean; picking pixels (nearest, linear) would not."""
+    """Area averaging keeps the mean. Interpolation that picks pixels (nearest, linear) does not."""
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     small = resize(Radiograph(pixels), InputSpec())
     assert small.mean() == pytest.approx(pixels.mean(), abs=0.5)
@@ -78,7 +78,7 @@ def test_shrinking_by_a_whole_factor_averages_blocks():
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 256), (256, 64), (149, 150)])
 def test_small_images_grow_smoothly(shape):
-    """A ramp stays a ramp: no steps from repeated pixels, nothing outside its range."""
+    """A ramp stays a ramp, without steps from repeated pixels and without values outside its range."""
     for axis in (0, 1):
         ramp = np.linspace(10, 250, shape[axis]).astype(np.uint8)
         pixels = np.broadcast_to(ramp[:, None] if axis == 0 else ramp, shape)
@@ -96,7 +96,7 @@ def test_an_image_of_the_right_size_is_untouched(gray):
 
 
 def test_mirroring_commutes_with_resizing(samples):
-    """No half-pixel shift to one side."""
+    """Resizing does not shift the image by half a pixel."""
     pixels = read_radiograph(samples[0]).pixels
     mirrored = resize(Radiograph(np.ascontiguousarray(pixels[:, ::-1])), InputSpec())
     difference = mirrored[:, ::-1].astype(int) - resize(Radiograph(pixels), InputSpec())
@@ -104,7 +104,7 @@ def test_mirroring_commutes_with_resizing(samples):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_spec_survives_the_model_file(spec):
+def test_a_spec_is_read_back_as_it_was_written(spec):
     assert InputSpec.from_dict(spec.to_dict()) == spec
     assert set(spec.to_dict()) == {field.name for field in dataclasses.fields(InputSpec)}
 
@@ -117,7 +117,7 @@ def test_a_spec_is_frozen():
 @pytest.mark.parametrize(
     "values", [{}, {"height": 3}, {**InputSpec().to_dict(), "windowing": "lung"}, [], None, "rows"]
 )
-def test_other_keys_are_errors(values):
+def test_unknown_or_missing_keys_are_errors(values):
     with pytest.raises(BundleError, match="expected the input keys aspect, channels, height"):
         InputSpec.from_dict(values)
 
@@ -126,20 +126,20 @@ def test_other_keys_are_errors(values):
     ("name", "value"),
     [("layout", "columns"), ("layout", ["rows"]), ("aspect", "letterbox"), ("resize", "cubic"), ("scale", None)],
 )
-def test_other_words_are_errors(name, value):
+def test_unknown_values_are_errors(name, value):
     with pytest.raises(BundleError, match=f"expected input {name} to be one of .*, received"):
         InputSpec.from_dict({**InputSpec().to_dict(), name: value})
 
 
 @pytest.mark.parametrize("name", ["height", "width", "channels"])
 @pytest.mark.parametrize("value", [0, -1, MAX_SIDE + 1, 1.5, "150", None, True])
-def test_sizes_are_whole_numbers_in_reason(name, value):
+def test_sizes_are_whole_numbers_within_limits(name, value):
     with pytest.raises(BundleError, match=f"expected input {name} to be a whole number from 1 to 4096, received"):
         InputSpec.from_dict({**InputSpec().to_dict(), name: value})
 
 
 def test_a_scaled_decoding_gives_nearly_the_same_input(samples):
-    """Of the same contract but for the decoding; files this small are not scaled."""
+    """The two specs differ only in the decoding. Files smaller than the limit are not scaled."""
     full, scaled = InputSpec(resize="area-224"), InputSpec(resize="scaled-224")
     differences = [np.abs(preprocess(path, full) - preprocess(path, scaled)).mean() for path in samples]
     assert 0 < max(differences) < 0.005

@@ -1,4 +1,4 @@
-"""Overlays: the radiograph stays visible, any size can be drawn, and a file says which prediction it is of."""
+"""Overlays: the radiograph stays visible, any size can be drawn, and a file tells which prediction it belongs to."""
 
 import cv2
 import numpy as np
@@ -16,20 +16,20 @@ def test_another_file_ending_is_refused(samples, tmp_path):
         write_overlay(explain(load("reference-lstm"), samples[0]), tmp_path / "overlay.tiff")
 
 
-def test_an_overlay_leaves_the_radiograph_where_nothing_speaks(samples):
+def test_an_overlay_does_not_change_the_radiograph_where_there_is_no_evidence(samples):
     explanation = explain(load(), samples[9], "PNEUMONIA")
     picture = draw_overlay(explanation)
     height, width = explanation.heatmap.shape
     assert picture.dtype == np.uint8
     assert picture.shape[0] > height
     assert picture.shape[1] > width
-    dark = explanation.heatmap == 0
-    assert dark.any()
-    gray = explanation.radiograph.pixels[dark]
-    np.testing.assert_array_equal(picture[:height, :width][dark], np.repeat(gray[:, None], 3, axis=1))
-    hot = np.unravel_index(explanation.heatmap.argmax(), explanation.heatmap.shape)
-    red, _, blue = map(int, picture[hot])
-    assert red > blue, "the warm end of the colour bar is the strong one"
+    no_evidence = explanation.heatmap == 0
+    assert no_evidence.any()
+    gray = explanation.radiograph.pixels[no_evidence]
+    np.testing.assert_array_equal(picture[:height, :width][no_evidence], np.repeat(gray[:, None], 3, axis=1))
+    strongest = np.unravel_index(explanation.heatmap.argmax(), explanation.heatmap.shape)
+    red, _, blue = map(int, picture[strongest])
+    assert red > blue, "strong evidence has warm colours"
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 250), (1500, 700)])

@@ -1,9 +1,9 @@
 """From a :class:`~pneumoscope.radiographs.Radiograph` to a :class:`Prediction`, and to where the evidence lies.
 
 In: radiographs and a model file. Out: predictions, heatmaps.
-Read first: ``predict.py``; before it ``preprocess.py`` (pixels to model input) and ``bundle.py`` (the model file). The
-functions ``preprocess.preprocess`` and ``explain.explain`` have the names of their modules and are imported from there.
-TensorFlow is never imported here.
+Read first: ``preprocess.py`` (radiograph to model input), then ``predict.py`` (model input to verdict). ``bundle.py``
+reads the model file. Import ``preprocess`` and ``explain`` from their modules, which have the same names.
+This package never imports TensorFlow.
 """
 
 from pneumoscope.inference.bundle import (
@@ -30,7 +30,7 @@ from pneumoscope.inference.calibration import (
 from pneumoscope.inference.explain import GRAD_CAM, Explanation, explain_prediction
 from pneumoscope.inference.predict import BATCH, Predictor, load, parse_threshold
 from pneumoscope.inference.prediction import ERROR, FIELDS, OK, UNCERTAIN, Prediction
-from pneumoscope.inference.preprocess import INPUT_SPECS, RESIZES, InputSpec, resize, to_input
+from pneumoscope.inference.preprocess import INPUT_SPECS, RESIZES, ImageSource, InputSpec, resize, to_input
 
 __all__ = [
     "BATCH",
@@ -48,6 +48,7 @@ __all__ = [
     "UNCERTAIN",
     "Bundle",
     "Explanation",
+    "ImageSource",
     "InputSpec",
     "Prediction",
     "Predictor",

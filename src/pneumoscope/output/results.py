@@ -16,6 +16,7 @@ from pneumoscope.inference.predict import BATCH, Predictor
 from pneumoscope.inference.prediction import ERROR, FIELDS, Prediction
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.radiographs.images import read_file
+from pneumoscope.radiographs.sources import Source
 
 #: The fields of a prediction that are numbers; the others are text.
 NUMERIC_FIELDS = ("probability", "threshold", "bacterial", "prevalence")
@@ -98,7 +99,7 @@ class ResultsFile(ABC):
         return prediction.path, prediction.image_sha256, prediction.reason if prediction.status == ERROR else ""
 
 
-def find_finished(files: Sequence[ResultsFile], sources: Sequence[object]) -> list[Prediction | None]:
+def find_finished(files: Sequence[ResultsFile], sources: Sequence[Source]) -> list[Prediction | None]:
     """Find which sources need no new prediction, because a resumed file holds one of the same content.
 
     Two kinds of images are judged again although a file holds them. Unreadable images: that takes little time, and
@@ -160,10 +161,10 @@ def prediction_from_row(row: dict[str, Any]) -> Prediction:
     return Prediction(**{**values, "label": values["label"] or None})
 
 
-def _find_keys(sources: Sequence[object], known_paths: set[str]) -> list[tuple[str, str]]:
+def _find_keys(sources: Sequence[Source], known_paths: set[str]) -> list[tuple[str, str]]:
     """Path and SHA-256 of each source. New images are not read here: they are read when they are judged."""
 
-    def find_hash(source: object) -> str:
+    def find_hash(source: Source) -> str:
         return _sha256(source) if str(source) in known_paths else ""
 
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -171,11 +172,11 @@ def _find_keys(sources: Sequence[object], known_paths: set[str]) -> list[tuple[s
     return [(str(source), digest) for source, digest in zip(sources, hashes, strict=True)]
 
 
-def _sha256(source: object) -> str:
+def _sha256(source: Source) -> str:
     """SHA-256 of the content as in a prediction: empty if it cannot be read."""
     if isinstance(source, ImageError):
         return ""
     try:
-        return hashlib.sha256(read_file(str(source))).hexdigest()
+        return hashlib.sha256(read_file(source)).hexdigest()
     except ImageError:
         return ""
