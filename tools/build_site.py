@@ -2,9 +2,9 @@
 
     python tools/build_site.py                 # or: make docs-site
 
-Collects README.md, docs/ and every file that they link to in site/source, at the same relative places, so that
-the links of the repository are those of the site. Adds a page for each package with the API from its docstrings. Then
-runs Zensical with ``--strict`` (extra ``docs``). The navigation is in zensical.toml.
+Collects README.md, docs/ and every file that they link to in site/source, at the same relative places, so that the links
+of the repository work on the site. A notebook becomes a page with its stored outputs. Each package gets a page with the
+API from its docstrings. Then runs Zensical with ``--strict`` (extra ``docs``). The navigation is in zensical.toml.
 """
 
 import re
@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 sys.path.insert(0, str(Path(__file__).parent))  # also when a test loads this
+from notebook_page import write_notebook_page
 from packages import PACKAGES, plain, read_docstring
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,9 @@ def collect(navigation: list[str]) -> None:
         seen.add(path)
         place = SOURCE / path.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".ipynb":
+            write_notebook_page(path, place.with_suffix(".md"))
+            continue
         if path.suffix != ".md":
             shutil.copy(path, place)
             continue
@@ -80,7 +84,7 @@ def collect(navigation: list[str]) -> None:
         waiting += [target for target in linked_files(path, text) if target.is_file() and target.is_relative_to(ROOT)]
         if path == ROOT / "README.md":
             place = SOURCE / "index.md"
-        place.write_text(_with_index(path, text), encoding="utf-8")
+        place.write_text(_for_the_site(path, text), encoding="utf-8")
 
 
 def linked_files(page: Path, text: str) -> list[Path]:
@@ -89,13 +93,15 @@ def linked_files(page: Path, text: str) -> list[Path]:
     return [(page.parent / unquote(target)).resolve() for target in targets]
 
 
-def _with_index(page: Path, text: str) -> str:
-    """Links to README.md at the top lead to index.md."""
+def _for_the_site(page: Path, text: str) -> str:
+    """Links to README.md at the top lead to index.md, links to notebooks lead to their pages."""
 
     def rewrite(match: re.Match) -> str:
         start, target, end = match.groups()
-        if "://" not in target and (page.parent / target).resolve() == ROOT / "README.md":
-            target = target.removesuffix("README.md") + "index.md"
+        if "://" not in target:
+            target = re.sub(r"\.ipynb$", ".md", target)
+            if (page.parent / target).resolve() == ROOT / "README.md":
+                target = target.removesuffix("README.md") + "index.md"
         return f"{start}{target}{end}"
 
     return LINK.sub(rewrite, text)

@@ -2,7 +2,7 @@
 
     python tools/generate.py                   # every page and block; also: make docs
     python tools/generate.py models speed      # only these
-    python tools/generate.py --pictures        # the pictures, and the walkthrough with its outputs (minutes)
+    python tools/generate.py --pictures        # the pictures, from the shipped models and the page (minutes)
 
 A generated page names its command in the first lines. A generated block lies between two comments, which name it too.
 ``tests/project/test_docs.py`` fails if a page or a block is not current, or if a picture is stale.
@@ -33,14 +33,14 @@ def main() -> None:
     """Write what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", metavar="PAGE", help=f"{', '.join(PAGES)}; all of them by default")
-    parser.add_argument("--pictures", action="store_true", help="make the pictures and the walkthrough, nothing else")
+    parser.add_argument("--pictures", action="store_true", help="make the pictures, nothing else")
     arguments = parser.parse_args()
     if arguments.pictures and arguments.pages:
         parser.error("expected PAGE or --pictures, received both: leave one of them out")
     if unknown := sorted(set(arguments.pages) - set(PAGES)):
         parser.error(f"expected pages among {', '.join(PAGES)}, received {', '.join(unknown)}")
     if arguments.pictures:
-        import pictures  # needs Chromium, and TensorFlow for the walkthrough
+        import pictures  # needs Chromium
 
         pictures.write_all()
         return

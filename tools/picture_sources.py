@@ -16,12 +16,10 @@ SAMPLES = "src/pneumoscope/samples/*/*.jpeg"
 SOURCES: dict[str, tuple[str, ...]] = {
     "overlay": ("src/pneumoscope/zoo/mobilenet.onnx", "src/pneumoscope/samples/PNEUMONIA/person541_bacteria_2275.jpeg"),
     "page": ("src/pneumoscope/service/page/*", MODELS, SAMPLES),
-    "walkthrough": ("notebooks/walkthrough.ipynb", MODELS, SAMPLES),
 }
 PICTURES: dict[str, tuple[str, ...]] = {
     "overlay": ("docs/images/overlay.jpg",),
     "page": ("docs/images/page*.jpg",),
-    "walkthrough": ("docs/images/walkthrough*.jpg", "docs/walkthrough.md"),
 }
 
 

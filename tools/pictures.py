@@ -1,9 +1,8 @@
-"""The pictures of the documents: an overlay, the page in every state, and the walkthrough with its outputs.
+"""The pictures of the documents: an overlay, and the page in every state.
 
-``python tools/generate.py --pictures`` calls this. It needs Chromium (requirements/debian.txt), the extras ``serve``,
-``train`` and ``notebook``, and for the walkthrough the ImageNet weights: PNEUMOSCOPE_WEIGHTS names their file, or Keras
-downloads them. It starts the service on a free port. Of every state of the page it makes a sheet
-docs/images/page-STATE.jpg: on a phone, a laptop and a wide screen, light above dark.
+``python tools/generate.py --pictures`` calls this. It needs Chromium (requirements/debian.txt) and the extra ``serve``.
+It starts the service on a free port. For every state of the page it makes a sheet, docs/images/page-STATE.jpg: on a
+phone, a laptop and a wide screen, light above dark.
 """
 
 import re
@@ -18,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import picture_sources
-import walkthrough
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pneumoscope import load, sample_paths
@@ -36,13 +34,11 @@ CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgr
 
 
 def write_all() -> None:
-    """Write every picture and the walkthrough, and record what they were made from."""
+    """Write every picture, and record what they were made from."""
     write("overlay.jpg", overlay_picture(), quality=85)
     picture_sources.record("overlay")
     write_page_pictures()
     picture_sources.record("page")
-    walkthrough.write_walkthrough()
-    picture_sources.record("walkthrough")
 
 
 def overlay_picture() -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import re
 import shlex
@@ -29,8 +30,8 @@ BESIDE = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "experiment
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)")
 GENERATED = re.compile(r"<!-- generated (\S+): python tools/generate\.py -->.*?<!-- end generated -->", re.DOTALL)
-#: Their code runs elsewhere: the notebook in test_notebook.py, the script in this file.
-RUNS_ELSEWHERE = ("walkthrough.md", "onnx-file.md")
+#: Its code is a script that another test runs.
+RUNS_ELSEWHERE = ("onnx-file.md",)
 
 
 def _blocks(language: str) -> list:
@@ -38,7 +39,7 @@ def _blocks(language: str) -> list:
         pytest.param(body, id=f"{page.name}-{number}")
         for page in PAGES
         for number, (kind, body) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
-        if kind == language and page.name != "walkthrough.md"
+        if kind == language
     ]
 
 
@@ -218,10 +219,11 @@ def test_the_verdict_is_where_the_architecture_says():
 # --- pictures and the site
 
 
-@pytest.mark.parametrize("group", ["overlay", "page", "walkthrough"])
+@pytest.mark.parametrize("group", ["overlay", "page"])
 def test_pictures_are_made_from_the_files_as_they_are(group, monkeypatch):
     changes = _tool("picture_sources", monkeypatch).changes(group)
-    assert not changes, f"pictures are out of date because of {', '.join(changes)}: run  make pictures"
+    some = ", ".join(changes[:5])
+    assert not changes, f"pictures are out of date because of {some} ({len(changes)} files): run  make pictures"
 
 
 def test_the_overlay_in_the_readme_is_that_of_the_default_model(monkeypatch):
@@ -257,6 +259,25 @@ def test_the_site_builds_strictly():
     assert built.returncode == 0, built.stdout + built.stderr
     page = (ROOT / "site" / "html" / "api" / "inference.html").read_text(encoding="utf-8")
     assert "A model that is ready to judge" in page or "pneumoscope.inference.predict.Predictor" in page
+
+
+def test_a_notebook_becomes_a_page(tmp_path, monkeypatch):
+    """Text, code, printed lines without colours, and a picture as a file."""
+    outputs = [
+        {"output_type": "stream", "text": ["\x1b[31m1\x1b[0m\n"]},
+        {"output_type": "display_data", "data": {"image/png": "aGk="}},
+        {"output_type": "execute_result", "data": {"text/plain": ["2"]}},
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title"]},
+        {"cell_type": "code", "source": ["print(1)"], "outputs": outputs},
+    ]
+    notebook, page = tmp_path / "a.ipynb", tmp_path / "a.md"
+    notebook.write_text(json.dumps({"cells": cells}))
+    _tool("notebook_page", monkeypatch).write_notebook_page(notebook, page)
+    blocks = ["# Title", "```python\nprint(1)\n```", "```text\n1\n```", "![Output 1](a-1.png)", "```text\n2\n```"]
+    assert page.read_text() == "\n\n".join(blocks) + "\n"
+    assert (tmp_path / "a-1.png").read_bytes() == b"hi"
 
 
 def test_requests_to_other_servers_are_found(monkeypatch, tmp_path):
