@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 from pneumoscope import load
-from pneumoscope.cluster.cluster_run import ClusterRun, _hash_of
+from pneumoscope.cluster.cluster_run import ClusterRun
+from pneumoscope.cluster.source_lists import hash_sources
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.io.atomic import write_atomic
 from pneumoscope.output import parquet_files
@@ -111,7 +112,7 @@ def _ray(predictor: Predictor, sources: list, folder: Path, cores: int) -> tuple
 def _driver(predictor: Predictor, sources: list, files: list, folder: Path) -> dict:
     """Seconds of the work that one process does for all workers."""
     began = time.perf_counter()
-    _hash_of(sources * 10)
+    hash_sources(sources * 10)
     seconds_an_image = (time.perf_counter() - began) / (10 * len(sources))
     rows = [prediction.to_dict() for prediction in predictor.predict_many(files)]
     full = [

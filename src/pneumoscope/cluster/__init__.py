@@ -1,6 +1,6 @@
 """The same predictions on a Ray cluster.
 
-In: a list of sources. Out: a folder of Parquet parts, with the bytes that one machine writes.
+In: a list of sources. Out: a folder of Parquet parts, with the same bytes as those of one machine.
 Read first: ``cluster_run.py``. Needs the extra ``ray``.
 """
 

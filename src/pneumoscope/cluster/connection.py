@@ -1,4 +1,4 @@
-"""Ray, found or started: on loopback, behind a token, without reports to its makers, notes or dashboard."""
+"""A connection to Ray, or a Ray of our own: on loopback, with a token, without dashboard and usage reports."""
 
 import contextlib
 import importlib.util
@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from pneumoscope.errors import MissingExtra, UsageError
 
@@ -16,7 +17,7 @@ _EXPECTED = "expected a Ray cluster"
 
 
 def require_ray() -> None:
-    """Say so, without loading it, where Ray is not installed.
+    """Check that Ray is installed, without loading it.
 
     Raises:
         MissingExtra: Ray or pyarrow is not installed.
@@ -28,59 +29,61 @@ def require_ray() -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """Ray for a while; the signals stay ours.
+    """Connect to Ray, and disconnect at the end. The signal handlers of this process stay in place.
 
     Args:
-        address: of a cluster, or ``"auto"`` for the one of this machine; None starts Ray on this machine alone.
-        cpus: cores to start it with; None for all.
+        address: of a cluster; ``"auto"`` for the one that runs on this machine; None to start Ray here.
+        cpus: cores to start Ray with; None for all.
 
     Raises:
-        UsageError: no cluster at this address, or Ray does not start.
+        UsageError: there is no cluster at this address, or Ray does not start.
     """
     if address is not None:
-        _check_reached(address)
-    _set_environment(alone=address is None)
+        _check_address(address)
+    _set_environment(start_here=address is None)
     import ray
 
-    before = signal.getsignal(signal.SIGTERM)
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    handler = signal.getsignal(signal.SIGTERM)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:
             ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
             ray.init(address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"{_EXPECTED} at {address or 'this machine'}, Ray says {said}: start it, or name another"
+            f"{_EXPECTED} at {address or 'this machine'}, Ray says {reason}: start it, or name another"
         ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _check_reached(address: str) -> None:
-    """Say at once what Ray says after minutes."""
+def _check_address(address: str) -> None:
+    """Check that something listens at an address; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():  # such as "auto", which Ray looks up
+    if not host or not port.isdigit():  # such as "auto", which Ray resolves
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise UsageError(f"{_EXPECTED} at {address}, the system says {said}: start it, or name another") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{_EXPECTED} at {address}, the system says {reason}: start it, or name another") from None
 
 
-def _set_environment(alone: bool) -> None:
-    """What Ray reads when it is imported."""
+def _set_environment(start_here: bool) -> None:
+    """Set the variables that Ray reads when it is imported."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # else it prints between our results when a worker dies
-    if alone and "ray" not in sys.modules:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # its name on Linux: listen on loopback only
-        # Others on this machine reach its ports, but not without this token.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # otherwise it prints among our results when a worker dies
+    if start_here and "ray" not in sys.modules:
+        os.environ.setdefault(
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
+        )  # on Linux too, this makes it listen on loopback only
+        # Other users of this machine can reach its ports, but they need this token.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
