@@ -8,12 +8,13 @@ Read first: ``images.py``, which decides what is read and what is refused; then 
 from pneumoscope.radiographs.containers import image_size
 from pneumoscope.radiographs.images import MAX_BYTES, Radiograph, read_file, read_radiograph
 from pneumoscope.radiographs.remote import is_address, stamp_address
-from pneumoscope.radiographs.sources import NothingFound, expand
+from pneumoscope.radiographs.sources import NothingFound, Source, expand
 
 __all__ = [
     "MAX_BYTES",
     "NothingFound",
     "Radiograph",
+    "Source",
     "expand",
     "image_size",
     "is_address",
