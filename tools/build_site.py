@@ -2,9 +2,10 @@
 
     python tools/build_site.py                 # or: make docs-site
 
-Collects README.md, docs/ and every file that they link to in site/source, at the same relative places, so that the links
-of the repository work on the site. A notebook becomes a page with its stored outputs. Each package gets a page with the
-API from its docstrings. Then runs Zensical with ``--strict`` (extra ``docs``). The navigation is in zensical.toml.
+Collects README.md, docs/ and every file that they link to in site/source, at the same relative places, so that the
+links of the repository work on the site. A notebook becomes a page with its stored outputs. Each package gets a page
+with the API from its docstrings. Then runs Zensical with ``--strict`` (extra ``docs``). The navigation is in
+zensical.toml.
 """
 
 import re
