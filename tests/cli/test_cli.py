@@ -20,7 +20,7 @@ from pneumoscope import cli
 from pneumoscope.cli.evaluations import evaluation_folder
 from pneumoscope.cli.progress import TrainingProgress
 from pneumoscope.inference.bundle import ZOO
-from pneumoscope.inference.predict import FIELDS
+from pneumoscope.inference.prediction import FIELDS
 from pneumoscope.samples import SAMPLES
 
 
@@ -109,7 +109,7 @@ def test_two_writers_of_one_csv_are_kept_apart(run, samples, tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX)
         code, _, err = run("predict", samples[0], "--csv", "r.csv")
     assert code == 2
-    assert "alone, another pneumoscope does" in err
+    assert "to be free, another pneumoscope process is writing to it" in err
     assert (tmp_path / "r.csv").read_text() == "rows of another process"
 
 
@@ -293,7 +293,7 @@ def test_a_hundred_good_and_five_bad(run, samples, tmp_path):
         (["train", "--data", "x", "--model", "resnet"], 2, "expected --model mobilenet or lstm"),
         (["train", "--data", "x", "--model", "lstm", "--class-weights", "odd"], 2, "the recipe's class_weights"),
         (["evaluate", "--data", "x"], 1, "expected a folder or a CSV"),
-        (["evaluate", "--data", str(SAMPLES)], 1, "expected a model that held images out"),
+        (["evaluate", "--data", str(SAMPLES)], 1, "expected a model with a held-out split"),
         (["evaluate", "-m", "reference-lstm", "--data", str(SAMPLES)], 1, "expected the data this model was"),
         (["evaluate", "--data", str(SAMPLES), "--split", "test"], 1, "expected images in a test folder"),
         (["evaluate", "--data", str(SAMPLES), "--split", "odd"], 2, "expected the split val, test or all"),
@@ -441,7 +441,7 @@ def test_a_model_that_held_nothing_out_says_where_it_can_be_evaluated(run, tmp_p
     model = tmp_path / "runs" / "whole-all-seed0"
     code, _, err = run("evaluate", "--data", SAMPLES, "--model", model)
     assert code == 1
-    assert "expected a model that held images out" in err
+    assert "expected a model with a held-out split" in err
     assert "Traceback" not in err
     code, _, err = run("evaluate", "--data", SAMPLES, "--model", model, "--split", "all")
     assert code == 0, err
