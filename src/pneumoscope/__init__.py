@@ -4,7 +4,8 @@
     prediction = load().predict("radiograph.jpeg")
     print(prediction.label, prediction.probability)
 
-Importing this package loads neither TensorFlow, ONNX Runtime, OpenCV nor matplotlib.
+The names in ``__all__`` are the stable Python API. Everything else may change between versions.
+Importing this package is cheap: TensorFlow, ONNX Runtime, OpenCV and matplotlib are not loaded.
 """
 
 import os
@@ -21,15 +22,15 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.radiographs.images import Radiograph, read_radiograph
     from pneumoscope.samples import sample_paths
 
-# Since 1.29 ONNX Runtime reports its use to its maker unless told not to before it is loaded: session and model
-# details, and a lasting identifier on disk. Nothing leaves this machine; whoever wants it sets the variable to 0.
+# Since version 1.29, ONNX Runtime sends usage data to its maker: details of session and model, and an identifier that
+# it keeps on disk. This has to be disabled before ONNX Runtime is loaded. To allow it, set the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 
 RESEARCH_USE_ONLY = "Research use only, not a medical device."
 
-# name -> module that defines it; resolved on first use so that the import stays cheap
+# name -> module that defines it; imported on first use
 _PUBLIC = {
     "load": "inference.predict",
     "Predictor": "inference.predict",
