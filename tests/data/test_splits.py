@@ -1,4 +1,4 @@
-"""Who trains and who validates: no patient and no picture on both sides, the same on every machine."""
+"""Splits: no patient and no picture on both sides, and the same result on every machine."""
 
 import itertools
 import json
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pneumoscope.data.manifest import Manifest, Record, patient_of, read_dataset, sublabel_of
+from pneumoscope.data import Manifest, Record, read_dataset
+from pneumoscope.data.file_names import patient_of, sublabel_of
 from pneumoscope.data.splits import (
     Split,
     check_scheme,
@@ -72,7 +73,7 @@ def test_no_patient_and_no_shared_picture_on_two_sides(seed):
 
 
 def test_a_picture_under_two_names_stays_on_one_side(data_folder):
-    """From files to split: the grouping of the scan is what the split keeps together."""
+    """From files to split: the split keeps the groups of the scan together."""
     names = [f"PNEUMONIA/person{number}_virus_{number}.png" for number in range(20)]
     data_folder(*names, *(f"NORMAL/IM-{number:04d}-0001.png" for number in range(20)))
     for pair in range(0, 20, 2):
@@ -111,10 +112,10 @@ def test_the_published_scheme_splits_images_within_the_official_train_folder():
     assert Counter(key.split("/")[1] for key in split.val) == {label: int(0.1 * n) for label, n in count.items()}
     assert {key.split("/")[0] for key in split.train + split.val} == {"train"}
     patients = list(sides_of(manifest, split, "patient"))
-    assert patients[0] & patients[1]  # as published: patients fall on both sides
+    assert patients[0] & patients[1]  # as published: patients are on both sides
 
 
-def test_the_official_test_images_never_take_part():
+def test_the_official_test_images_are_in_no_split():
     manifest = synthetic(0)
     extra = tuple(record(f"IM-9{number:03d}-0001.jpeg", split) for number in range(9) for split in ("val", "test"))
     split = make_split(Manifest(manifest.root, manifest.records + extra))
@@ -153,7 +154,7 @@ def test_a_seed_gives_one_split_and_another_seed_another(scheme):
 
 
 @pytest.mark.parametrize("scheme", ["patient", "published"])
-def test_neither_order_nor_place_of_the_records_matters(scheme):
+def test_neither_order_nor_folder_of_the_records_matters(scheme):
     manifest = synthetic(0)
     shuffled = list(manifest.records)
     random.Random(1).shuffle(shuffled)
@@ -162,7 +163,7 @@ def test_neither_order_nor_place_of_the_records_matters(scheme):
 
 
 def test_the_split_of_the_bundled_radiographs_is_this_one(samples_folder):
-    """Golden: the same images and seed give this split on every machine and in every version."""
+    """Golden test: the same images and seed give this split on every machine and in every version."""
     split = make_split(read_dataset(samples_folder), fraction=0.25)
     assert len(split.val) == 6
     assert split.fingerprint == "abd0a14e90682c9e3711c605ceb5ec2b634bbe5b57d3860556f5d951048846ba"
@@ -170,16 +171,16 @@ def test_the_split_of_the_bundled_radiographs_is_this_one(samples_folder):
 
 @pytest.mark.real
 def test_the_split_of_the_real_data_is_that_of_the_shipped_models(real_manifest, samples_folder):
-    """Golden: the models that ship record these, and the bundled radiographs say which of them were held out."""
+    """Golden test: shipped models record these, and the text of the bundled radiographs lists the held-out ones."""
     split = make_split(real_manifest)
     assert split.fingerprint == "179254163cb0cb795b91a702254f3d93a1c773c448a346874e82259055a849ee"
     published = make_split(real_manifest, "published")
     assert published.fingerprint == "668c2a25e159f75dfe22788b0acc63272a743f9ef20073989e58980064bd9bc0"
     attribution = (samples_folder / "ATTRIBUTION.md").read_text(encoding="utf-8")
-    said = {line.strip("- `") for line in attribution.splitlines() if line.startswith("- `")}
+    listed = {line.strip("- `") for line in attribution.splitlines() if line.startswith("- `")}
     bundled = {Path(one.path).name for one in read_dataset(samples_folder).records}
-    assert said == bundled & {key.split("/")[-1] for key in split.val}
-    assert f"{len(said)} of them were held out" in attribution
+    assert listed == bundled & {key.split("/")[-1] for key in split.val}
+    assert f"{len(listed)} of them were held out" in attribution
 
 
 def test_the_fingerprint_is_over_keys_and_sides_only():
@@ -189,7 +190,7 @@ def test_the_fingerprint_is_over_keys_and_sides_only():
     assert split.fingerprint != replace(split, train=("c",), val=("a", "b")).fingerprint
 
 
-def test_a_name_that_is_no_utf_8_has_a_fingerprint():
+def test_a_name_that_is_not_utf_8_has_a_fingerprint():
     names = ("r\udcf6ntgen.png", "r\udcf7ntgen.png")
     assert len({Split("patient", 0, 0.1, (name,), ("a",)).fingerprint for name in names}) == 2
 
@@ -197,14 +198,14 @@ def test_a_name_that_is_no_utf_8_has_a_fingerprint():
 # Files -----------------------------------------------------------------------------------------------------
 
 
-def test_a_split_survives_its_file(tmp_path):
+def test_a_written_split_is_read_back_unchanged(tmp_path):
     manifest = synthetic(0)
     split = make_split(manifest, seed=3)
     write_split(split, tmp_path / "split.json")
     assert read_split(tmp_path / "split.json") == split
 
 
-def test_a_name_that_is_no_utf_8_survives_the_file(tmp_path):
+def test_a_name_that_is_not_utf_8_is_read_back_unchanged(tmp_path):
     split = Split("patient", 0, 0.1, ("all/NORMAL/r\udcf6ntgen.png",), ("all/NORMAL/b.png",))
     write_split(split, tmp_path / "split.json")
     assert read_split(tmp_path / "split.json") == split
@@ -244,7 +245,7 @@ def test_a_changed_file_is_noticed(tmp_path, change):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "5", "null", '{"fingerprint": "a"}', '{"fingerprint": "a", "train": 3}']
 )
-def test_other_files_are_no_split(tmp_path, text):
+def test_other_files_are_not_a_split(tmp_path, text):
     path = tmp_path / "split.json"
     path.write_text(text)
     with pytest.raises(DatasetError, match=r"expected a split file at .*split.json, cannot read it"):
@@ -253,7 +254,7 @@ def test_other_files_are_no_split(tmp_path, text):
         read_split(tmp_path / "missing.json")
 
 
-def test_a_split_of_other_data_says_what_is_missing():
+def test_a_split_of_other_data_gives_the_missing_images():
     manifest = synthetic(0)
     split = make_split(manifest)
     half = Manifest(manifest.root, manifest.records[::2])
@@ -266,8 +267,8 @@ def test_a_split_of_other_data_says_what_is_missing():
 
 @pytest.mark.parametrize("scheme", ["patient", "published"])
 @pytest.mark.parametrize("size", range(1, 9))
-def test_tiny_sets_split_or_say_why_not(scheme, size):
-    """Whatever is left, there is either a split without a leak or one sentence."""
+def test_small_sets_are_split_or_give_an_error(scheme, size):
+    """Every small set gives either a split without a leak or an error."""
     names = [f"IM-{number:04d}-0001.jpeg" for number in range(size)]
     names += [f"person{number // 2}_virus_{number}.jpeg" for number in range(size)]
     manifest = Manifest(Path("/data"), tuple(map(record, names)))
@@ -313,11 +314,11 @@ def test_one_patient_a_class_cannot_be_split_by_patient():
     assert len(make_split(manifest, "published").val) == 6
 
 
-def test_one_key_twice_is_an_error():
+def test_a_repeated_key_is_an_error():
     names = [f"IM-{number:04d}-0001.jpeg" for number in range(3)] + ["person1_virus_1.jpeg"]
     records = tuple(map(record, names))
     twice = Manifest(Path("/data"), (*records, replace(records[0], path="other/IM-0000-0001.jpeg")))
-    with pytest.raises(DatasetError, match=r"train/NORMAL/IM-0000-0001.jpeg comes twice: rename one"):
+    with pytest.raises(DatasetError, match=r"train/NORMAL/IM-0000-0001.jpeg is repeated: rename one"):
         make_split(twice)
 
 
@@ -341,7 +342,7 @@ def test_impossible_folds_are_errors(scheme):
         make_split(synthetic(0), scheme)
 
 
-def test_more_folds_than_patients_say_why_not(samples_folder):
+def test_more_folds_than_patients_are_an_error(samples_folder):
     with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split, one side has none"):
         make_split(read_dataset(samples_folder), "fold9of10")
 
@@ -350,7 +351,7 @@ def test_a_series_that_is_not_there_cannot_be_held_out():
     with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split"):
         make_split(synthetic(0), "hold-NORMAL2")
     with pytest.raises(DatasetError, match="expected images of NORMAL on both sides of the split"):
-        make_split(synthetic(0), "hold-IM")  # every normal is of this series: none is left to train on
+        make_split(synthetic(0), "hold-IM")  # all normals are of this series: none is left for training
 
 
 # Folds -----------------------------------------------------------------------------------------------------
@@ -390,7 +391,7 @@ def test_folds_follow_from_the_seed():
         assert splits == [make_split(Manifest(Path("/other"), tuple(shuffled)), scheme, seed=s) for s in range(3)]
         for one, other in itertools.combinations(splits, 2):
             patients = [{record.group for record in split.records(manifest, "val")} for split in (one, other)]
-            assert len(patients[0] & patients[1]) < 0.5 * len(patients[0])  # the largest have their place by size
+            assert len(patients[0] & patients[1]) < 0.5 * len(patients[0])  # the place of the largest depends on size
 
 
 def test_the_bundled_radiographs_fold(samples_folder):
@@ -406,7 +407,7 @@ def test_the_bundled_radiographs_fold(samples_folder):
 
 
 def two_series(seed):
-    """As the Kermany names go: two series of normals, and one normal from elsewhere."""
+    """Names as in the Kermany data: two series of normals, and one normal from elsewhere."""
     chance = random.Random(seed)
     pneumonias = [one for one in synthetic(seed).records if one.label == PNEUMONIA]
     normals = [record("chest-7-0001.jpeg")]
@@ -424,7 +425,7 @@ def _names(keys):
 
 
 @pytest.mark.parametrize(("scheme", "prefix"), [("hold-IM", "IM-"), ("hold-NORMAL2", "NORMAL2-")])
-def test_a_held_series_is_held_whole_and_alone(scheme, prefix):
+def test_a_held_out_series_is_complete_and_alone(scheme, prefix):
     for seed in range(3):
         manifest = two_series(seed)
         split = make_split(manifest, scheme, seed=seed)
@@ -438,7 +439,7 @@ def test_a_held_series_is_held_whole_and_alone(scheme, prefix):
         assert len(split.train) + len(split.val) == len(manifest)
 
 
-def test_hold_early_holds_the_lowest_numbers_of_each_series():
+def test_hold_early_holds_out_the_lowest_numbers_of_each_series():
     manifest = two_series(0)
     split = make_split(manifest, "hold-early")
     assert_no_leak(manifest, split)
@@ -453,8 +454,8 @@ def test_hold_early_holds_the_lowest_numbers_of_each_series():
 
 
 @pytest.mark.parametrize("scheme", ["hold-IM", "hold-NORMAL2", "hold-early", "fold0of5"])
-def test_a_picture_shared_across_the_series_leaks_into_none(scheme):
-    """A normal of one series saved again under the other, and under the name of a pneumonia."""
+def test_a_picture_shared_by_two_series_does_not_leak(scheme):
+    """A normal of one series is saved again in the other series, and as a pneumonia."""
     for seed in range(5):
         manifest = two_series(seed)
         chance = random.Random(seed)
@@ -470,7 +471,7 @@ def test_a_picture_shared_across_the_series_leaks_into_none(scheme):
 # Nothing held out ------------------------------------------------------------------------------------------
 
 
-def test_all_leaves_nothing_out_but_the_official_test():
+def test_all_leaves_out_only_the_official_test():
     manifest = synthetic(0)
     extra = tuple(record(f"IM-9{number:03d}-0001.jpeg", split) for number in range(9) for split in ("val", "test"))
     split = make_split(Manifest(manifest.root, manifest.records + extra), "all")
@@ -485,7 +486,7 @@ def test_all_of_nothing_is_an_error():
 
 
 @pytest.mark.parametrize("scheme", ["fold1of5", "hold-early", "all"])
-def test_every_scheme_survives_its_file(tmp_path, scheme):
+def test_a_split_of_every_scheme_is_read_back_unchanged(tmp_path, scheme):
     split = make_split(two_series(0), scheme)
     write_split(split, tmp_path / "split.json")
     assert read_split(tmp_path / "split.json") == split
@@ -518,7 +519,7 @@ def test_class_weights_of_three_classes_by_rule():
         class_weights(labels[:80], "balanced", FINDINGS)
 
 
-def test_both_weighted_rules_give_the_classes_equal_say_or_more_to_the_rare_one():
+def test_weights_make_the_classes_equal_or_the_rare_class_stronger():
     labels = [NORMAL] * 1207 + [PNEUMONIA] * 3488
     totals = defaultdict(dict)
     for rule in ("balanced", "inverse-ratio"):
@@ -556,11 +557,11 @@ def test_a_model_is_evaluated_on_its_own_held_out_images():
     assert select_records(manifest, "all", {}) == (manifest.records, None)
 
 
-def test_a_model_that_held_nothing_out_has_no_images_of_its_own_to_be_evaluated_on():
-    """The sentence is the same on other data: neither has a held-out side."""
+def test_a_model_without_held_out_images_cannot_be_evaluated_on_val():
+    """The error is the same on other data, because neither has held-out images."""
     training = training_of(make_split(synthetic(0), "all"))
     for manifest in (synthetic(0), synthetic(1)):
-        with pytest.raises(DatasetError, match=r"expected a model that held images out, .* its folds: use --split"):
+        with pytest.raises(DatasetError, match=r"expected a model with a held-out split, .* its folds: use --split"):
             select_records(manifest, "val", training)
         assert select_records(manifest, "all", training) == (manifest.records, None)
     test = record("IM-9000-0001.jpeg", "test")
@@ -568,7 +569,7 @@ def test_a_model_that_held_nothing_out_has_no_images_of_its_own_to_be_evaluated_
     assert select_records(with_test, "test", training) == ((test,), None)
 
 
-def test_other_data_are_not_taken_for_the_held_out_images():
+def test_other_data_do_not_pass_for_the_held_out_images():
     split = make_split(synthetic(0))
     with pytest.raises(DatasetError, match="expected the data this model was trained on"):
         select_records(synthetic(1), "val", training_of(split))

@@ -1,4 +1,4 @@
-"""Labels that look wrong: planted ones are found, in the order of how wrong they look."""
+"""Labels that look wrong: planted errors are found, the most suspicious first."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from pneumoscope.evaluation.label_errors import find_label_errors
 def test_an_example_worked_out_by_hand():
     labels = np.array([0, 0, 0, 1, 1, 1])
     pneumonia = np.array([0.1, 0.3, 0.9, 0.8, 0.7, 0.0])
-    # usual: NORMAL (0.9 + 0.7 + 0.1) / 3 = 0.567, PNEUMONIA (0.8 + 0.7 + 0.0) / 3 = 0.5
-    found, like = find_label_errors(labels, np.stack([1 - pneumonia, pneumonia], axis=1))
-    assert found.tolist() == [5, 2]
-    assert like.tolist() == [0, 1]
+    # averages: NORMAL (0.9 + 0.7 + 0.1) / 3 = 0.567, PNEUMONIA (0.8 + 0.7 + 0.0) / 3 = 0.5
+    suspects, likely = find_label_errors(labels, np.stack([1 - pneumonia, pneumonia], axis=1))
+    assert suspects.tolist() == [5, 2]
+    assert likely.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_planted_errors_are_found_the_surest_first(classes):
+def test_planted_errors_are_found_the_clearest_first(classes):
     rng = np.random.default_rng(classes)
     true = rng.integers(0, classes, 300)
     own = rng.uniform(0.7, 0.95, 300)
@@ -27,13 +27,13 @@ def test_planted_errors_are_found_the_surest_first(classes):
     probabilities[planted] = 0.2 / (classes - 1)
     probabilities[planted, true[planted]] = 0.96
     probabilities[planted[3], labels[planted[3]]] = 0.0
-    found, like = find_label_errors(labels, probabilities)
-    assert set(found) == set(planted)
-    assert found[0] == planted[3]
-    assert (like == true[found]).all()
+    suspects, likely = find_label_errors(labels, probabilities)
+    assert set(suspects) == set(planted)
+    assert suspects[0] == planted[3]
+    assert (likely == true[suspects]).all()
 
 
-def test_what_is_unlike_every_class_is_not_suspected():
+def test_an_image_unlike_every_class_is_not_suspicious():
     labels = np.array([0] * 10 + [1] * 10)
     pneumonia = np.array([0.05] * 9 + [0.5] + [0.95] * 9 + [0.5])
     assert find_label_errors(labels, np.stack([1 - pneumonia, pneumonia], axis=1))[0].size == 0
@@ -41,6 +41,6 @@ def test_what_is_unlike_every_class_is_not_suspected():
 
 def test_a_class_without_images_is_never_suggested():
     probabilities = np.array([[0.1, 0.2, 0.7], [0.2, 0.1, 0.7], [0.3, 0.6, 0.1]])
-    found, like = find_label_errors(np.array([0, 0, 1]), probabilities)
-    assert not (like == 2).any()
-    assert found.tolist() == []
+    suspects, likely = find_label_errors(np.array([0, 0, 1]), probabilities)
+    assert not (likely == 2).any()
+    assert suspects.tolist() == []

@@ -1,4 +1,4 @@
-"""Figures, page and tables of an evaluation: complete, undisturbed by what is undefined, and self-contained."""
+"""Figures, page and tables of an evaluation: complete, self-contained, and possible with undefined metrics."""
 
 import base64
 import html.parser
@@ -14,10 +14,9 @@ import pytest
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.data.manifest import Manifest, Record
 from pneumoscope.errors import MissingExtra, UsageError
+from pneumoscope.evaluation import compare_reports, evaluate_model, read_report, report
 from pneumoscope.evaluation import figures as drawing
-from pneumoscope.evaluation import report
-from pneumoscope.evaluation.evaluate import compare, evaluate_model, read_report
-from pneumoscope.inference.predict import Prediction
+from pneumoscope.inference.prediction import Prediction
 from pneumoscope.labels import LABELS
 
 EVALUATION = ["confusion_matrix.png", "roc.png", "precision_recall.png", "calibration.png"]
@@ -35,7 +34,7 @@ class GivenBundle:
 
 
 class Given:
-    """Stands for a predictor: probabilities given in order, None for a file that cannot be read."""
+    """Stands for a predictor: prepared probabilities in order, and None for a file that cannot be read."""
 
     threshold, prevalence = 0.5, None
 
@@ -43,11 +42,11 @@ class Given:
         self.probability, self.bundle = probability, GivenBundle(name)
 
     def predict_many(self, sources):
-        for path, one in zip(sources, self.probability, strict=True):
-            if one is None:
+        for path, value in zip(sources, self.probability, strict=True):
+            if value is None:
                 yield Prediction(str(path), None, None, 0.5, self.bundle.name, "error", "received <script> & 'text'")
             else:
-                yield Prediction(str(path), LABELS[int(one >= 0.5)], float(one), 0.5, self.bundle.name, "ok")
+                yield Prediction(str(path), LABELS[int(value >= 0.5)], float(value), 0.5, self.bundle.name, "ok")
 
 
 def evaluated(folder: Path, labels, probability, name=GivenBundle.name) -> tuple[dict, list[dict]]:
@@ -73,7 +72,7 @@ def figures(usual, tmp_path_factory) -> list[Path]:
 
 
 def texts(figure) -> str:
-    """All that stands in a figure."""
+    """All text of a figure."""
     import matplotlib.text
 
     return "\n".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
@@ -88,7 +87,7 @@ def test_all_figures_are_drawn(figures):
     for path in figures:
         data = path.read_bytes()
         assert data[:8] == b"\x89PNG\r\n\x1a\n"
-        width, height = (int.from_bytes(data[at : at + 4]) for at in (16, 20))
+        width, height = (int.from_bytes(data[offset : offset + 4]) for offset in (16, 20))
         assert (width, height) == (792, 696)  # 6.6 x 5.8 inches at 120 dots
 
 
@@ -112,14 +111,14 @@ def test_drawing_leaves_matplotlib_as_it_was(usual, tmp_path):
 
 
 @pytest.mark.parametrize("draw", ["_confusion_matrix", "_roc", "_precision_recall"])
-def test_figures_say_what_they_show(usual, draw):
+def test_figures_have_a_description(usual, draw):
     words = texts(getattr(drawing, draw)(usual[0]))
     assert "given <model> & co on test: n = 119 radiographs of 60 patients" in words
     assert RESEARCH_USE_ONLY in words
     assert "operating point 0.5" in words
 
 
-def test_legends_hold_the_estimate_and_its_interval(usual):
+def test_legends_contain_the_estimate_and_its_interval(usual):
     found = usual[0]["metrics"]
     auc, ap, ece = found["roc_auc"], found["pr_auc"], found["ece"]
     assert f"AUC {auc['value']:.3f} (95 % CI {auc['low']:.3f} to {auc['high']:.3f})" in texts(drawing._roc(usual[0]))
@@ -171,7 +170,7 @@ def test_a_best_epoch_must_be_one_of_them(tmp_path):
     [
         ([1, 1, 1, 1], [0.2, 0.6, 0.7, 0.9], ["confusion_matrix.png", "precision_recall.png", "calibration.png"]),
         ([0, 0, 0, 0], [0.2, 0.6, 0.7, 0.9], ["confusion_matrix.png", "calibration.png"]),
-        ([0, 1, 0, 1], [0.0, 0.0, 0.0, 0.0], EVALUATION),  # PNEUMONIA is never said
+        ([0, 1, 0, 1], [0.0, 0.0, 0.0, 0.0], EVALUATION),  # without the verdict PNEUMONIA
         ([0, 1, 0, 1], [0.0, 1.0, 0.0, 1.0], EVALUATION),
         ([0, 1], [None, None], []),
     ],
@@ -193,7 +192,7 @@ def test_a_long_model_name_stays_inside_the_figure(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "seaborn"])
-def test_a_missing_package_is_named_with_its_remedy(package, usual, tmp_path, monkeypatch):
+def test_a_missing_package_is_named_with_its_installation(package, usual, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     message = rf"drawing figures needs the package '{package}', .*pip install 'pneumoscope\[report\]'"
     with pytest.raises(MissingExtra, match=message):
@@ -204,9 +203,10 @@ def test_a_missing_package_is_named_with_its_remedy(package, usual, tmp_path, mo
     assert report.report_html(usual[0], [], tmp_path / "report.html").is_file()  # the page needs neither
 
 
-def test_importing_the_report_draws_in_nothing_heavy():
+def test_importing_the_report_imports_nothing_heavy():
     heavy = "{'matplotlib', 'seaborn', 'pandas', 'tensorflow', 'keras', 'onnxruntime'}"
-    code = f"import sys, pneumoscope.evaluation.report, pneumoscope.evaluation.evaluate; print(sorted({heavy} & set(sys.modules)))"
+    modules = "pneumoscope.evaluation.report, pneumoscope.evaluation.evaluate"
+    code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -215,7 +215,7 @@ def test_importing_the_report_draws_in_nothing_heavy():
 
 
 class Page(html.parser.HTMLParser):
-    """Tags that open and close in order, what they hold, and what they point to."""
+    """A page whose tags open and close in order: its tags, its text, and the addresses in it."""
 
     def __init__(self, text):
         super().__init__()
@@ -236,7 +236,7 @@ class Page(html.parser.HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_is_whole_and_needs_no_other_file(usual, figures, tmp_path):
+def test_the_page_is_complete_and_needs_no_other_file(usual, figures, tmp_path):
     path = report.report_html(usual[0], figures, tmp_path / "deep" / "report.html")
     assert path == tmp_path / "deep" / "report.html"
     text = path.read_text(encoding="utf-8")
@@ -251,7 +251,7 @@ def test_the_page_is_whole_and_needs_no_other_file(usual, figures, tmp_path):
     assert [name.name for name in path.parent.iterdir()] == ["report.html"]
 
 
-def test_the_page_holds_every_estimate(usual, tmp_path):
+def test_the_page_contains_every_estimate(usual, tmp_path):
     text = "\n".join(Page(report.report_html(usual[0], [], tmp_path / "report.html").read_text("utf-8")).text)
     for row in report.render_table(usual[0]):
         assert "\n".join(row) in re.sub("\n+", "\n", text)
@@ -291,7 +291,7 @@ def test_the_table_has_every_estimate_with_its_interval(usual):
     }
 
 
-def test_a_model_that_tells_subtypes_has_a_row_of_its_own(usual, tmp_path):
+def test_a_model_with_subtypes_has_a_row_for_them(usual, tmp_path):
     area = {"value": 0.8125, "low": 0.7, "high": 0.9, "n": 16, "method": "percentile bootstrap over patients, by hand"}
     found = {**usual[0], "subtypes": area}
     rows = report.render_table(found)
@@ -303,19 +303,19 @@ def test_a_model_that_tells_subtypes_has_a_row_of_its_own(usual, tmp_path):
     assert "over patients, by hand" in page
 
 
-def test_undefined_is_said(tmp_path):
+def test_undefined_estimates_are_marked(tmp_path):
     found, _ = evaluated(tmp_path, [1, 1, 1, 1], [0.2, 0.6, 0.7, 0.9])
     rows = {name: (value, ends) for name, value, ends in report.render_table(found)}
     assert rows["ROC AUC"] == rows["Specificity (recall of NORMAL)"] == ("undefined", "")
     assert rows["Sensitivity (recall of PNEUMONIA)"][0] == "0.750"
 
 
-def test_a_comparison_has_a_table_of_models_and_one_a_pair(tmp_path):
+def test_a_comparison_has_a_table_of_models_and_a_table_for_each_pair(tmp_path):
     labels = [0, 1] * 10
     right = [0.1, 0.9] * 10
     a = evaluated(tmp_path / "a", labels, right, name="a")
     b = evaluated(tmp_path / "b", labels, [0.8, 0.9] * 5 + right[10:], name="b")
-    (title, rows), (pair_title, pair_rows) = report.render_comparison(compare([a[0], b[0]], [a[1], b[1]]))
+    (title, rows), (pair_title, pair_rows) = report.render_comparison(compare_reports([a[0], b[0]], [a[1], b[1]]))
     assert "95 % interval" in title
     assert rows[0] == ("", "a@0.5", "b@0.5")
     assert {len(row) for row in rows} == {3}
@@ -328,9 +328,9 @@ def test_a_comparison_has_a_table_of_models_and_one_a_pair(tmp_path):
     assert dict(pair_rows)["ROC AUC, a minus b"].startswith("0.000 (")
 
 
-def test_a_comparison_without_common_radiographs_says_so(tmp_path):
+def test_a_comparison_without_common_radiographs_is_marked(tmp_path):
     a = evaluated(tmp_path / "a", [0, 1], [0.1, 0.9])
     elsewhere = [{**row, "path": f"elsewhere/{row['path']}"} for row in a[1]]
-    pair_title, pair_rows = report.render_comparison(compare([a[0], a[0]], [a[1], elsewhere]))[1]
+    pair_title, pair_rows = report.render_comparison(compare_reports([a[0], a[0]], [a[1], elsewhere]))[1]
     assert pair_title.endswith("0 radiographs that both judged, 4 left out")
     assert pair_rows == [("No radiograph in common", "not comparable")]

@@ -1,12 +1,12 @@
-"""Shifted radiographs: the same for every model, each another picture, and never more than pictures."""
+"""Shifted radiographs: the same for every model, and each shift makes another picture."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pneumoscope.data.manifest import Manifest, read_dataset
-from pneumoscope.evaluation import metrics
+from pneumoscope.data import Manifest, read_dataset
+from pneumoscope.evaluation import evaluate_metrics, metrics
 from pneumoscope.evaluation.robustness import SHIFTS, measure_shifts, summarise, with_intervals
 from pneumoscope.inference.predict import Predictor, load
 from pneumoscope.inference.preprocess import InputSpec, resize
@@ -26,14 +26,14 @@ def shifted(name, pixels, label=NORMAL, seed=0):
 def test_a_shifted_radiograph_is_a_radiograph(name, label, shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     before = pixels.copy()
-    seen = shifted(name, pixels, label)
-    assert (seen.ndim, seen.dtype) == (2, np.uint8)
-    assert min(seen.shape) >= 48
-    np.testing.assert_array_equal(pixels, before)  # the next shift starts from it
+    picture = shifted(name, pixels, label)
+    assert (picture.ndim, picture.dtype) == (2, np.uint8)
+    assert min(picture.shape) >= 48
+    np.testing.assert_array_equal(pixels, before)  # the next shift uses it again
 
 
 @pytest.mark.parametrize("name", SHIFTS)
-def test_a_shift_follows_from_its_generator(name, samples):
+def test_the_generator_determines_a_shift(name, samples):
     pixels = read_radiograph(samples[3]).pixels
     np.testing.assert_array_equal(shifted(name, pixels, seed=5), shifted(name, pixels, seed=5))
     if name in RANDOM:
@@ -45,13 +45,13 @@ def test_a_shift_follows_from_its_generator(name, samples):
 @pytest.mark.parametrize("name", sorted(set(SHIFTS) - {"none"}))
 def test_every_shift_but_none_makes_another_picture(name, samples):
     pixels = read_radiograph(samples[3]).pixels
-    seen = shifted(name, pixels)
-    assert seen.shape != pixels.shape or not np.array_equal(seen, pixels)
+    picture = shifted(name, pixels)
+    assert picture.shape != pixels.shape or not np.array_equal(picture, pixels)
     np.testing.assert_array_equal(shifted("none", pixels), pixels)
 
 
 @pytest.mark.parametrize("name", SHIFTS)
-def test_only_the_turned_ratio_looks_at_the_label(name, samples):
+def test_only_the_reversed_ratio_uses_the_label(name, samples):
     pixels = read_radiograph(samples[3]).pixels
     normal, pneumonia = (shifted(name, pixels, label) for label in LABELS)
     assert (normal.shape != pneumonia.shape) == (name == "ratio turned round")
@@ -60,8 +60,8 @@ def test_only_the_turned_ratio_looks_at_the_label(name, samples):
 
 
 @pytest.mark.parametrize("name", ["tilted", "other scanner", "noise", "marks"])
-def test_what_is_drawn_is_drawn_on_a_small_picture(name, samples):
-    """At one size a drawn change means the same on every radiograph, and takes a share of the time."""
+def test_random_shifts_are_applied_to_a_small_picture(name, samples):
+    """At one size a random change means the same for every radiograph, and it is faster."""
     pixels = read_radiograph(samples[3]).pixels
     small = resize(Radiograph(pixels), InputSpec(height=224, width=224, channels=1))
     assert min(pixels.shape) > 224
@@ -69,8 +69,8 @@ def test_what_is_drawn_is_drawn_on_a_small_picture(name, samples):
     np.testing.assert_array_equal(shifted(name, pixels, seed=5), shifted(name, small, seed=5))
 
 
-def test_the_ratio_is_turned_round():
-    """Normals are narrower than pneumonias in the Kermany data: here they become wider."""
+def test_the_ratio_is_reversed():
+    """In the Kermany data normals are narrower than pneumonias. Here they become wider."""
     pixels = np.random.default_rng(0).integers(0, 256, (400, 400), dtype=np.uint8)
     assert shifted("ratio turned round", pixels, NORMAL).shape == (300, 400)
     assert shifted("ratio turned round", pixels, PNEUMONIA).shape == (400, 300)
@@ -79,7 +79,7 @@ def test_the_ratio_is_turned_round():
     np.testing.assert_array_equal(shifted("closer crop", pixels), pixels[40:360, 40:360])
 
 
-def test_a_frame_lies_around_the_whole_picture():
+def test_a_frame_surrounds_the_whole_picture():
     pixels = np.full((100, 200), 77, np.uint8)
     framed = shifted("black frame", pixels)
     assert framed.shape == (120, 240)
@@ -120,13 +120,15 @@ def measured(predictor, manifest, records):
 
 
 def test_no_shift_is_the_prediction(measured, predictor, manifest, records):
-    expected = [one.probability for one in predictor.predict_many([manifest.path(record) for record in records])]
+    expected = [
+        prediction.probability for prediction in predictor.predict_many([manifest.path(record) for record in records])
+    ]
     np.testing.assert_allclose(measured["none"]["probability"], expected, atol=2e-6)  # six digits
     assert list(measured) == list(SHIFTS)
 
 
 def test_every_shift_moves_the_probabilities(measured):
-    """A shift that none of these radiographs notices would measure nothing."""
+    """A shift without effect on all of these radiographs would measure nothing."""
     plain = np.array(measured["none"]["probability"])
     for name, found in measured.items():
         assert len(found["probability"]) == len(plain)
@@ -141,14 +143,14 @@ def test_the_estimates_are_those_of_the_probabilities(measured, predictor, recor
         assert found["roc_auc"] == metrics.roc_auc(labels, np.array(found["probability"]))
 
 
-def test_neither_order_nor_company_matters(measured, predictor, manifest, records, monkeypatch):
+def test_neither_order_nor_batch_matters(measured, predictor, manifest, records, monkeypatch):
     monkeypatch.setattr("pneumoscope.evaluation.robustness._BATCH", 2)
     again = measure_shifts(predictor, manifest, records[::-1])
     for name, found in again.items():
         np.testing.assert_allclose(found["probability"][::-1], measured[name]["probability"], atol=2e-6, err_msg=name)
 
 
-def test_the_name_of_a_radiograph_decides_its_draws_not_its_place_on_disk(measured, predictor, manifest, records):
+def test_the_random_changes_depend_on_the_name_not_on_the_folder(measured, predictor, manifest, records):
     moved = tuple(replace(record, path=str(manifest.path(record))) for record in records[:2])
     assert [record.key for record in moved] == [record.key for record in records[:2]]
     again = measure_shifts(predictor, Manifest(manifest.root / "elsewhere", moved), moved)
@@ -164,11 +166,11 @@ def test_the_name_of_a_radiograph_decides_its_draws_not_its_place_on_disk(measur
 def test_progress_wraps_the_batches(predictor, manifest, records):
     seen = []
 
-    def show(items, total, what):
+    def progress(items, total, what):
         seen.append(what)
         yield from items
 
-    measure_shifts(predictor, manifest, records[:1], show)
+    measure_shifts(predictor, manifest, records[:1], progress)
     assert seen == ["shifted radiographs"]
 
 
@@ -190,7 +192,7 @@ def test_one_class_alone_has_no_balanced_accuracy():
     assert found["probability"] == [0.4, 1.0]
 
 
-def test_intervals_are_those_of_an_evaluation_and_hold_their_estimates():
+def test_intervals_are_those_of_an_evaluation_and_contain_their_estimates():
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2
     probability = np.clip(0.3 * labels + rng.random(200) * 0.7, 0, 1)
@@ -202,5 +204,5 @@ def test_intervals_are_those_of_an_evaluation_and_hold_their_estimates():
         assert shift["roc_auc_low"] < shift["roc_auc"] < shift["roc_auc_high"]
         assert shift["roc_auc"] == found[name]["roc_auc"]
         assert "probability" not in shift
-    whole = metrics.evaluate(labels, probability, 0.5, patients)["roc_auc"]
+    whole = evaluate_metrics(labels, probability, 0.5, patients)["roc_auc"]
     assert table["none"]["roc_auc_low"] == pytest.approx(whole["low"], abs=1e-6)

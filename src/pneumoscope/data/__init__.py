@@ -1,12 +1,14 @@
-"""Labelled radiographs: where they are, whose they are, who trains and who validates, and how they are changed.
+"""Labelled radiographs: files and labels, patients, splits, and random changes of the images.
 
 In: a folder, a CSV, an archive. Out: a :class:`Manifest`, a :class:`Split`, changed radiographs.
-Read first: ``manifest.py``; then ``splits.py``. The functions ``fetch.fetch`` and ``augment.augment`` have the names of
-their modules and are imported from there.
+Read first: ``manifest.py``; then ``scan.py``, which makes a manifest, and ``splits.py``. The functions ``fetch.fetch``
+and ``augment.augment`` have the names of their modules; import them from there.
 """
 
-from pneumoscope.data.augment import Augmentation, aspect_corrections, common_ratio, median_ratios
-from pneumoscope.data.manifest import Manifest, Record, read_dataset
+from pneumoscope.data.aspect_ratio import aspect_corrections, common_ratio, median_ratios
+from pneumoscope.data.augment import Augmentation
+from pneumoscope.data.manifest import Manifest, Record
+from pneumoscope.data.scan import read_dataset
 from pneumoscope.data.splits import (
     ALL,
     AS_PUBLISHED,

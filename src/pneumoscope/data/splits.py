@@ -1,4 +1,4 @@
-"""Manifest -> Split: who trains and who validates, seeded, recorded and hashed."""
+"""Manifest -> Split: which radiographs train and which validate. A split is seeded, recorded and hashed."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pneumoscope.data.manifest import NO_SPLIT, Manifest, Record
 from pneumoscope.errors import DatasetError, UsageError
@@ -16,7 +17,7 @@ from pneumoscope.labels import LABELS, NORMAL
 
 PATIENT_WISE = "patient"
 AS_PUBLISHED = "published"
-#: Every image trains, none validates: the model that ships, measured by the folds of its recipe.
+#: Every image trains and none validates, for the model that ships. The folds of its recipe measure it.
 ALL = "all"
 SCHEMES = (PATIENT_WISE, AS_PUBLISHED, "fold0of5", "hold-IM", "hold-NORMAL2", "hold-early", ALL)
 _FOLD = re.compile(r"fold(\d+)of(\d+)")
@@ -32,8 +33,8 @@ class Split:
     Attributes:
         scheme: as given to :func:`make_split`.
         seed: of the shuffling.
-        fraction: share of the images to validate on.
-        train, val: keys, sorted.
+        fraction: share of the images that validate.
+        train, val: sorted keys.
     """
 
     scheme: str
@@ -44,7 +45,7 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all keys and their sides: equal splits have equal fingerprints on every machine."""
+        """SHA-256 over all keys and their sides: equal splits have equal fingerprints everywhere."""
         lines = [f"train {key}" for key in self.train] + [f"val {key}" for key in self.val]
         return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
@@ -60,7 +61,7 @@ class Split:
         if missing:
             raise DatasetError(
                 f"expected the {len(keys)} {side} images of this split under {manifest.root}, "
-                f"{len(missing)} are not there (first: {missing[0]}): point --data at the data it was made of"
+                f"{len(missing)} are not there (first: {missing[0]}): use --data with the data it was made from"
             )
         return tuple(by_key[key] for key in keys)
 
@@ -68,17 +69,26 @@ class Split:
 def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0, fraction: float = 0.1) -> Split:
     """Split off a validation set.
 
-    ``"patient"`` (the default): the official train and val folders together, whole patients (and pictures
-    saved twice) on one side, stratified by label and sub-label. ``"published"``: image by image within the
-    official train folder, stratified by label, as the published results were made; images of one patient
-    fall on both sides, so its figures flatter. ``"fold0of5"`` to ``"fold4of5"`` (any number of folds): the
-    patient-wise folds of a cross-validation. ``"hold-IM"``, ``"hold-NORMAL2"``: every normal patient of one
-    Kermany series is held out, with a fold of the others; ``"hold-early"``: the fifth of the normal patients
-    whose names, and so whose numbers, come first in each series, nearest to the official test's.
-    ``"all"``: nothing is held out.
+    Args:
+        manifest: labelled radiographs.
+        scheme: one of
+
+            - ``"patient"``: the official train and val folders together. All images of a patient, and all copies of a
+              picture, are on one side. Stratified by label and sub-label.
+            - ``"published"``: image by image within the official train folder, stratified by label. The published
+              results were made this way. Images of one patient are on both sides, so the results look too good.
+            - ``"fold0of5"`` to ``"fold4of5"`` (or another number of folds): the patient-wise folds of a
+              cross-validation.
+            - ``"hold-IM"``, ``"hold-NORMAL2"``: all normal patients of one Kermany series are held out, with one fold
+              of the pneumonias.
+            - ``"hold-early"``: the fifth of the normal patients with the lowest numbers of each series, whose numbers
+              are nearest to those of the official test images.
+            - ``"all"``: nothing is held out.
+        seed: of the shuffling.
+        fraction: share of the images that validate, above 0 and at most 0.5.
 
     Raises:
-        DatasetError: no images to split, a class too small, or one key twice.
+        DatasetError: no images to split, a class that is too small, or a repeated key.
         UsageError: an unknown scheme, or a fraction outside (0, 0.5].
     """
     check_scheme(scheme)
@@ -91,7 +101,7 @@ def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0,
     if fold := _FOLD.fullmatch(scheme):
         val = _fold(pool, seed, int(fold[1]), int(fold[2]))
     elif scheme.startswith("hold-"):
-        val = _held_series(pool, seed, scheme)
+        val = _series_for_validation(pool, seed, scheme)
     elif scheme == PATIENT_WISE:
         val = _patients_for_validation(pool, seed, fraction)
     else:
@@ -108,10 +118,10 @@ def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0,
 
 
 def check_scheme(scheme: str) -> None:
-    """Refuse a split that :func:`make_split` does not make.
+    """Refuse a scheme that :func:`make_split` does not know.
 
     Raises:
-        UsageError: an unknown scheme, or a fold that is none of its folds.
+        UsageError: an unknown scheme, or a fold number that is not below the number of folds.
     """
     fold = _FOLD.fullmatch(scheme)
     if fold and not (2 <= int(fold[2]) <= 100 and int(fold[1]) < int(fold[2])):
@@ -120,7 +130,7 @@ def check_scheme(scheme: str) -> None:
         raise UsageError(f"expected a split {', '.join(SCHEMES)}, received {scheme!r}")
 
 
-def select_records(manifest: Manifest, name: str, training: dict) -> tuple[tuple[Record, ...], str | None]:
+def select_records(manifest: Manifest, name: str, training: dict[str, Any]) -> tuple[tuple[Record, ...], str | None]:
     """The images to evaluate a model on.
 
     Args:
@@ -130,11 +140,11 @@ def select_records(manifest: Manifest, name: str, training: dict) -> tuple[tuple
         training: the model's ``training`` record, with its recipe and split fingerprint.
 
     Returns:
-        The records, and the fingerprint of the split for ``"val"``.
+        The records. For ``"val"`` also the fingerprint of the split, otherwise None.
 
     Raises:
-        DatasetError: these are not the data the model was trained on, or there is no test folder.
-        UsageError: another name.
+        DatasetError: the model was trained on other data, or has no held-out images, or there is no test folder.
+        UsageError: an unknown name.
     """
     if name == "all":
         return manifest.records, None
@@ -148,8 +158,8 @@ def select_records(manifest: Manifest, name: str, training: dict) -> tuple[tuple
     recipe = training["recipe"]
     if recipe["split"] == ALL:
         raise DatasetError(
-            "expected a model that held images out, this one trained on all and carries the figures of its folds: use "
-            "--split test, or --split all on other data"
+            "expected a model with a held-out split, this one was trained on all images and its figures come from its "
+            "folds: use --split test, or --split all on other data"
         )
     split = make_split(manifest, recipe["split"], seed=recipe["split_seed"], fraction=recipe["validation_fraction"])
     if split.fingerprint != training["split_fingerprint"]:
@@ -170,7 +180,7 @@ def read_split(path: str | Path) -> Split:
     """Read what :func:`write_split` wrote.
 
     Raises:
-        DatasetError: not such a file, or its content does not match its fingerprint.
+        DatasetError: no split file, or its content does not match its fingerprint.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -181,7 +191,7 @@ def read_split(path: str | Path) -> Split:
     if split.fingerprint != recorded:
         raise DatasetError(
             f"expected the split with fingerprint {str(recorded)[:12]} in {path}, it was changed by hand: "
-            "take the original, or make a new split"
+            "use the original, or make a new split"
         )
     return split
 
@@ -189,15 +199,15 @@ def read_split(path: str | Path) -> Split:
 def class_weights(labels: Sequence[str], rule: str, classes: Sequence[str] = LABELS) -> dict[str, float]:
     """Weight of each class in the training loss.
 
-    ``"inverse-ratio"``: the other class's count over this class's (as published: NORMAL about 2.89,
+    ``"inverse-ratio"``: the count of the other classes over the count of this class (as published: NORMAL about 2.89,
     PNEUMONIA about 0.35). ``"balanced"``: n / (classes * count), whose mean over the images is 1. ``"none"``: 1.
-
-    >>> class_weights(["NORMAL"] + 4 * ["PNEUMONIA"], "inverse-ratio")
-    {'NORMAL': 4.0, 'PNEUMONIA': 0.25}
 
     Raises:
         UsageError: an unknown rule.
         DatasetError: a class without images.
+
+    >>> class_weights(["NORMAL"] + 4 * ["PNEUMONIA"], "inverse-ratio")
+    {'NORMAL': 4.0, 'PNEUMONIA': 0.25}
     """
     if rule not in CLASS_WEIGHTS:
         raise UsageError(f"expected class weights {', '.join(CLASS_WEIGHTS)}, received {rule!r}")
@@ -217,15 +227,15 @@ def _check_pool(pool: Sequence[Record], manifest: Manifest) -> None:
         raise DatasetError(f"expected training images under {manifest.root}, found none: check --data")
     repeated = [key for key, count in Counter(record.key for record in pool).items() if count > 1]
     if repeated:
-        raise DatasetError(f"expected each file name once per split and label, {repeated[0]} comes twice: rename one")
+        raise DatasetError(f"expected each file name once per split and label, {repeated[0]} is repeated: rename one")
 
 
 def _patients_by_stratum(pool: Sequence[Record], seed: int) -> Iterator[tuple[list[str], dict[str, list[Record]]]]:
-    """Shuffled patients of each stratum (label and sub-label), and the records of every patient."""
+    """Shuffled patients of each stratum (label and sub-label), and the records of all patients."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(pool, key=lambda record: record.key):
         groups[record.group].append(record)
-    strata: dict[tuple, list[str]] = defaultdict(list)
+    strata: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
     for name, members in groups.items():
         strata[tuple(sorted({(member.label, member.sublabel) for member in members}))].append(name)
     for stratum in sorted(strata):
@@ -235,40 +245,40 @@ def _patients_by_stratum(pool: Sequence[Record], seed: int) -> Iterator[tuple[li
 
 
 def _fold(pool: Sequence[Record], seed: int, fold: int, folds: int) -> set[str]:
-    """One of ``folds`` disjoint sets of patients: each patient, largest first, joins the smallest one."""
+    """One of ``folds`` disjoint sets of patients: patients, largest first, are added to the smallest set."""
     chosen: set[str] = set()
     for names, groups in _patients_by_stratum(pool, seed):
         sizes = [0] * folds
         for name in sorted(names, key=lambda name: -len(groups[name])):
-            to = sizes.index(min(sizes))
-            sizes[to] += len(groups[name])
-            if to == fold:
+            smallest = sizes.index(min(sizes))
+            sizes[smallest] += len(groups[name])
+            if smallest == fold:
                 chosen |= {record.key for record in groups[name]}
     return chosen
 
 
-def _held_series(pool: Sequence[Record], seed: int, scheme: str) -> set[str]:
-    """Normal patients of one series or of the lowest numbers, with the first of five folds of the pneumonias."""
+def _series_for_validation(pool: Sequence[Record], seed: int, scheme: str) -> set[str]:
+    """Normal patients of one series, or with the lowest numbers, and the first of five folds of the pneumonias."""
     normals = [record for record in pool if record.label == NORMAL]
-    held = {record.key for record in pool if record.label != NORMAL} & _fold(pool, seed, 0, 5)
+    held_out = {record.key for record in pool if record.label != NORMAL} & _fold(pool, seed, 0, 5)
     for prefix in ("IM", "NORMAL2"):
         series = [record for record in normals if record.patient.startswith(f"{prefix}-")]
         if scheme == f"hold-{prefix}":
-            held |= {record.key for record in series}
+            held_out |= {record.key for record in series}
         elif scheme == "hold-early":
-            patients = sorted({record.group for record in series})  # the numbers have four digits
+            patients = sorted({record.group for record in series})  # numbers have four digits, so names sort by number
             early = set(patients[: len(patients) // 5])
-            held |= {record.key for record in series if record.group in early}
-    groups = {record.group for record in pool if record.key in held}  # a picture may lie in both series, or labels
+            held_out |= {record.key for record in series if record.group in early}
+    groups = {record.group for record in pool if record.key in held_out}  # a picture may have two labels or series
     return {record.key for record in pool if record.group in groups}
 
 
 def _patients_for_validation(pool: Sequence[Record], seed: int, fraction: float) -> set[str]:
-    """Take the shuffled patients of each stratum until it has its share of images."""
+    """Take shuffled patients of each stratum until the stratum has its share of images."""
     chosen: set[str] = set()
     for names, groups in _patients_by_stratum(pool, seed):
         wanted = round(fraction * sum(len(groups[name]) for name in names))
-        for name in names:  # a patient who would overshoot the share is passed over for a smaller one
+        for name in names:  # skip a patient with more images than are still wanted
             if len(groups[name]) <= wanted:
                 wanted -= len(groups[name])
                 chosen.add(name)
@@ -276,6 +286,7 @@ def _patients_for_validation(pool: Sequence[Record], seed: int, fraction: float)
 
 
 def _images_for_validation(pool: Sequence[Record], seed: int, fraction: float) -> set[str]:
+    """Take a share of the shuffled images of each label."""
     chosen: set[str] = set()
     for label in LABELS:
         keys = sorted(record.key for record in pool if record.label == label)

@@ -2,32 +2,30 @@
 
 In: a :class:`~pneumoscope.inference.Predictor` and a :class:`~pneumoscope.data.Manifest`. Out: ``report.json``,
 ``predictions.csv``, tables, figures, an HTML page.
-Read first: ``evaluate.py``; the definitions of all figures are in ``metrics.py``. What is measured is the file that
-ships, so TensorFlow is never imported here.
+Read first: ``evaluate.py``; then ``metric_registry.py``, the list of all metrics, and ``metrics.py``, which defines
+them. The evaluation measures the file that ships, so nothing here imports TensorFlow.
 """
 
-from pneumoscope.evaluation.evaluate import (
-    REPORT_NAME,
-    against_ratio,
-    compare,
-    csv_bytes,
-    evaluate_model,
-    read_report,
-    subtype_auc,
-    to_arrays,
-)
+from pneumoscope.evaluation.bootstrap import Estimate
+from pneumoscope.evaluation.compare import compare_reports
+from pneumoscope.evaluation.evaluate import evaluate_model
 from pneumoscope.evaluation.figures import draw_figures
 from pneumoscope.evaluation.label_errors import find_label_errors
-from pneumoscope.evaluation.metrics import uncertain_band, uncertain_rule
+from pneumoscope.evaluation.metric_registry import evaluate_metrics
 from pneumoscope.evaluation.report import render_comparison, render_table, report_html
+from pneumoscope.evaluation.report_files import REPORT_NAME, csv_bytes, read_report, to_arrays
 from pneumoscope.evaluation.robustness import measure_shifts, with_intervals
+from pneumoscope.evaluation.subgroups import against_ratio, subtype_auc
+from pneumoscope.evaluation.uncertain import uncertain_band, uncertain_rule
 
 __all__ = [
     "REPORT_NAME",
+    "Estimate",
     "against_ratio",
-    "compare",
+    "compare_reports",
     "csv_bytes",
     "draw_figures",
+    "evaluate_metrics",
     "evaluate_model",
     "find_label_errors",
     "measure_shifts",

@@ -1,11 +1,11 @@
-"""report.json -> PNG figures, drawn with matplotlib's object interface: no global state, no display."""
+"""report.json -> PNG figures, drawn with the object interface of matplotlib: no global state, no display."""
 
 import io
 import textwrap
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,32 +22,35 @@ if TYPE_CHECKING:  # matplotlib is an extra, and slow to import
 
 _DPI = 120
 _SIZE = (6.6, 5.8)  # inches
-_LINE = 92  # characters of a subtitle that fit on that
-# Blue and vermilion stay apart for colour-blind readers (Okabe and Ito, 2008).
+_LINE = 92  # characters of a subtitle that fit this width
+# Colour-blind readers can tell blue and vermilion apart (Okabe and Ito, 2008).
 _BLUE, _RED, _GREY, _INK = "#0072B2", "#D55E00", "#6B7280", "#111827"
-_ZOOM_FROM = 0.95  # AUC from which the curve hides in its corner
+_MIN_AUC_TO_ENLARGE = 0.95  # from here on most of the curve is in the corner
 _HISTORY = ("epoch", "accuracy", "loss", "val_accuracy", "val_loss")
 
 
 def draw_figures(
-    report: dict, predictions: Sequence[dict], folder: str | Path, history: Sequence[dict] | None = None
+    report: dict[str, Any],
+    predictions: Sequence[dict[str, Any]],
+    folder: str | Path,
+    history: Sequence[dict[str, Any]] | None = None,
 ) -> list[Path]:
     """Draw an evaluation as PNG files.
 
     Args:
-        report, predictions: from :func:`pneumoscope.evaluation.evaluate.read_report`.
-        folder: where the files go; created where missing.
-        history: of the training, to add what :func:`draw_curves` draws.
+        report, predictions: from :func:`pneumoscope.evaluation.report_files.read_report`.
+        folder: for the files; created if missing.
+        history: of the training, to add the figures of :func:`draw_curves`.
 
     Returns:
-        The files, in the order of :data:`pneumoscope.evaluation.report.FIGURES`; what is undefined (no radiograph of a
-        class) has none.
+        The files, in the order of :data:`pneumoscope.evaluation.report.FIGURES`. A figure that is undefined (no
+        radiograph of a class) is left out.
 
     Raises:
         MissingExtra: matplotlib or seaborn is not installed.
         UsageError: a history that :func:`draw_curves` refuses.
     """
-    folder = _ready(folder)
+    folder = _prepare_folder(folder)
     curves = report["curves"]
     drawn: dict[str, Figure] = {}
     if np.sum(report["confusion_matrix"]):
@@ -62,13 +65,13 @@ def draw_figures(
     return paths + (draw_curves(history, folder) if history else [])
 
 
-def draw_curves(history: Sequence[dict], folder: str | Path, best_epoch: int | None = None) -> list[Path]:
+def draw_curves(history: Sequence[dict[str, Any]], folder: str | Path, best_epoch: int | None = None) -> list[Path]:
     """Draw ``accuracy.png`` and ``loss.png``: training and validation by epoch.
 
     Args:
-        history: one dict an epoch: ``epoch``, ``accuracy``, ``loss``, ``val_accuracy``, ``val_loss``.
-        folder: where the files go; created where missing.
-        best_epoch: whose weights were kept; default the first with the highest validation accuracy, which is
+        history: one dict for each epoch: ``epoch``, ``accuracy``, ``loss``, ``val_accuracy``, ``val_loss``.
+        folder: for the files; created if missing.
+        best_epoch: the epoch whose weights were kept; default the first with the highest validation accuracy, which is
             the rule of training.
 
     Raises:
@@ -82,12 +85,12 @@ def draw_curves(history: Sequence[dict], folder: str | Path, best_epoch: int | N
         best_epoch = int(columns["epoch"][columns["val_accuracy"].argmax()])
     if best_epoch not in columns["epoch"]:
         raise UsageError(f"expected a best epoch of {columns['epoch'].astype(int).tolist()}, received {best_epoch}")
-    folder = _ready(folder)
+    folder = _prepare_folder(folder)
     return [_save(_epochs(columns, name, best_epoch), folder / f"{name}.png") for name in ("accuracy", "loss")]
 
 
-def _ready(folder: str | Path) -> Path:
-    """The folder, made, once the packages that draw are known to be there."""
+def _prepare_folder(folder: str | Path) -> Path:
+    """Create the folder, but only if the packages that draw are installed."""
     for name in ("matplotlib", "seaborn"):
         try:
             import_module(name)
@@ -98,10 +101,10 @@ def _ready(folder: str | Path) -> Path:
     return folder
 
 
-def _confusion_matrix(report: dict) -> "Figure":
+def _confusion_matrix(report: dict[str, Any]) -> "Figure":
     import seaborn
 
-    figure, axes = _page("Confusion matrix", f"{_subject(report)}\noperating point {operating_point(report)}")
+    figure, (axes,) = _page("Confusion matrix", f"{_subject(report)}\noperating point {operating_point(report)}")
     matrix = np.array(report["confusion_matrix"])  # (2, 2) int: labels x verdicts
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
@@ -121,21 +124,20 @@ def _confusion_matrix(report: dict) -> "Figure":
     return figure
 
 
-def _roc(report: dict) -> "Figure":
-    figure, axes = _page("Receiver operating characteristic", _subject(report))
-    found = report["metrics"]
+def _roc(report: dict[str, Any]) -> "Figure":
+    figure, (axes,) = _page("Receiver operating characteristic", _subject(report))
     _draw_roc(axes, report)
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="chance: AUC 0.500")
     axes.set(xlabel="1 − specificity (false positive rate)", ylabel="Sensitivity (true positive rate)", aspect="equal")
     _unit(axes)
     axes.legend(loc="lower right", fontsize=8.5, framealpha=0.95)
-    if found["roc_auc"]["value"] >= _ZOOM_FROM:
+    if report["metrics"]["roc_auc"]["value"] >= _MIN_AUC_TO_ENLARGE:
         _enlarge_corner(axes, report)
     return figure
 
 
-def _enlarge_corner(axes: "Axes", report: dict) -> None:
-    """The upper left corner once more, in the empty middle."""
+def _enlarge_corner(axes: "Axes", report: dict[str, Any]) -> None:
+    """Repeat the upper left corner, enlarged, in the empty middle."""
     from matplotlib.patches import Rectangle
 
     side = 0.25
@@ -148,13 +150,13 @@ def _enlarge_corner(axes: "Axes", report: dict) -> None:
     _plain(inset)
 
 
-def _draw_roc(axes: "Axes", report: dict) -> None:
-    """The curve and the operating point with its intervals."""
-    curve, found = report["curves"]["roc"], report["metrics"]
-    sensitivity, specificity = found["sensitivity"], found["specificity"]
+def _draw_roc(axes: "Axes", report: dict[str, Any]) -> None:
+    """Draw the curve and the operating point with its intervals."""
+    curve, metrics = report["curves"]["roc"], report["metrics"]
+    sensitivity, specificity = metrics["sensitivity"], metrics["specificity"]
     axes.plot(
         curve["false_positive_rate"], curve["sensitivity"], color=_BLUE, linewidth=2,
-        label=with_interval("AUC", found["roc_auc"]),
+        label=with_interval("AUC", metrics["roc_auc"]),
     )  # fmt: skip
     axes.errorbar(
         1 - specificity["value"],
@@ -172,20 +174,20 @@ def _draw_roc(axes: "Axes", report: dict) -> None:
     )
 
 
-def _precision_recall(report: dict) -> "Figure":
-    figure, axes = _page("Precision and recall of PNEUMONIA", _subject(report))
-    curve, found = report["curves"]["pr"], report["metrics"]
-    # steps-pre: each precision holds back to the recall before it, the area that average precision sums
+def _precision_recall(report: dict[str, Any]) -> "Figure":
+    figure, (axes,) = _page("Precision and recall of PNEUMONIA", _subject(report))
+    curve, metrics = report["curves"]["pr"], report["metrics"]
+    # steps-pre: each precision reaches back to the previous recall; average precision is the area under these steps
     axes.plot(
         [0, *curve["recall"]], [curve["precision"][0], *curve["precision"]], color=_BLUE, linewidth=2,
-        drawstyle="steps-pre", label=with_interval("average precision (PR AUC)", found["pr_auc"]),
+        drawstyle="steps-pre", label=with_interval("average precision (PR AUC)", metrics["pr_auc"]),
     )  # fmt: skip
-    at = found["classes"][PNEUMONIA]
-    if at["precision"]["value"] is not None:
+    precision, recall = (metrics["classes"][PNEUMONIA][name] for name in ("precision", "recall"))
+    if precision["value"] is not None:
         axes.plot(
-            at["recall"]["value"], at["precision"]["value"], "o", color=_RED, markersize=7, zorder=3, clip_on=False,
+            recall["value"], precision["value"], "o", color=_RED, markersize=7, zorder=3, clip_on=False,
             label=f"operating point {operating_point(report)}:\n"
-            f"{with_interval('precision', at['precision'])}\n{with_interval('recall', at['recall'])}",
+            f"{with_interval('precision', precision)}\n{with_interval('recall', recall)}",
         )  # fmt: skip
     matrix = np.array(report["confusion_matrix"])
     share = matrix[POSITIVE].sum() / matrix.sum()
@@ -196,9 +198,9 @@ def _precision_recall(report: dict) -> "Figure":
     return figure
 
 
-def _calibration(report: dict, predictions: Sequence[dict]) -> "Figure":
-    bins, found = report["curves"]["calibration"], report["metrics"]
-    errors = f"{with_interval('calibration error', found['ece'])}, {with_interval('Brier score', found['brier'])}"
+def _calibration(report: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> "Figure":
+    bins, metrics = report["curves"]["calibration"], report["metrics"]
+    errors = f"{with_interval('calibration error', metrics['ece'])}, {with_interval('Brier score', metrics['brier'])}"
     subtitle = f"{_subject(report)}\n{errors}"
     figure, (axes, below) = _page("Calibration", subtitle, height_ratios=(3.4, 1))
     observed = np.array([row["observed"] for row in bins])
@@ -211,11 +213,11 @@ def _calibration(report: dict, predictions: Sequence[dict]) -> "Figure":
     axes.set(ylabel="Observed share of PNEUMONIA")
     _unit(axes)
     _legend_above(axes, columns=2)
-    edges = np.arange(BINS + 1) / BINS
+    edges = (np.arange(BINS + 1) / BINS).tolist()
     for label, colour in zip(LABELS, (_BLUE, _RED), strict=True):
         values = [row["probability"] for row in predictions if row["label"] == label and row["probability"] is not None]
         below.hist(values, edges, histtype="stepfilled", alpha=0.35, color=colour, edgecolor=colour, label=label)
-    # Most radiographs lie at the two ends; the few between them would be flat lines on a linear axis.
+    # Most radiographs are at the two ends. On a linear axis the few between them would be invisible.
     below.set(xlabel="Probability of pneumonia", ylabel="Radiographs\n(log scale)", xlim=(-0.01, 1.01), yscale="log")
     below.set_ylim(bottom=0.7)
     below.legend(loc="upper center", fontsize=8.5, ncols=2, framealpha=0.95)
@@ -226,12 +228,12 @@ def _epochs(columns: dict[str, np.ndarray], name: str, best_epoch: int) -> "Figu
     from matplotlib.ticker import MaxNLocator
 
     count = len(columns["epoch"])
-    figure, axes = _page(f"{name.capitalize()} by epoch", f"{count} training epoch{'s' if count > 1 else ''}")
+    figure, (axes,) = _page(f"{name.capitalize()} by epoch", f"{count} training epoch{'s' if count > 1 else ''}")
     axes.plot(columns["epoch"], columns[name], "o-", color=_BLUE, linewidth=2, markersize=5, label="training")
     validation = columns[f"val_{name}"]
     axes.plot(columns["epoch"], validation, "s-", color=_RED, linewidth=2, markersize=5, label="validation")
-    at = validation[columns["epoch"] == best_epoch][0]
-    label = f"weights kept: epoch {best_epoch}, validation {name} {at:.3f}"
+    kept = validation[columns["epoch"] == best_epoch][0]
+    label = f"weights kept: epoch {best_epoch}, validation {name} {kept:.3f}"
     axes.axvline(best_epoch, color=_GREY, linestyle=":", linewidth=1.5, label=label)
     axes.set(xlabel="Epoch", ylabel={"accuracy": "Accuracy", "loss": "Loss (cross-entropy)"}[name])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -241,26 +243,28 @@ def _epochs(columns: dict[str, np.ndarray], name: str, best_epoch: int) -> "Figu
     return figure
 
 
-def _page(title: str, subtitle: str, height_ratios: tuple[float, ...] = (1,)) -> tuple:
-    """A figure with heading and caption, and its axes; no pyplot, so that threads and notebooks share nothing."""
+def _page(title: str, subtitle: str, height_ratios: tuple[float, ...] = (1,)) -> "tuple[Figure, list[Axes]]":
+    """A figure with heading and caption, and its axes. It does without pyplot, whose state threads would share."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
     subtitle = "\n".join(part for line in subtitle.split("\n") for part in textwrap.wrap(line, _LINE))
-    lines = subtitle.count("\n")
-    figure.get_layout_engine().set(rect=(0.01, 0.045, 0.98, 0.845 - 0.03 * lines))
+    layout = ConstrainedLayoutEngine(rect=(0.01, 0.045, 0.98, 0.845 - 0.03 * subtitle.count("\n")))
+    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout=layout)
+    FigureCanvasAgg(figure)
     figure.text(0.02, 0.975, title, fontsize=14, fontweight="bold", color=_INK, va="top")
     figure.text(0.02, 0.925, subtitle, fontsize=9, color=_GREY, va="top", linespacing=1.4)
     figure.text(0.02, 0.015, RESEARCH_USE_ONLY, fontsize=8, color=_GREY, style="italic")
-    axes = figure.subplots(len(height_ratios), 1, sharex=True, height_ratios=height_ratios)
-    for each in np.ravel(axes):
-        _plain(each)
+    subplots = figure.subplots(len(height_ratios), 1, sharex=True, squeeze=False, height_ratios=height_ratios)
+    axes: list[Axes] = list(subplots[:, 0])
+    for subplot in axes:
+        _plain(subplot)
     return figure, axes
 
 
 def _plain(axes: "Axes") -> None:
+    """Remove the frame on two sides and add a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E5E7EB", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -268,12 +272,12 @@ def _plain(axes: "Axes") -> None:
 
 
 def _legend_above(axes: "Axes", columns: int) -> None:
-    """Between heading and axes, where it hides nothing."""
+    """Put the legend between heading and axes, where it covers nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, fontsize=8.5, frameon=False)
 
 
 def _unit(axes: "Axes") -> None:
-    """Both axes from 0 to 1, with room for what lies on the edge."""
+    """Both axes from 0 to 1, with room for points on the edge."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
 
 
@@ -284,7 +288,7 @@ def _save(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def _subject(report: dict) -> str:
+def _subject(report: dict[str, Any]) -> str:
     judged = report["judged"]
     what = f"n = {judged['images']:,} radiographs of {judged['patients']:,} patients"
     return f"{report['model']['name']} on {report['data']['split']}: {what}"

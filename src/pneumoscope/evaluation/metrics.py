@@ -1,48 +1,42 @@
-"""Labels + probabilities -> estimates with their intervals, in NumPy alone; undefined is None.
+"""Labels and probabilities -> metrics, in NumPy alone. An undefined metric is None.
 
-``validate`` checks the arrays, one function makes each metric, ``evaluate`` makes them all::
+:func:`validate` checks the arrays, and one function computes each metric. ``metric_registry.py`` lists the metrics of
+an evaluation and adds their intervals::
 
     labels       (N,) int, 0 NORMAL or 1 PNEUMONIA
-    probability  (N,) float in [0, 1], of PNEUMONIA; from the threshold on the verdict is PNEUMONIA
+    probability  (N,) float in [0, 1], of PNEUMONIA; at or above the threshold the verdict is PNEUMONIA
     groups       (N,) str or int, the patient of each radiograph
-
-Every interval is a 95 % interval. Proportions have Wilson's score interval over radiographs; the rest has a
-percentile bootstrap over patients, because radiographs of one patient resemble each other.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from pneumoscope.evaluation.bootstrap import (
     BINS,
-    RESAMPLES,
     bin_indices,
-    bootstrap,
     confusion_cells,
     cumulative_counts,
     nan_to_none,
     roc_and_pr_auc,
-    statistics_by_patient,
 )
 from pneumoscope.labels import LABELS, POSITIVE, label_index
 
-#: Share of the held-out images that are called uncertain: those nearest to the threshold.
-UNCERTAIN_SHARE = 0.05
-_Z = 1.959963984540054  # the standard normal distribution holds 95 % within +-_Z
+_Z = 1.959963984540054  # 95 % of the standard normal distribution is within +-_Z
 
 
 def validate(
     labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5, groups: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
-    """Check the arrays and bring them to one type.
+    """Check the arrays and convert each to one type.
 
     Returns:
-        labels (N,) int64; probability (N,) float64; threshold; patient (N,) int64, numbered from 0 in the
-        sorted order of ``groups`` (without groups, each radiograph is a patient of its own).
+        labels (N,) int64; probability (N,) float64; threshold; patient (N,) int64, numbered from 0 in the sorted order
+        of ``groups`` (without groups, each radiograph has its own patient).
 
     Raises:
-        ValueError: wrong shape, length, value, or a number that is not finite.
+        ValueError: a wrong shape, length or value, or a number that is not finite.
     """
     labels, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
     if labels.ndim != 1 or probability.shape != labels.shape:
@@ -52,18 +46,18 @@ def validate(
     if not np.isin(labels, range(len(LABELS))).all():
         raise ValueError(f"expected labels 0 ({LABELS[0]}) and 1 ({LABELS[1]}), received {set(labels.tolist())}")
     if not ((probability >= 0) & (probability <= 1)).all():  # false for NaN as well
-        raise ValueError(f"expected probabilities from 0 to 1, received {_outside(probability)}")
+        raise ValueError(f"expected probabilities from 0 to 1, received {_first_invalid(probability)}")
     if not 0 <= threshold <= 1:
         raise ValueError(f"expected a threshold from 0 to 1, received {threshold}")
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
     if groups.shape != labels.shape:
-        raise ValueError(f"expected one patient a radiograph, {labels.shape}, received {groups.shape}")
+        raise ValueError(f"expected one patient for each radiograph, {labels.shape}, received {groups.shape}")
     patient = np.unique(groups, return_inverse=True)[1]
     return labels.astype(np.int64), probability, float(threshold), patient.astype(np.int64)
 
 
 def confusion_matrix(labels: np.ndarray, probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Radiographs by label (rows) and verdict (columns), both in the order of ``labels.LABELS``.
+    """Number of radiographs by label (rows) and verdict (columns), both in the order of ``labels.LABELS``.
 
     Returns:
         (2, 2) int64: ``[[true negatives, false positives], [false negatives, true positives]]``.
@@ -81,23 +75,38 @@ def accuracy(matrix: np.ndarray) -> float | None:
     Args:
         matrix: (2, 2) int, from :func:`confusion_matrix`.
     """
-    return _ratio(np.trace(matrix), matrix.sum())
+    return _ratio(*accuracy_counts(matrix))
+
+
+def accuracy_counts(matrix: np.ndarray) -> tuple[int, int]:
+    """Right verdicts, and all verdicts."""
+    return int(np.trace(matrix)), int(matrix.sum())
 
 
 def precision(matrix: np.ndarray, label: str) -> float | None:
-    """Share of a label's verdicts that are right: for PNEUMONIA ``TP / (TP + FP)``; None where it never is one."""
+    """Share of a label's verdicts that are right, for PNEUMONIA ``TP / (TP + FP)``; None without such verdicts."""
+    return _ratio(*precision_counts(matrix, label))
+
+
+def precision_counts(matrix: np.ndarray, label: str) -> tuple[int, int]:
+    """Right verdicts of a label, and all verdicts of this label."""
     index = label_index(label)
-    return _ratio(matrix[index, index], matrix[:, index].sum())
+    return int(matrix[index, index]), int(matrix[:, index].sum())
 
 
 def recall(matrix: np.ndarray, label: str) -> float | None:
-    """Share of a label's radiographs that are found: for PNEUMONIA ``TP / (TP + FN)``; None where there are none."""
+    """Share of a label's radiographs with this verdict, for PNEUMONIA ``TP / (TP + FN)``; None without radiographs."""
+    return _ratio(*recall_counts(matrix, label))
+
+
+def recall_counts(matrix: np.ndarray, label: str) -> tuple[int, int]:
+    """Right verdicts of a label, and all radiographs with this label."""
     index = label_index(label)
-    return _ratio(matrix[index, index], matrix[index].sum())
+    return int(matrix[index, index]), int(matrix[index].sum())
 
 
 def f1(matrix: np.ndarray, label: str) -> float | None:
-    """Harmonic mean of precision and recall, ``2 TP / (2 TP + FP + FN)``; None where all three are 0.
+    """Harmonic mean of precision and recall, ``2 TP / (2 TP + FP + FN)``; None if all three are 0.
 
     Reference: van Rijsbergen (1979), *Information Retrieval*, ch. 7.
     """
@@ -106,7 +115,7 @@ def f1(matrix: np.ndarray, label: str) -> float | None:
 
 
 def sensitivity(matrix: np.ndarray) -> float | None:
-    """Share of the pneumonia radiographs that are found, the recall of PNEUMONIA.
+    """Share of the pneumonia radiographs with the verdict PNEUMONIA: the recall of PNEUMONIA.
 
     Reference: Yerushalmy (1947), *Public Health Reports* 62(40).
     """
@@ -114,7 +123,7 @@ def sensitivity(matrix: np.ndarray) -> float | None:
 
 
 def specificity(matrix: np.ndarray) -> float | None:
-    """Share of the normal radiographs that are called normal, the recall of NORMAL.
+    """Share of the normal radiographs with the verdict NORMAL: the recall of NORMAL.
 
     Reference: Yerushalmy (1947), *Public Health Reports* 62(40).
     """
@@ -122,13 +131,13 @@ def specificity(matrix: np.ndarray) -> float | None:
 
 
 def roc_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Receiver operating characteristic: one point for each distinct probability taken as threshold.
+    """Receiver operating characteristic: one point for each distinct probability as threshold.
 
     Reference: Fawcett (2006), *Pattern Recognition Letters* 27(8), section 5.
 
     Returns:
         (K + 1,) float64 each: 1 - specificity and sensitivity, both rising from 0 to 1, and the threshold,
-        falling from infinity. None where a class has no radiograph.
+        falling from infinity. None if a class has no radiograph.
     """
     labels, probability, *_ = validate(labels, probability)
     if len(set(labels.tolist())) < len(LABELS):
@@ -139,14 +148,14 @@ def roc_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, 
 
 
 def roc_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
-    """Chance that a pneumonia radiograph gets a higher probability than a normal one; a tie counts half.
+    """Chance that a pneumonia radiograph has a higher probability than a normal one; a tie counts half.
 
-    ``U / (P * N)`` with the Mann-Whitney statistic U, which is the area under :func:`roc_curve` by trapezoids.
+    ``U / (P * N)`` with the Mann-Whitney statistic U. This is the area under :func:`roc_curve` by trapezoids.
 
     Reference: Hanley and McNeil (1982), *Radiology* 143(1).
 
     Returns:
-        0 to 1; None where a class has no radiograph.
+        0 to 1; None if a class has no radiograph.
 
     >>> roc_auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.9]))
     0.875
@@ -156,7 +165,7 @@ def roc_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
 
 
 def pr_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Precision and recall of PNEUMONIA, one point for each distinct probability taken as threshold.
+    """Precision and recall of PNEUMONIA, one point for each distinct probability as threshold.
 
     Reference: Davis and Goadrich (2006), *ICML*.
 
@@ -178,14 +187,14 @@ def pr_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
     Reference: Davis and Goadrich (2006), *ICML*; Boyd, Eng and Page (2013), *ECML*.
 
     Returns:
-        0 to 1; None without pneumonia. A verdict by chance gets the share of pneumonia.
+        0 to 1; None without pneumonia. Random probabilities have the share of pneumonia as expected value.
     """
     labels, probability, *_ = validate(labels, probability)
     return nan_to_none(roc_and_pr_auc(labels, probability, np.ones((1, len(labels)), np.int64))[1][0])
 
 
 def brier(labels: np.ndarray, probability: np.ndarray) -> float | None:
-    """Mean squared distance between probability and label: 0 is perfect, 0.25 is always saying one half.
+    """Mean squared distance between probability and label: 0 is perfect, a constant 0.5 has 0.25.
 
     Reference: Brier (1950), *Monthly Weather Review* 78(1).
     """
@@ -196,8 +205,8 @@ def brier(labels: np.ndarray, probability: np.ndarray) -> float | None:
 def expected_calibration_error(labels: np.ndarray, probability: np.ndarray) -> float | None:
     """Mean distance between the probability of pneumonia and its observed share, over 15 equal-width bins.
 
-    ``sum_b n_b / N * |share_b - probability_b|``; a bin holds its lower edge, the last one both edges. It is
-    taken on the probability of PNEUMONIA, not on the confidence in the winning class.
+    ``sum_b n_b / N * |share_b - probability_b|``. A bin includes its lower edge, the last bin both edges. The error is
+    that of the probability of PNEUMONIA, not of the confidence in the winning class.
 
     Reference: Naeini, Cooper and Hauskrecht (2015), *AAAI*; Guo et al. (2017), *ICML*, for the 15 bins.
     """
@@ -206,32 +215,31 @@ def expected_calibration_error(labels: np.ndarray, probability: np.ndarray) -> f
     return _ratio(np.abs(residuals).sum(), len(labels))
 
 
-def calibration_curve(labels: np.ndarray, probability: np.ndarray) -> list[dict]:
-    """Mean probability and observed share of pneumonia in each of the 15 bins that holds a radiograph.
+def calibration_curve(labels: np.ndarray, probability: np.ndarray) -> list[dict[str, Any]]:
+    """Mean probability and observed share of pneumonia in each of the 15 bins that has a radiograph.
 
     Returns:
-        One dict a bin: ``bin`` 0 to 14, ``n``, ``probability``, ``observed``, and ``low`` and ``high`` of the
-        share's Wilson interval.
+        One dict for each bin: ``bin`` 0 to 14, ``n``, ``probability``, ``observed``, and ``low`` and ``high`` of the
+        Wilson interval of ``observed``.
     """
     labels, probability, *_ = validate(labels, probability)
     bins = bin_indices(probability)
     rows = []
     for index in np.unique(bins).tolist():
         inside = bins == index
-        count, found = int(inside.sum()), int(labels[inside].sum())
-        low, high = wilson_interval(found, count)
+        count, positives = int(inside.sum()), int(labels[inside].sum())
+        low, high = wilson_interval(positives, count)
         mean = float(probability[inside].mean())
-        rows.append(
-            {"bin": index, "n": count, "probability": mean, "observed": found / count, "low": low, "high": high}
-        )
+        observed = positives / count
+        rows.append({"bin": index, "n": count, "probability": mean, "observed": observed, "low": low, "high": high})
     return rows
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float] | tuple[None, None]:
-    """95 % score interval of a proportion; stays inside [0, 1] and holds for few or no successes.
+    """95 % score interval of a proportion; it stays inside [0, 1] and is valid for few or no successes.
 
-    ``(p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n)``. It takes the radiographs as independent:
-    where patients have several, it is somewhat too narrow.
+    ``(p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n)``. It treats the radiographs as independent. If
+    patients have several radiographs, it is slightly too narrow.
 
     Reference: Wilson (1927), *JASA* 22(158); Newcombe (1998), *Statistics in Medicine* 17(8), method 3.
 
@@ -253,148 +261,9 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float] | tuple[None,
     return float(low), float(high)
 
 
-def evaluate(
-    labels: np.ndarray,
-    probability: np.ndarray,
-    threshold: float,
-    groups: np.ndarray | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> dict:
-    """Every metric with its 95 % interval.
-
-    The bootstrap draws as many patients as there are, with replacement, and takes all radiographs of each.
-    Resamples without a value (no radiograph of a class) are left out; where they are more than 5 %, or there
-    is one patient only, the ends are None. Resampling inflates the calibration error, so that its interval
-    can lie above the estimate: an interval is widened to hold its estimate.
-
-    Reference: Efron and Tibshirani (1993), *An Introduction to the Bootstrap*, ch. 13; Field and Welsh (2007),
-    *JRSS B* 69(3), for whole patients.
-
-    Returns:
-        ``accuracy``, ``sensitivity``, ``specificity``, ``roc_auc``, ``pr_auc``, ``brier``, ``ece``, and under
-        ``classes`` for each label ``precision``, ``recall``, ``f1``. Each is a dict of ``value``, ``low``,
-        ``high`` (None where undefined), ``n`` (radiographs it rests on) and ``method`` of the interval. The
-        order of the radiographs changes nothing.
-
-    Raises:
-        ValueError: what :func:`validate` refuses, or fewer than one resample.
-    """
-    labels, probability, threshold, patient = validate(labels, probability, threshold, groups)
-    matrix = confusion_matrix(labels, probability, threshold)
-    statistics = statistics_by_patient(labels, probability, threshold, patient)
-    found = bootstrap(statistics, patient, seed, resamples)
-    result = {
-        "accuracy": _proportion(np.trace(matrix), matrix.sum()),
-        "sensitivity": _proportion(matrix[POSITIVE, POSITIVE], matrix[POSITIVE].sum()),
-        "specificity": _proportion(matrix[1 - POSITIVE, 1 - POSITIVE], matrix[1 - POSITIVE].sum()),
-        **{name: found[name] for name in ("roc_auc", "pr_auc", "brier", "ece")},
-    }
-    result["classes"] = {
-        label: {
-            "precision": _proportion(matrix[index, index], matrix[:, index].sum()),
-            "recall": _proportion(matrix[index, index], matrix[index].sum()),
-            "f1": found[f"f1 {label}"],
-        }
-        for index, label in enumerate(LABELS)
-    }
-    return result
-
-
-def uncertain_band(probability: np.ndarray, threshold: float, share: float = UNCERTAIN_SHARE) -> tuple[float, float]:
-    """The band around the threshold that holds ``share`` of the images.
-
-    >>> uncertain_band(np.array([0.01] * 19 + [0.4]), 0.5)
-    (0.4, 0.6)
-    """
-    distance = np.sort(np.abs(probability - threshold))
-    count = max(1, round(share * len(distance)))
-    width = float(distance[count - 1])
-    return round(max(0.0, threshold - width), 6), round(min(1.0, threshold + width), 6)
-
-
-def uncertain_rule(probability: np.ndarray, wrong: np.ndarray, low: float, high: float) -> str:
-    """Say in a sentence what the band of :func:`uncertain_band` holds; ``wrong`` (N,) bool marks false verdicts."""
-    inside = (probability >= low) & (probability <= high)
-    return (
-        f"the {UNCERTAIN_SHARE:.0%} of the {len(probability)} held-out images nearest to the threshold; "
-        f"{int(wrong[inside].sum())} of {int(inside.sum())} verdicts inside are wrong, "
-        f"{int(wrong[~inside].sum())} of {int((~inside).sum())} outside"
-    )
-
-
-def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """Two-sided p-value that two models are right equally often on the same radiographs.
-
-    Of the n radiographs where exactly one model is right, the smaller side counts k:
-    ``min(1, 2 * sum_{i <= k} C(n, i) / 2^n)``; 1 where they never differ. It takes the radiographs as
-    independent.
-
-    Reference: McNemar (1947), *Psychometrika* 12(2); exact form: Fagerland, Lydersen and Laake (2013),
-    *BMC Medical Research Methodology* 13:91.
-
-    Args:
-        correct_a, correct_b: (N,) bool, whether each model's verdict is right.
-
-    Raises:
-        ValueError: shapes that differ.
-
-    >>> mcnemar_exact(np.array([True] + [False] * 8), np.array([False] + [True] * 8))  # 1 against 8
-    0.0390625
-    """
-    a, b = np.asarray(correct_a), np.asarray(correct_b)
-    if a.ndim != 1 or a.shape != b.shape or a.dtype != bool or b.dtype != bool:
-        raise ValueError(
-            f"expected two bool arrays of one length (N,), received {a.shape} {a.dtype}, {b.shape} {b.dtype}"
-        )
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    n, term, total = only_a + only_b, 1, 0
-    for i in range(min(only_a, only_b) + 1):  # whole numbers: exact for thousands of radiographs
-        total += term
-        term = term * (n - i) // (i + 1)
-    return min(1.0, 2 * total / 2**n)
-
-
-def paired_auc_difference(
-    labels: np.ndarray,
-    prob_a: np.ndarray,
-    prob_b: np.ndarray,
-    groups: np.ndarray | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> dict:
-    """ROC AUC of model a minus that of model b on the same radiographs, with its 95 % interval.
-
-    Both models see the same patients in each resample, so that what is hard for both cancels out. An interval
-    that holds 0 leaves open which model is the better one.
-
-    Reference: Hanley and McNeil (1983), *Radiology* 148(3), for why pairing matters; interval as in
-    :func:`evaluate`.
-
-    Returns:
-        A dict as in :func:`evaluate`.
-
-    Raises:
-        ValueError: what :func:`validate` refuses, or fewer than one resample.
-    """
-    labels, prob_a, _, patient = validate(labels, prob_a, groups=groups)
-    _, prob_b, *_ = validate(labels, prob_b)
-
-    def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
-        each = weights[:, patient]
-        return {"difference": roc_and_pr_auc(labels, prob_a, each)[0] - roc_and_pr_auc(labels, prob_b, each)[0]}
-
-    return bootstrap(difference, patient, seed, resamples)["difference"]
-
-
-def _outside(probability: np.ndarray) -> float:
+def _first_invalid(probability: np.ndarray) -> float:
     return float(probability[~((probability >= 0) & (probability <= 1))][0])
 
 
 def _ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
-
-
-def _proportion(successes: int, n: int) -> dict:
-    low, high = wilson_interval(int(successes), int(n))
-    return {"value": _ratio(successes, n), "low": low, "high": high, "n": int(n), "method": "Wilson score"}

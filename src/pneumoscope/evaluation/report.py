@@ -1,16 +1,17 @@
-"""report.json -> figures, one self-contained HTML page, and the rows of a table; every number comes from it."""
+"""report.json -> rows of a table, and one HTML page that needs no other file. Every number comes from the report."""
 
 import base64
 import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pneumoscope import RESEARCH_USE_ONLY
-from pneumoscope.evaluation.bootstrap import BINS
+from pneumoscope.evaluation.bootstrap import Estimate
+from pneumoscope.evaluation.metric_registry import titled_estimates
 from pneumoscope.io.atomic import write_atomic
-from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA
 
-#: File names of the figures, with what they show; the order is that of the page.
+#: File names of the figures and what they show, in the order of the page.
 FIGURES = {
     "confusion_matrix.png": "Confusion matrix at the operating point",
     "roc.png": "Receiver operating characteristic (ROC)",
@@ -21,27 +22,28 @@ FIGURES = {
 }
 
 
-def render_table(report: dict) -> list[tuple[str, str, str]]:
-    """Rows of name, value and 95 % interval, for people; what has no value is "undefined"."""
-    return [(name, _number(estimate["value"]), _ends(estimate)) for name, estimate in _estimates(report)]
+def render_table(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of name, value and 95 % interval, for people. An estimate without a value is "undefined"."""
+    return [(title, _number(estimate["value"]), _ends(estimate)) for title, estimate in _estimates(report)]
 
 
-def render_comparison(comparison: dict) -> list[tuple[str, list[tuple[str, ...]]]]:
+def render_comparison(comparison: dict[str, Any]) -> list[tuple[str, list[tuple[str, ...]]]]:
     """Titled tables for people: all models side by side, then a table for each pair.
 
     Args:
-        comparison: from :func:`pneumoscope.evaluation.evaluate.compare`.
+        comparison: from :func:`pneumoscope.evaluation.compare.compare_reports`.
 
     Returns:
-        (title, rows) each; the rows of one table have equal numbers of cells.
+        (title, rows) of each table; the rows of one table have the same number of cells.
     """
-    models = _told_apart(comparison["models"])
-    columns = [[_short(estimate) for _, estimate in _estimates(one)] for one in models]
-    rows = [
-        ("", *(f"{one['name']}@{one['threshold']:.3g}" for one in models)),
-        ("Split", *(one["split"] for one in models)),
-        ("Radiographs", *(f"{one['images']:,}" for one in models)),
-        *zip((name for name, _ in _estimates(models[0])), *columns, strict=True),
+    models = _with_unique_names(comparison["models"])
+    columns = [{title: _short(estimate) for title, estimate in _estimates(model)} for model in models]
+    titles = dict.fromkeys(title for column in columns for title in column)  # of all models, in order
+    rows: list[tuple[str, ...]] = [
+        ("", *(f"{model['name']}@{model['threshold']:.3g}" for model in models)),
+        ("Split", *(model["split"] for model in models)),
+        ("Radiographs", *(f"{model['images']:,}" for model in models)),
+        *((title, *(column.get(title, "not recorded") for column in columns)) for title in titles),
     ]
     tables = [("Value and 95 % interval of each model at its operating point", rows)]
     for pair in comparison["pairs"]:
@@ -51,21 +53,22 @@ def render_comparison(comparison: dict) -> list[tuple[str, list[tuple[str, ...]]
     return tables
 
 
-def _told_apart(models: list[dict]) -> list[dict]:
-    """Models of one name get the beginning of their file's hash behind it."""
-    names = [one["name"] for one in models]
+def _with_unique_names(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add the beginning of the file's hash to the names of models with equal names."""
+    names = [model["name"] for model in models]
     return [
-        {**one, "name": f"{one['name']} {one['sha256'][:8]}"} if names.count(one["name"]) > 1 else one for one in models
+        {**model, "name": f"{model['name']} {model['sha256'][:8]}"} if names.count(model["name"]) > 1 else model
+        for model in models
     ]
 
 
-def report_html(report: dict, figures: Sequence[str | Path], path: str | Path) -> Path:
+def report_html(report: dict[str, Any], figures: Sequence[str | Path], path: str | Path) -> Path:
     """Write an evaluation as one HTML page that needs no other file.
 
     Args:
-        report: from :func:`pneumoscope.evaluation.evaluate.read_report`.
+        report: from :func:`pneumoscope.evaluation.report_files.read_report`.
         figures: PNG files, embedded in this order.
-        path: of the page; its folder is created where missing.
+        path: of the page; its folder is created if missing.
 
     Returns:
         ``path``.
@@ -97,18 +100,18 @@ def report_html(report: dict, figures: Sequence[str | Path], path: str | Path) -
     return path
 
 
-def _short(estimate: dict) -> str:
+def _short(estimate: Estimate) -> str:
     ends = _ends(estimate)
     return _number(estimate["value"]) + (f" ({ends})" if ends else "")
 
 
-def operating_point(report: dict) -> str:
-    """The threshold, in three digits."""
+def operating_point(report: dict[str, Any]) -> str:
+    """The threshold with three digits."""
     return f"{report['model']['threshold']:.3g}"
 
 
-def with_interval(name: str, estimate: dict) -> str:
-    """Name, value and interval in one phrase, for legends."""
+def with_interval(name: str, estimate: Estimate) -> str:
+    """Name, value and interval as one phrase for a legend."""
     ends = _ends(estimate)
     return f"{name} {_number(estimate['value'])}" + (f" (95 % CI {ends})" if ends else "")
 
@@ -117,30 +120,20 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _ends(estimate: dict) -> str:
+def _ends(estimate: Estimate) -> str:
     return "" if estimate["low"] is None else f"{estimate['low']:.3f} to {estimate['high']:.3f}"
 
 
-def _estimates(report: dict) -> Iterator[tuple[str, dict]]:
-    """Each estimate under its name for people."""
-    found = report["metrics"]
-    yield "Accuracy", found["accuracy"]
-    yield "Sensitivity (recall of PNEUMONIA)", found["sensitivity"]
-    yield "Specificity (recall of NORMAL)", found["specificity"]
-    predictive = {PNEUMONIA: "positive predictive value", NORMAL: "negative predictive value"}
-    for label in reversed(LABELS):
-        yield f"Precision of {label} ({predictive[label]})", found["classes"][label]["precision"]
-    for label in reversed(LABELS):
-        yield f"F1 of {label}", found["classes"][label]["f1"]
-    yield "ROC AUC", found["roc_auc"]
-    if report.get("subtypes"):
-        yield "ROC AUC of bacterial against viral", report["subtypes"]
-    yield "PR AUC (average precision)", found["pr_auc"]
-    yield "Brier score (0 is best)", found["brier"]
-    yield f"Calibration error (0 is best, {BINS} bins)", found["ece"]
+def _estimates(report: dict[str, Any]) -> Iterator[tuple[str, Estimate]]:
+    """Each estimate with its title."""
+    for metric, estimate in titled_estimates(report["metrics"]):
+        yield metric.title, estimate
+        # Only some models tell bacterial from viral pneumonia. Readers compare this AUC with the one before it.
+        if metric.key == "roc_auc" and report.get("subtypes"):
+            yield "ROC AUC of bacterial against viral", report["subtypes"]
 
 
-def _pair_rows(pair: dict) -> list[tuple[str, str]]:
+def _pair_rows(pair: dict[str, Any]) -> list[tuple[str, ...]]:
     if not pair["images"]:
         return [("No radiograph in common", "not comparable")]
     p = pair["mcnemar_p"]
@@ -153,20 +146,22 @@ def _pair_rows(pair: dict) -> list[tuple[str, str]]:
     ]
 
 
-def _metrics_section(report: dict) -> list[str]:
+def _metrics_section(report: dict[str, Any]) -> list[str]:
     estimates = list(_estimates(report))
-    rows = [
-        (name, _number(one["value"]), _ends(one) or "–", f"{one['n']:,}", one["method"].split(",")[0])
-        for name, one in estimates
-    ]
-    methods = sorted({one["method"] for _, one in estimates})
+    rows = [(title, *_cells(estimate)) for title, estimate in estimates]
+    methods = sorted({estimate["method"] for _, estimate in estimates})
     note = f"At the operating point {operating_point(report)}. Intervals are 95 % intervals: {'; '.join(methods)}."
     head = ["Estimate", "Value", "95 % interval", "Radiographs", "Interval by"]
     table = f'<div class="numbers">{_table(head, rows)}</div>'
     return [table, f'<p class="note">{_text(note)}</p>']
 
 
-def _facts(report: dict) -> list[tuple[str, str]]:
+def _cells(estimate: Estimate) -> tuple[str, str, str, str]:
+    method = estimate["method"].split(",")[0]
+    return _number(estimate["value"]), _ends(estimate) or "–", f"{estimate['n']:,}", method
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     model, data = report["model"], report["data"]
     matrix = report["confusion_matrix"]
     return [
@@ -185,8 +180,8 @@ def _facts(report: dict) -> list[tuple[str, str]]:
     ]
 
 
-def _failed_section(report: dict) -> list[str]:
-    rows = [(one["path"], one["status"], one["reason"]) for one in report["failed"]]
+def _failed_section(report: dict[str, Any]) -> list[str]:
+    rows = [(failed["path"], failed["status"], failed["reason"]) for failed in report["failed"]]
     return ["<h2>Radiographs not judged</h2>", _table(["Path", "Status", "Reason"], rows)] if rows else []
 
 
