@@ -25,7 +25,7 @@ import simplejpeg
 from pneumoscope import load
 from pneumoscope.inference.bundle import PROBABILITIES
 from pneumoscope.inference.predict import BATCH, Predictor
-from pneumoscope.inference.preprocess import LEAST_SIDE, SCALED_224, VIA_224, resize, to_input
+from pneumoscope.inference.preprocess import MIN_DECODED_SIDE, SCALED_224, VIA_224, resize, to_input
 from pneumoscope.labels import POSITIVE
 from pneumoscope.radiographs.containers import image_size
 from pneumoscope.radiographs.images import read_file
@@ -73,7 +73,7 @@ def _steps(path: Path, predictor: Predictor, steps: dict[str, list[float]]) -> n
     spec = predictor.bundle.spec
     data = timed("read the file", lambda: read_file(path))
     timed("SHA-256", lambda: hashlib.sha256(data).hexdigest())
-    least = LEAST_SIDE if spec.resize == SCALED_224 else 0
+    least = MIN_DECODED_SIDE if spec.resize == SCALED_224 else 0
     timed(DECODE, lambda: simplejpeg.decode_jpeg(data, "GRAY", min_height=least, min_width=least, strict=True))
     radiograph = timed(CHECKS, lambda: spec.read(data))
     steps[CHECKS][-1] -= steps[DECODE][-1]

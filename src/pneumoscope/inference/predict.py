@@ -87,7 +87,7 @@ class Predictor:
         self.prevalence = bundle.prevalence if prevalence is None else prevalence
         self._prevalence_shift = _prevalence_shift(bundle, prevalence)
         self.threshold = self._resolve_threshold(threshold)
-        unchanged = self.threshold == bundle.threshold  # also if both are 0 or 1, with infinite log odds
+        unchanged = self.threshold == bundle.threshold  # may be 0 or 1: infinite log odds have no difference
         band_shift = 0.0 if unchanged else exact_log_odds(self.threshold) - exact_log_odds(bundle.threshold)
         low, high = bundle.uncertain
         self.uncertain = shift_log_odds(low, band_shift), shift_log_odds(high, band_shift)
