@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumoscope.data.manifest import Manifest, read_dataset
+from pneumoscope.data import Manifest, read_dataset
 from pneumoscope.samples import SAMPLES, sample_paths
 
 

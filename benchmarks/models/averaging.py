@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope import load
-from pneumoscope.data.manifest import Manifest, read_dataset
+from pneumoscope.data import Manifest, read_dataset
 from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.evaluation.robustness import SHIFTS
 from pneumoscope.inference.calibration import log_odds, sigmoid

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from pneumoscope import load
-from pneumoscope.data.manifest import read_dataset
+from pneumoscope.data import read_dataset
 from pneumoscope.evaluation.evaluate import evaluate_model
 from pneumoscope.inference.bundle import shipped_models
 

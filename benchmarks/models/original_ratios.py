@@ -12,7 +12,8 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from pneumoscope.data.manifest import MANIFEST_NAME, Manifest, scan_folder, write_manifest
+from pneumoscope.data.manifest import MANIFEST_NAME, Manifest, write_manifest
+from pneumoscope.data.scan import scan_folder
 
 
 def main() -> None:

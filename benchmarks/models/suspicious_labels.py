@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.evaluation.evaluate import read_report
+from pneumoscope.evaluation import read_report
 from pneumoscope.labels import LABELS
 
 RESULT = Path(__file__).parents[1] / "results" / "suspicious_labels.csv"

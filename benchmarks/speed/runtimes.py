@@ -24,7 +24,7 @@ from statistics import median
 import numpy as np
 
 from pneumoscope import load
-from pneumoscope.data.manifest import read_dataset
+from pneumoscope.data import read_dataset
 from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.inference.bundle import PROBABILITIES, open_bundle
 from pneumoscope.inference.predict import BATCH, Predictor

@@ -5,7 +5,7 @@ import sys
 
 from builders import ROOT
 
-from pneumoscope.data.manifest import read_dataset
+from pneumoscope.data import read_dataset
 
 SCRIPT = ROOT / "benchmarks" / "models" / "original_ratios.py"
 HEADER = "split,class,file,width,height\n"

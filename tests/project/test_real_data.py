@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pneumoscope import load
-from pneumoscope.data.manifest import read_dataset
+from pneumoscope.data import read_dataset
 from pneumoscope.data.splits import select_records
 from pneumoscope.evaluation.evaluate import evaluate_model
 from pneumoscope.inference.bundle import open_bundle, shipped_models

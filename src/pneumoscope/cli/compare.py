@@ -20,8 +20,7 @@ def compare(
 
     If the models were measured on the same images, the paired differences are added.
     """
-    from pneumoscope.evaluation.evaluate import compare as compare_reports
-    from pneumoscope.evaluation.evaluate import read_report
+    from pneumoscope.evaluation import compare_reports, read_report
     from pneumoscope.evaluation.report import render_comparison
 
     if len(models) < 2:

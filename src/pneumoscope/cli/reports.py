@@ -28,7 +28,7 @@ def write_report_page(report: dict[str, Any], folder: Path, history: list[dict[s
         folder: with ``report.json`` and ``predictions.csv``.
         history: rows of the training's epochs; None for no curves.
     """
-    from pneumoscope.evaluation.evaluate import read_report
+    from pneumoscope.evaluation import read_report
     from pneumoscope.evaluation.figures import draw_figures
     from pneumoscope.evaluation.report import report_html
 
