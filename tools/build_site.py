@@ -45,7 +45,9 @@ def main() -> None:
     if problems := [*check_navigation(read_navigation())]:
         sys.exit("\n".join(problems))
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", "zensical.toml"]
-    if code := subprocess.run(command, cwd=ROOT).returncode:
+    code = subprocess.run(command, cwd=ROOT).returncode
+    shutil.rmtree(ROOT / ".cache", ignore_errors=True)  # of Zensical; --clean would not use it again
+    if code:
         sys.exit(code)
     if loaded := sorted(foreign_requests()):
         sys.exit(f"expected a site that loads its own files only, it loads {', '.join(loaded)}: see zensical.toml")
