@@ -2,7 +2,7 @@
 
 In: predictions and explanations. Out: CSV, JSON lines, Parquet, overlay pictures, an HTML contact sheet.
 Read first: ``formats.py`` (the list of formats), then ``results.py`` (what they share).
-The names below are imported on first use, so that the command line can read the list of formats without NumPy.
+Names are imported on first use, so that the command line can read the list of formats without NumPy.
 """
 
 from typing import TYPE_CHECKING
