@@ -1,4 +1,4 @@
-// The page: files in, a worklist, one radiograph in view, beside each other for two models.
+// The page: it takes files, lists them, and shows one radiograph at a time, twice if two models are compared.
 import { Viewer, colour, drawHeat, grayOf, heatPicture, newView, windowed } from "/page/viewer.js";
 import { entry, zip } from "/page/zip.js";
 
@@ -13,7 +13,7 @@ const state = {
 
 // Talking to the service -----------------------------------------------------------------------------------
 
-/** A request; throws an Error whose message is the service's sentence. */
+/** Send a request; throws an Error with the sentence of the service. */
 async function ask(path, options = {}) {
   const headers = { ...options.headers, ...($("token").value ? { authorization: `Bearer ${$("token").value}` } : {}) };
   let response;
@@ -21,14 +21,14 @@ async function ask(path, options = {}) {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("expected an answer of pneumoscope, received none: is it still running?");
+    throw new Error("expected an answer from pneumoscope, received none: is it still running?");
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({ detail: `expected an answer, received HTTP ${response.status}` }));
   throw Object.assign(new Error(problem.detail), { status: response.status, prediction: problem.prediction });
 }
 
-/** The same, waiting a second where the service is full. */
+/** The same; if the service is full, wait a second and try again. */
 async function askUntilFree(path, options, signal) {
   for (let tries = 1; ; tries++) {
     try {
@@ -41,9 +41,9 @@ async function askUntilFree(path, options, signal) {
   }
 }
 
-/** One file judged by one model. */
+/** Judge one file with one model. */
 async function judge(file, model, signal) {
-  await file.slice(0, 1).arrayBuffer().catch(() => { throw new Error("expected the file as it was chosen, it cannot be read any more: choose it again"); });
+  await file.slice(0, 1).arrayBuffer().catch(() => { throw new Error("expected the file that was chosen, it can no longer be read: choose it again"); });
   const body = new FormData();
   body.append("files", file, file.name);
   const query = new URLSearchParams({ model, heatmap: "json" });
@@ -59,7 +59,7 @@ async function judge(file, model, signal) {
 }
 
 const modelNamed = (name) => state.models.find((model) => model.name === name);
-/** The operating point to ask a model for by name; empty for its own. */
+/** Name of the operating point to request from a model; empty for its default. */
 const pointFor = (name) => ($("point").value in (modelNamed(name)?.operating_points ?? {}) ? $("point").value : "");
 const chosenModels = () => [...new Set([$("model").value, $("second").value])].filter(Boolean);
 
@@ -80,14 +80,14 @@ function add(files) {
   draw();
 }
 
-/** Keep a few requests going until nothing is left to judge. */
+/** Keep a few requests running until nothing is left to judge. */
 function work() {
   if (state.stop.signal.aborted) state.stop = new AbortController();
   const { signal } = state.stop;
   while (state.running < AT_A_TIME) {
     const job = nextJob();
     if (!job) break;
-    const { item, model } = job, { results, errors } = item; // an answer to what is no longer asked falls into nothing
+    const { item, model } = job, { results, errors } = item; // a later answer goes to objects that are no longer used
     state.running++;
     item.busy = model;
     judge(item.file, model, signal)
@@ -118,7 +118,7 @@ function askForToken(error) {
   say(error.message);
 }
 
-/** Judge again what was judged otherwise, could not be, or was cancelled. */
+/** Judge images again: all of them, or those that failed or were cancelled. */
 function again(everything) {
   for (const item of state.items) {
     if (everything) item.results = {};
@@ -130,7 +130,7 @@ function again(everything) {
 
 const judgedBy = (item) => item.results[$("model").value];
 
-/** What has become of an item: judged, refused, failed, cancelled, working or waiting. */
+/** State of an item: judged, refused, failed, cancelled, working or waiting. */
 function fate(item) {
   const models = chosenModels();
   if (item.refused || models.some((name) => item.errors[name])) return "failed";
@@ -162,7 +162,7 @@ function draw() {
   show();
 }
 
-/** One row an item for as long as it lives; they change places only when no finger or button is on them. */
+/** Each item keeps its row. Rows change places only while no pointer is pressed on them. */
 function drawRows() {
   for (const item of state.items) fillRow(item);
   const lines = sorted().map((item) => item.line), shown = [...$("rows").children];
@@ -202,7 +202,7 @@ function choose(item) {
   draw();
 }
 
-/** Scroll to what lies outside the window: on a phone the radiograph, below the list. */
+/** Scroll to an element outside the window, such as the radiograph below the list on a phone. */
 function reveal(element) {
   const { top } = element.getBoundingClientRect();
   if (top < 0 || top > 0.7 * window.innerHeight) element.scrollIntoView();
@@ -210,12 +210,12 @@ function reveal(element) {
 
 // The radiograph in view -----------------------------------------------------------------------------------
 
-/** The gray values of a file as they are judged, of a refused one as the browser reads it; null where it is no picture. */
+/** The gray values that are judged; for a refused file those that the browser reads; null if it is no picture. */
 async function readImage(item) {
   if (item.refused) return null;
   const [first, second] = new Uint8Array(await item.file.slice(0, 2).arrayBuffer());
   let picture = item.file;
-  if (first !== 0xff || second !== 0xd8) { // only a JPEG is read alike by browsers: not 16 bits, turned PNGs, or DICOM
+  if (first !== 0xff || second !== 0xd8) { // browsers read only JPEG as the service does: not 16 bits, rotated PNGs, or DICOM
     try {
       const options = { method: "POST", body: item.file, headers: { "content-type": "application/octet-stream" } };
       picture = await (await askUntilFree("/v1/renderings", options)).blob();
@@ -231,7 +231,7 @@ async function readImage(item) {
   }
 }
 
-/** The same, of the last few that were looked at. */
+/** The same; the last few images are kept. */
 function imageOf(item) {
   const kept = state.images.get(item) ?? readImage(item).catch(() => { state.images.delete(item); return null; });
   state.images.delete(item);
@@ -305,14 +305,14 @@ function fill(panel, item, model) {
   chance.setAttribute("aria-label", judged ? `${found.probability.toFixed(3)}; PNEUMONIA from ${found.threshold.toFixed(3)} on` : "no probability yet");
   const facts = [error, found?.reason, model].filter(Boolean);
   if (judged) facts.push(`PNEUMONIA from ${found.threshold.toFixed(3)} on`);
-  if (judged && $("point").value && !pointFor(model)) facts.push(`it has no point “${$("point").value}”, this is its own`);
+  if (judged && $("point").value && !pointFor(model)) facts.push(`it has no operating point “${$("point").value}”, so its default is used`);
   if (judged && found.prevalence == null) facts.push("not calibrated");
-  if (found?.bacterial != null) facts.push(`if a pneumonia: bacterial ${Math.round(100 * found.bacterial)} %, viral ${Math.round(100 - 100 * found.bacterial)} %`);
+  if (found?.bacterial != null) facts.push(`if pneumonia: bacterial ${Math.round(100 * found.bacterial)} %, viral ${Math.round(100 - 100 * found.bacterial)} %`);
   if (judged && !found.heatmap) facts.push("this model has no feature map, so no heatmap");
   if (found?.ms) facts.push(`${Math.round(found.ms)} ms`);
   part("reason").textContent = facts.join(" · ");
   part("scale").hidden = !found?.heatmap;
-  part("most").textContent = found?.heatmap ? `highest: spoke most for ${found.heatmap.label}` : "";
+  part("most").textContent = found?.heatmap ? `highest: strongest evidence for ${found.heatmap.label}` : "";
 }
 
 function viewChanged() {
@@ -352,7 +352,7 @@ function csv() {
   save(new Blob([lines.map((line) => line.map(quoted).join(",") + "\n").join("")], { type: "text/csv" }), "pneumoscope.csv");
 }
 
-/** Overlays of what is judged now, whatever is chosen meanwhile; in archives of about a gigabyte. */
+/** Save overlays of the images that are judged now, whatever is chosen meanwhile, in archives of about a gigabyte. */
 async function overlays() {
   const { items, view: { opacity } } = state, names = new Set();
   const jobs = items.map((item) => ({ item, found: judgedBy(item) })).filter(({ found }) => found?.heatmap);
@@ -362,7 +362,7 @@ async function overlays() {
   try {
     for (const { item, found } of jobs) {
       const image = await readImage(item).catch(() => null);
-      if (state.items !== items) return; // all was forgotten
+      if (state.items !== items) return; // all items were removed
       if (!image) { without++; continue; }
       const canvas = windowed(image, newView()), context = canvas.getContext("2d");
       drawHeat(context, heatPicture(found.heatmap.values), 0, 0, image.width, image.height, opacity);
@@ -377,7 +377,7 @@ async function overlays() {
       if (size > ARCHIVE) { write(); [files, size] = [[], 0]; }
     }
     write();
-    if (without) say(`${without} of ${jobs.length} overlays could not be drawn, their files cannot be read any more.`);
+    if (without) say(`${without} of ${jobs.length} overlays could not be drawn: their files can no longer be read.`);
   } finally {
     state.saving = false;
     draw();
@@ -412,7 +412,7 @@ async function card() {
   }
 }
 
-// Beginning ------------------------------------------------------------------------------------------------
+// Start ------------------------------------------------------------------------------------------------
 
 function say(sentence) {
   $("message").textContent = sentence;
@@ -434,11 +434,11 @@ async function sample() {
   }
 }
 
-/** The operating points of the model; one that the service was started with and that has no name comes first. */
+/** List the operating points of the model. If the service was started with one that has no name, it comes first. */
 function points() {
   const before = $("point").value, { operating_points: named = {}, threshold } = modelNamed($("model").value) ?? {};
   const started = Object.keys(named).find((name) => named[name] === threshold);
-  const own = started === undefined && threshold !== undefined ? [["", `${threshold.toFixed(3)}, of this service`]] : [];
+  const own = started === undefined && threshold !== undefined ? [["", `${threshold.toFixed(3)}, set by this service`]] : [];
   const options = [...own, ...Object.keys(named).map((name) => [name, name])];
   const kept = options.some(([value]) => value === before) && $("point").options.length ? before : started ?? "";
   $("point").replaceChildren(...options.map(([value, text]) => new Option(text, value, false, value === kept)));
@@ -492,10 +492,10 @@ for (const id of ["model", "second", "point"]) {
 for (const [name, pressing] of [["pointerdown", true], ["pointerup", false], ["pointercancel", false]]) {
   document.addEventListener(name, (event) => {
     state.pressing = pressing && Boolean(event.target.closest?.("#rows"));
-    if (!pressing) setTimeout(drawRows); // after the click that this ends
+    if (!pressing) setTimeout(drawRows); // after the click that follows
   });
 }
-$("settings").addEventListener("submit", (event) => event.preventDefault()); // Enter in the token's field
+$("settings").addEventListener("submit", (event) => event.preventDefault()); // for Enter in the field of the token
 $("token").addEventListener("change", () => {
   state.needsToken = false;
   say("");

@@ -1,6 +1,6 @@
-// A radiograph on a canvas: window and level on the gray values, zoom, pan, and a heatmap over it.
+// A radiograph on a canvas: window centre and width of the gray values, zoom, pan, and a heatmap over it.
 
-const LOW = 25, HIGH = 225; // the turbo map without its dark ends, as the drawn overlays have it
+const LOW = 25, HIGH = 225; // the turbo map without its dark ends, as in the overlays of the command line
 
 /** Colour of the turbo map, 0 to 1 -> [r, g, b] 0 to 255; polynomial by Mikhailov, 2019. */
 export function colour(share) {
@@ -13,7 +13,7 @@ export function colour(share) {
   ];
 }
 
-/** What all viewers of one radiograph share. */
+/** The state that all viewers of one radiograph share. */
 export function newView() {
   return { zoom: 1, x: 0, y: 0, centre: 127.5, width: 255, invert: false, heatmap: true, opacity: 0.6 };
 }
@@ -31,7 +31,7 @@ export function grayOf(bitmap) {
   return { gray, width: bitmap.width, height: bitmap.height };
 }
 
-/** The radiograph as it is shown under a view, at its full size. */
+/** The radiograph with the window of a view, at full size. */
 export function windowed(image, view, canvas = new OffscreenCanvas(image.width, image.height)) {
   const table = new Uint32Array(256);
   for (let level = 0; level < 256; level++) {
@@ -46,7 +46,7 @@ export function windowed(image, view, canvas = new OffscreenCanvas(image.width, 
   return canvas;
 }
 
-/** A small map as a picture whose colour and opacity follow its values. */
+/** A small map as a picture; colour and opacity follow the values. */
 export function heatPicture(values) {
   const rows = values.length, columns = values[0].length;
   const peak = Math.max(...values.flat());
@@ -60,9 +60,9 @@ export function heatPicture(values) {
   return small;
 }
 
-/** Draw a heatmap over the whole of a target; its pixel centres lie as in resizing. */
+/** Draw a heatmap over a whole rectangle, with pixel centres as in resizing. */
 export function drawHeat(context, heat, x, y, width, height, opacity) {
-  // Bilinear enlargement pulls the outermost half cell to nothing: a copy of the edge goes around first.
+  // Bilinear enlargement fades the outermost half cell to nothing, so the edge is first copied to a border.
   const padded = new OffscreenCanvas(heat.width + 2, heat.height + 2), pad = padded.getContext("2d");
   pad.imageSmoothingEnabled = false;
   pad.drawImage(heat, 0, 0, heat.width + 2, heat.height + 2);
@@ -81,7 +81,7 @@ export function drawHeat(context, heat, x, y, width, height, opacity) {
 }
 
 export class Viewer {
-  /** canvas: where it is drawn; view: shared; changed: told after the view was changed here. */
+  /** canvas: to draw on; view: the shared state; changed: called after this viewer has changed the view. */
   constructor(canvas, view, changed) {
     Object.assign(this, { canvas, view, changed, image: null, heat: null, pointers: new Map(), wanted: false });
     this.resizing = new ResizeObserver(() => this.draw());
@@ -104,7 +104,7 @@ export class Viewer {
 
   close() { this.resizing.disconnect(); }
 
-  /** Draw with the next frame; many calls are one. */
+  /** Draw with the next frame; several calls before it draw once. */
   draw() {
     if (this.wanted) return;
     this.wanted = true;
@@ -138,7 +138,7 @@ export class Viewer {
     this.view.zoom = Math.max(0.5, Math.min(20, this.view.zoom));
     this.view.width = Math.max(1, Math.min(510, this.view.width));
     this.view.centre = Math.max(0, Math.min(255, this.view.centre));
-    const far = 0.5 + 0.5 / this.view.zoom; // some of it stays in sight
+    const far = 0.5 + 0.5 / this.view.zoom; // a part of it stays visible
     this.view.x = Math.max(-far, Math.min(far, this.view.x));
     this.view.y = Math.max(-far, Math.min(far, this.view.y));
     this.changed();

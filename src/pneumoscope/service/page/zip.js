@@ -11,7 +11,7 @@ function crc32(bytes) {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-/** A file of an archive: its checksum is taken, and its bytes stay where the browser keeps them. */
+/** An entry of an archive: its checksum is computed; its bytes stay where the browser keeps them. */
 export async function entry(name, blob) {
   return { name, blob, crc: crc32(new Uint8Array(await blob.arrayBuffer())) };
 }
