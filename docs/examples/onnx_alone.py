@@ -2,9 +2,9 @@
 
     python onnx_alone.py mobilenet.onnx radiograph.jpeg [MORE.jpeg ...]
 
-Needs NumPy, OpenCV, simplejpeg and ONNX Runtime. Prints the digits that ``pneumoscope predict`` gives for the same
-JPEG files. It reads gray and colour JPEGs that are upright. It does not check the images, and it does not verify the
-model file: pneumoscope does both. Research use only, not a medical device.
+Needs NumPy, OpenCV, simplejpeg and ONNX Runtime. Prints the digits that ``load(MODEL).predict(FILE)`` gives for the
+same JPEG files. It reads gray and colour JPEGs that are upright. It does not check the images, and it does not verify
+the model file: pneumoscope does both. Research use only, not a medical device.
 """
 
 import json
