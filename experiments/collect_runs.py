@@ -11,7 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from pneumoscope.training.crossval import measured_runs, summarise_run
+from pneumoscope.training.crossval import measured_runs
+from pneumoscope.training.pooling import summarise_run
 
 LOG = Path(__file__).parent / "log.json"
 

@@ -15,7 +15,9 @@ from pneumoscope.inference.bundle import open_bundle
 from pneumoscope.inference.preprocess import preprocess
 from pneumoscope.training import networks as models
 from pneumoscope.training.export.inference_graph import build_inference_graph
-from pneumoscope.training.export.onnx_export import check_parity, onnx_bytes, write_contract
+from pneumoscope.training.export.onnx_export import write_contract
+from pneumoscope.training.export.onnx_graph import onnx_bytes
+from pneumoscope.training.export.parity import check_parity
 from pneumoscope.training.export.quantise import quantise
 
 folder, shipped = Path(sys.argv[1]), open_bundle("mobilenet")

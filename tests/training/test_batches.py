@@ -1,4 +1,4 @@
-"""Batches: an order, changes and mixtures that follow from seed, epoch and image alone."""
+"""Batches: order, augmentation and mixup depend only on seed, epoch and image."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_every_image_comes_once_an_epoch_with_the_weight_of_its_class(pixels):
         np.testing.assert_array_equal(weights, np.where(number % 2, 0.5, 2.0))
 
 
-def test_the_order_follows_from_seed_and_epoch(pixels):
+def test_the_order_depends_on_seed_and_epoch(pixels):
     orders = {(seed, epoch): whole(batches(pixels, seed), epoch)[0].tobytes() for seed in (0, 1) for epoch in (0, 1)}
     assert len(set(orders.values())) == 4
     assert whole(batches(pixels, 1), 1)[0].tobytes() == orders[1, 1]
@@ -48,7 +48,7 @@ def test_the_order_follows_from_seed_and_epoch(pixels):
     assert whole(still, 0)[0].tobytes() == whole(still, 1)[0].tobytes() == to_input(pixels, SPEC).tobytes()
 
 
-def test_an_image_is_changed_by_seed_epoch_and_number_not_by_its_company(pixels):
+def test_the_changes_of_an_image_depend_on_seed_epoch_and_number_not_on_its_batch(pixels):
     transform = augmentation_transform(SPEC, HOW, seed=3)
     rows = np.arange(10)
     together = transform(pixels, rows, 2)
@@ -71,13 +71,13 @@ def test_each_image_is_widened_by_its_own_factor(pixels):
         np.testing.assert_array_equal(image, to_input(alone[None], SPEC)[0])
 
 
-def test_no_change_asked_for_is_none(pixels):
+def test_an_empty_augmentation_changes_nothing(pixels):
     plain = augmentation_transform(SPEC, Augmentation(), seed=0)(pixels, np.arange(10), 5)
     assert plain.tobytes() == to_input(pixels, SPEC).tobytes()
 
 
 def test_mixup_is_a_convex_combination_of_two_images_their_targets_and_weights(pixels):
-    """Inputs that are their own class: whatever share was drawn, the three go together."""
+    """The input is the number of its class, so the same share must appear in input, target and weight."""
     inputs = (np.arange(10) % 2).astype(np.float32)[:, None]
     feed = batches(inputs, transform=lambda batch, rows, epoch: batch, mixup=0.5)
     shares = []
@@ -101,7 +101,7 @@ def test_mixup_is_drawn_anew_each_epoch_and_repeats(pixels):
 
 
 class GivenTeacher:
-    """Answers with the mean gray of the image it is shown, at a size of its own."""
+    """Answers with the mean gray of the image, at an input size of its own."""
 
     spec = InputSpec(height=96, width=96, channels=1)
 

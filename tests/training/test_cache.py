@@ -1,4 +1,4 @@
-"""Cached arrays: computed once, resumed where cut off, never another array's rows."""
+"""Cached arrays: computed once, resumed after an interruption, never with rows of another array."""
 
 import threading
 
@@ -46,7 +46,7 @@ def test_the_array_cannot_be_changed(tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [3, 6, 9])
-def test_an_interrupted_pass_goes_on_where_it_stopped(tmp_path, stop_at):
+def test_an_interrupted_pass_continues_where_it_stopped(tmp_path, stop_at):
     path = tmp_path / "rows.npy"
     with pytest.raises(KeyboardInterrupt, match="killed"):
         cached(path, Work(stop_at))
@@ -77,7 +77,7 @@ def test_killed_between_the_last_row_and_the_rename(tmp_path):
 
 
 @pytest.mark.parametrize("mark", ["", "three", "-1", "99"])
-def test_a_spoilt_mark_never_spoils_the_array(tmp_path, mark):
+def test_a_damaged_count_never_damages_the_array(tmp_path, mark):
     path = tmp_path / "rows.npy"
     with pytest.raises(KeyboardInterrupt, match="killed"):
         cached(path, Work(6))
@@ -89,7 +89,7 @@ def test_a_spoilt_mark_never_spoils_the_array(tmp_path, mark):
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"not an array at all"])
 @pytest.mark.parametrize("name", ["rows.npy", "rows.partial"])
-def test_a_spoilt_file_is_made_again(tmp_path, name, content):
+def test_a_damaged_file_is_made_again(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     (tmp_path / "rows.done").write_text("6")
     work = Work()
@@ -115,7 +115,7 @@ def test_too_few_rows_are_no_array(tmp_path):
 
 
 def test_two_trainings_may_fill_one_cache(tmp_path):
-    """Both compute the same rows; whoever is second finds the file in place."""
+    """Both compute the same rows; the second one finds the file in place."""
     path = tmp_path / "rows.npy"
     begun, both_half_way = threading.Event(), threading.Barrier(2, timeout=10)
 
@@ -139,7 +139,7 @@ def test_two_trainings_may_fill_one_cache(tmp_path):
         np.testing.assert_array_equal(result, ROWS)
 
 
-def test_a_key_follows_every_part_and_their_order():
+def test_a_key_depends_on_every_part_and_their_order():
     keys = {cache_key(*parts) for parts in [(), ("a",), ("a", "b"), ("b", "a"), ("ab",), (1, 2), (12,)]}
     assert len(keys) == 7
     assert cache_key(150, "area") == cache_key(150, "area") == "61c70a2e967bed0f"  # the same on every machine

@@ -1,4 +1,4 @@
-"""Distillation: the teacher of the same split, its answers in the student's classes, recorded with the run."""
+"""Distillation: the teacher has the same split, answers in the student's classes, and is recorded with the run."""
 
 import shutil
 from dataclasses import replace
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pneumoscope.data.manifest import read_dataset
+from pneumoscope.data import read_dataset
 from pneumoscope.data.splits import make_split
 from pneumoscope.errors import RunError
 from pneumoscope.inference.bundle import PROBABILITIES, SUBTYPES, open_bundle
@@ -57,7 +57,7 @@ def test_a_teacher_answers_in_the_classes_of_its_student(taught, split, samples)
 
 
 def test_a_student_of_another_split_does_not_get_this_teacher(taught, split, tmp_path):
-    """Its teacher would have seen the images that the student is measured on."""
+    """Its teacher has seen the images that the student is measured on."""
     runs, student = taught
     with pytest.raises(RunError, match=r"expected the teacher of student at .*teacher-fold1of5-seed0, found none"):
         find_teacher(replace(student, split="fold1of5"), runs, split)
@@ -70,7 +70,7 @@ def test_a_student_of_another_split_does_not_get_this_teacher(taught, split, tmp
 
 
 def test_a_teacher_of_other_images_under_the_same_name_is_refused(taught, samples_folder):
-    """One image less, another share held out: in either case the teacher saw what the student does not."""
+    """One image less, or another share held out: in both cases the teacher saw other images than the student."""
     runs, student = taught
     manifest = read_dataset(samples_folder)
     options = {"scheme": student.split, "fraction": student.validation_fraction}
@@ -80,7 +80,7 @@ def test_a_teacher_of_other_images_under_the_same_name_is_refused(taught, sample
             find_teacher(student, runs, other)
 
 
-def test_a_shipped_teacher_teaches_only_those_who_may_see_its_images(taught, samples_folder, tmp_path):
+def test_a_shipped_teacher_teaches_only_students_of_its_images(taught, samples_folder, tmp_path):
     _, student = taught
     file = tmp_path / "mine.toml"
     file.write_text('name = "reference-lstm"\nmodel = "lstm"\nkeep = "last"\n')
@@ -94,7 +94,7 @@ def test_a_shipped_teacher_teaches_only_those_who_may_see_its_images(taught, sam
 
 @pytest.mark.parametrize(("slope", "intercept", "atol"), [(0.4, 1.3, 2e-6), (1.6, -0.7, 2e-5), (2.5, -0.7, 1e-3)])
 def test_a_calibrated_teacher_answers_as_it_was_trained(taught, samples, tmp_path, slope, intercept, atol):
-    """But for the float32 of the file, which a steep slope brings close to 0 and 1."""
+    """Up to the float32 of the file: a steep slope brings its probabilities close to 0 and 1."""
     runs, _ = taught
     plain = open_bundle(runs / "teacher-patient-seed0")
     pooled = {
@@ -102,12 +102,12 @@ def test_a_calibrated_teacher_answers_as_it_was_trained(taught, samples, tmp_pat
         "rules": dict.fromkeys(("default", "calibration", "uncertain"), "by hand"), "prevalence": 0.5,
         "uncertain": [0.4, 0.6], "calibrated": {}, "subtypes": None, "held_out": {},
     }  # fmt: skip
-    moved = open_bundle(export_run(open_finished_run(plain.path.parent), tmp_path / "moved.onnx", pooled))
+    calibrated = open_bundle(export_run(open_finished_run(plain.path.parent), tmp_path / "calibrated.onnx", pooled))
     inputs = np.concatenate([preprocess(path, plain.spec) for path in samples])
-    assert np.abs(moved.run(inputs)[PROBABILITIES] - plain.run(inputs)[PROBABILITIES]).max() > 0.05
+    assert np.abs(calibrated.run(inputs)[PROBABILITIES] - plain.run(inputs)[PROBABILITIES]).max() > 0.05
     images = np.stack([resize(read_radiograph(path), plain.spec) for path in samples])
     for subtypes in (False, True):
-        answers = Teacher(moved, subtypes).targets(images)
+        answers = Teacher(calibrated, subtypes).targets(images)
         assert answers.dtype == np.float32
         np.testing.assert_allclose(answers, Teacher(plain, subtypes).targets(images), atol=atol)
         np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)

@@ -11,7 +11,7 @@ tensorflow = pytest.importorskip("tensorflow")
 
 
 def trained_step(kind, *, sequences, states=None, **options):
-    """What a layer gives in training, and the derivatives by its weights, its input and its first states."""
+    """The outputs of a layer in training, and the derivatives by its weights, its input and its first states."""
     keras.utils.set_random_seed(0)
     layer = kind(7, dropout=0.3, recurrent_dropout=0.4, seed=1, **options)
     layer.build(sequences.shape)
@@ -21,8 +21,8 @@ def trained_step(kind, *, sequences, states=None, **options):
         tape.watch([x, *given])
         outputs = layer(x, initial_state=given or None, training=True)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        weighed = [tensorflow.reduce_sum(output * np.cos(np.arange(output.shape[-1]))) for output in outputs]
-        total = sum(weighed)
+        weighted = [tensorflow.reduce_sum(output * np.cos(np.arange(output.shape[-1]))) for output in outputs]
+        total = sum(weighted)
     gradients = tape.gradient(total, [*layer.trainable_weights, x, *given])
     return [np.array(value) for value in (*outputs, *gradients)]
 
@@ -42,7 +42,7 @@ def test_a_step_of_training_is_that_of_keras(sequences, options):
         np.testing.assert_allclose(mine, own, rtol=1e-4, atol=2e-6)
 
 
-def test_states_given_and_learnt_are_those_of_keras(sequences):
+def test_initial_states_have_the_outputs_and_gradients_of_keras(sequences):
     states = np.random.default_rng(1).normal(size=(2, 5, 7)).astype(np.float32)
     ours = trained_step(FusedLSTM, sequences=sequences, states=list(states), return_state=True)
     keras_own = trained_step(layers.LSTM, sequences=sequences, states=list(states), return_state=True)
@@ -51,12 +51,12 @@ def test_states_given_and_learnt_are_those_of_keras(sequences):
 
 
 def test_the_loop_is_ours_in_training_only(sequences, monkeypatch):
-    """Else the test above would compare Keras with itself."""
-    from pneumoscope.training import fused_lstm as recurrent
+    """Otherwise the test above would compare Keras with itself."""
+    from pneumoscope.training import fused_lstm
 
     called = []
-    own = recurrent.masked_lstm
-    monkeypatch.setattr(recurrent, "masked_lstm", lambda *arguments: called.append(1) or own(*arguments))
+    original = fused_lstm.masked_lstm
+    monkeypatch.setattr(fused_lstm, "masked_lstm", lambda *arguments: called.append(1) or original(*arguments))
     layer = FusedLSTM(7, dropout=0.3, recurrent_dropout=0.4)
     layer(sequences, training=False)
     assert not called
@@ -82,7 +82,7 @@ def test_masks_differ_from_batch_to_batch(sequences):
         {"dtype": "float64"},
     ],
 )
-def test_what_it_was_not_made_for_is_left_to_keras(sequences, options):
+def test_other_options_are_left_to_keras(sequences, options):
     results = []
     for kind in (FusedLSTM, layers.LSTM):
         keras.utils.set_random_seed(0)

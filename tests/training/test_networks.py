@@ -86,6 +86,10 @@ def test_an_unknown_model_is_named():
         models.build(replace(LSTM, model="resnet"))
 
 
+def test_every_architecture_has_an_input_and_a_builder():
+    assert models.BUILDERS.keys() == INPUT_SPECS.keys()
+
+
 @pytest.mark.parametrize("model", INPUT_SPECS)
 @pytest.mark.parametrize("subtypes", [False, True])
 def test_every_architecture_takes_its_input_and_gives_its_classes(model, subtypes):
@@ -109,7 +113,7 @@ def test_the_bilstm_reads_rows_and_columns_both_ways():
 
 
 def test_the_bilstm_sees_the_same_picture_at_any_gain_and_offset():
-    """The standardised picture is the same, but for the epsilon beside its variance; another tone curve is not."""
+    """The standardised picture stays the same, up to the epsilon in its variance; another tone curve changes it."""
     models.keras.utils.set_random_seed(0)
     network = models.build(Recipe("mine", "bilstm", size=32))
     standardise = models.keras.Model(network.input, network.get_layer("standardised").output)
@@ -137,10 +141,10 @@ def test_a_fine_tuned_mobilenet_trains_every_layer(backbone_weights):
     statistics = sum(np.prod(w.shape) for w in model.non_trainable_weights)
     assert sum(np.prod(w.shape) for w in model.trainable_weights) == 3_228_864 - statistics + head
     assert {w.name for w in model.non_trainable_weights} == {"moving_mean", "moving_variance"}
-    assert models.split_at_features(model) is None  # nothing stays still: no feature can be cached
+    assert models.split_at_features(model) is None  # nothing is frozen: no feature can be cached
     before = [np.asarray(w) for w in model.get_layer("backbone").trainable_weights]
     statistics_before = [np.asarray(w) for w in model.non_trainable_weights]
-    model.compile(optimizer=models.keras.optimizers.SGD(1.0), loss="categorical_crossentropy")
+    model.compile(optimizer=models.keras.optimizers.SGD(1.0), loss="categorical_crossentropy", jit_compile=False)
     images = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
     model.train_on_batch(images, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]])
     moved = [
@@ -174,8 +178,8 @@ def test_dropout_is_drawn_in_training_only(backbone_weights):
     np.testing.assert_allclose(head(frozen(images)), model(images), atol=1e-6)
 
 
-def test_batch_normalisation_may_keep_its_statistics_under_training(backbone_weights):
-    """What is trained is what is used: the same output in training; all kernels still learn."""
+def test_batch_normalisation_may_keep_its_statistics_in_training(backbone_weights):
+    """The output in training is that in use, and all kernels still learn."""
     recipe = replace(MOBILENET, trainable="all", batch_norm="frozen", size=64)
     model = models.build(recipe, weights=str(backbone_weights))
     images = np.random.default_rng(0).random((4, 64, 64, 3), np.float32)
@@ -183,7 +187,7 @@ def test_batch_normalisation_may_keep_its_statistics_under_training(backbone_wei
     statistics = [np.asarray(w) for w in model.non_trainable_weights]
     before = [np.asarray(w) for w in model.trainable_weights]
     assert len(before) == 27 + 4  # convolutions of the backbone, and the head
-    model.compile(optimizer=models.keras.optimizers.Adam(0.01), loss="categorical_crossentropy")
+    model.compile(optimizer=models.keras.optimizers.Adam(0.01), loss="categorical_crossentropy", jit_compile=False)
     model.fit(images, np.eye(2, dtype=np.float32)[[0, 1, 1, 0]], verbose=0)
     for was, now in zip(statistics, model.non_trainable_weights, strict=True):
         np.testing.assert_array_equal(was, now)

@@ -1,4 +1,4 @@
-"""Optimizer of a recipe: schedule, decay, and steps of their own for the pretrained layers."""
+"""Optimizer of a recipe: schedule, decay, and smaller steps for the pretrained layers."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_the_cosine_schedule_rises_and_falls(network):
 
 
 def test_weight_decay_leaves_biases_and_batch_normalisation_alone(network):
-    """No gradient: what moves, moves by the decay."""
+    """The gradient is zero, so only the decay changes a weight."""
     recipe = recipe_of(weight_decay=0.5, schedule="constant", learning_rate=0.1)
     for path, moved in after_one_step(network, recipe, 0.0).items():
         np.testing.assert_allclose(moved, 0.05 if path.endswith("kernel") else 0.0, atol=1e-7, err_msg=path)

@@ -1,4 +1,4 @@
-"""Recipes: complete, typed, and nothing unknown."""
+"""Recipes: complete, typed, and without unknown keys."""
 
 import dataclasses
 import json
@@ -180,18 +180,18 @@ def test_a_recipe_says_whether_its_images_change():
     assert not read_recipe("reference-mobilenet", augment={"flip": 0}).augments
 
 
-def test_a_recipe_names_what_its_network_tells_apart():
+def test_a_recipe_has_the_classes_of_its_network():
     assert read_recipe("reference-mobilenet").classes == LABELS == ("NORMAL", "PNEUMONIA")
     assert read_recipe("reference-lstm", subtypes=True).classes == FINDINGS
     assert FINDINGS[0] == NORMAL
     assert set(FINDINGS[1:]) == {BACTERIAL, VIRAL}
 
 
-def test_networks_without_running_means_of_their_own_can_be_averaged():
+def test_networks_with_frozen_batch_normalisation_can_be_averaged():
     frozen = read_recipe("reference-mobilenet", average=5, trainable="all", batch_norm="frozen", mirror=True)
     assert (frozen.average, frozen.mirror) == (5, True)
-    assert read_recipe("reference-mobilenet", average=5).trainable == "head"  # its backbone keeps ImageNet's
-    assert read_recipe("reference-mobilenet", trainable="all").batch_norm == "batch"  # alone it needs none
+    assert read_recipe("reference-mobilenet", average=5).trainable == "head"  # its backbone is frozen anyway
+    assert read_recipe("reference-mobilenet", trainable="all").batch_norm == "batch"  # enough without average
 
 
 def test_the_size_is_the_architectures_unless_the_recipe_gives_one():
@@ -203,8 +203,8 @@ def test_the_size_is_the_architectures_unless_the_recipe_gives_one():
         assert (other.spec.channels, other.spec.layout) == (recipe.spec.channels, recipe.spec.layout)
 
 
-def test_nothing_is_held_out_only_where_the_last_epoch_is_kept():
-    """The best epoch would be chosen by images that are not there."""
+def test_only_recipes_that_keep_the_last_epoch_hold_nothing_out():
+    """There are no held-out images to choose the best epoch by."""
     assert read_recipe("reference-mobilenet", split="all", keep="last").split == "all"
 
 
@@ -219,7 +219,7 @@ def test_a_recipe_is_frozen():
 
 
 def test_augmentation_keys_of_version_0_1_are_read_under_their_new_names():
-    """Runs, fold results and model files of that version hold them."""
+    """Runs, fold results and model files of that version have them."""
     old = Recipe(name="old", model="mobilenet", augment={"even": 1.0, "side": 0.6, "both": 0.85})
     assert old.augment == Augmentation(equalize_aspect=1.0, crop_side=0.6, crop_both=0.85)
     with pytest.raises(UsageError, match=r"expected augment.crop_side once, received it and its old name side too"):

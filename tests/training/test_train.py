@@ -1,4 +1,4 @@
-"""Training is recorded, seeded and resumable: an interrupted run ends as an uninterrupted one."""
+"""Training is recorded, seeded and resumable: an interrupted run ends with the result of an uninterrupted one."""
 
 import json
 import shutil
@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pneumoscope.data.manifest import Manifest, Record, read_dataset
+from pneumoscope.data import Manifest, Record, read_dataset
 from pneumoscope.data.splits import read_split
 from pneumoscope.errors import DatasetError, RunError
 from pneumoscope.labels import BACTERIAL, NORMAL, PNEUMONIA, VIRAL
+from pneumoscope.training.inputs import training_class
 from pneumoscope.training.runs import open_finished_run, run_lock
-from pneumoscope.training.train import _agreement, class_of, squashed_note, train
+from pneumoscope.training.train import _verdict_is_right, squashed_note, train
 
 
 def _figures(run):
@@ -30,16 +31,16 @@ def _arrays(run, name):
         return {key: saved[key] for key in saved.files if key != "history"}
 
 
-def _assert_same_run(one, other):
-    assert _figures(one) == _figures(other)
+def _assert_same_run(a, b):
+    assert _figures(a) == _figures(b)
     for name in ("best.npz", "checkpoint.npz"):
-        first, second = _arrays(one, name), _arrays(other, name)
+        first, second = _arrays(a, name), _arrays(b, name)
         assert first.keys() == second.keys()
         for key in first:
             np.testing.assert_array_equal(first[key], second[key], err_msg=f"{name} {key}")
 
 
-def test_a_run_folder_says_what_was_done(trained):
+def test_a_run_folder_records_the_training(trained):
     config = json.loads((trained.folder / "config.json").read_text())
     assert config["recipe"] == trained.recipe.to_dict()
     assert config["split_fingerprint"] == read_split(trained.folder / "split.json").fingerprint
@@ -96,12 +97,12 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_recipe, samples_folder, tm
 
 
 def test_the_feature_cache_changes_nothing(tiny_recipe, samples_folder, tmp_path):
-    """Other batch sizes sum in another order: equal to float32 rounding, not to the bit."""
+    """Other batch sizes add in another order: the results are equal up to float32 rounding, not to the bit."""
     recipe = tiny_recipe("mobilenet")
     cached = train(recipe, samples_folder, runs=tmp_path / "cached")
     plain = train(recipe, samples_folder, runs=tmp_path / "plain", cache=False)
-    for one, other in zip(_figures(cached), _figures(plain), strict=True):
-        assert one == pytest.approx(other, abs=1e-4)
+    for cached_row, plain_row in zip(_figures(cached), _figures(plain), strict=True):
+        assert cached_row == pytest.approx(plain_row, abs=1e-4)
     first, second = _arrays(cached, "best.npz"), _arrays(plain, "best.npz")
     for key in first:
         np.testing.assert_allclose(first[key], second[key], atol=1e-4)
@@ -136,7 +137,7 @@ def test_resuming_with_other_options_is_refused(trained, tiny_recipe, samples_fo
 
 
 def test_a_run_begun_before_a_recipe_had_all_its_keys_resumes(trained, tiny_recipe, samples_folder, tmp_path):
-    """Its version knew neither teacher nor mirror: what it did is what their defaults do."""
+    """Its version had neither teacher nor mirror; the defaults of today mean the same."""
     folder = Path(shutil.copytree(trained.folder, tmp_path / trained.folder.name))
     config = json.loads((folder / "config.json").read_text())
     for key in ("mirror", "teacher", "teacher_share"):
@@ -155,7 +156,7 @@ def test_a_run_begun_before_a_recipe_had_all_its_keys_resumes(trained, tiny_reci
 
 
 def test_resuming_on_other_weights_is_refused(tiny_recipe, backbone_weights, samples_folder, tmp_path):
-    """The path is the same, the file is not."""
+    """The path is the same, the content of the file is not."""
     copied = tmp_path / "copied.weights.h5"
     copied.write_bytes(backbone_weights.read_bytes())
     recipe = replace(tiny_recipe("mobilenet", epochs=1), weights=str(copied))
@@ -179,7 +180,7 @@ def test_a_missing_image_is_named(tiny_recipe, samples, tmp_path):
         train(tiny_recipe("mobilenet", epochs=1), table, runs=tmp_path)
 
 
-def test_nothing_to_resume_is_said(tiny_recipe, samples_folder, tmp_path):
+def test_a_missing_run_cannot_be_resumed(tiny_recipe, samples_folder, tmp_path):
     with pytest.raises(RunError, match="found none: leave out --resume"):
         train(tiny_recipe("lstm"), samples_folder, runs=tmp_path, resume=True)
 
@@ -213,7 +214,7 @@ def test_no_patient_on_two_sides(trained, samples_folder):
 
 
 def test_a_fine_tuned_run_resumes_to_the_bit(fine_tuned, fine_tuned_recipe, samples_folder, tmp_path):
-    """Stopped inside the second epoch: crops, mixup, dropout, learning rate and moving averages go on."""
+    """Stopped inside the second epoch: crops, mixup, dropout, learning rate and moving averages continue."""
 
     def interrupt(step, steps, metrics):
         assert steps == 6
@@ -226,7 +227,7 @@ def test_a_fine_tuned_run_resumes_to_the_bit(fine_tuned, fine_tuned_recipe, samp
     _assert_same_run(fine_tuned, resumed)
 
 
-def test_a_fine_tuned_run_says_what_was_done(fine_tuned):
+def test_a_fine_tuned_run_records_the_training(fine_tuned):
     config = json.loads((fine_tuned.folder / "config.json").read_text())
     assert config["recipe"] == fine_tuned.recipe.to_dict()
     assert config["recipe"]["augment"]["crop_side"] == 0.7
@@ -234,8 +235,8 @@ def test_a_fine_tuned_run_says_what_was_done(fine_tuned):
     assert all(np.isfinite(value) for row in fine_tuned.history for value in row.values())
 
 
-def test_the_last_epoch_is_kept_where_the_recipe_says_so(tiny_recipe, samples_folder, tmp_path):
-    """The head alone, so that both weights can be read off the states; a rate that spoils the later epochs."""
+def test_the_last_epoch_is_kept_if_the_recipe_says_so(tiny_recipe, samples_folder, tmp_path):
+    """Only the head is trained, so the checkpoint has its weights; a high rate makes the later epochs worse."""
     options = {"epochs": 4, "size": 64, "learning_rate": 0.02}
     kept = {
         keep: train(tiny_recipe("mobilenet", name=keep, keep=keep, **options), samples_folder, runs=tmp_path)
@@ -268,7 +269,7 @@ def test_with_nothing_held_out_a_frozen_network_trains_too(tiny_recipe, samples_
     assert "val_accuracy" not in run.history[0]
 
 
-def test_the_source_size_changes_nothing_where_no_image_is_changed(tiny_recipe, samples_folder, tmp_path):
+def test_the_source_size_changes_nothing_without_augmentation(tiny_recipe, samples_folder, tmp_path):
     plain = train(tiny_recipe("mobilenet", size=64, epochs=1), samples_folder, runs=tmp_path / "plain")
     sized = train(tiny_recipe("mobilenet", size=64, epochs=1, source_size=80), samples_folder, runs=tmp_path / "sized")
     _assert_same_run(plain, sized)
@@ -285,33 +286,33 @@ def test_a_pneumonia_of_unknown_kind_cannot_train_three_classes(fine_tuned_recip
 def test_the_class_of_a_record():
     normal, unknown = Record("a.png", NORMAL), Record("b.png", PNEUMONIA)
     kinds = [Record("c.png", PNEUMONIA, sublabel) for sublabel in (BACTERIAL, VIRAL)]
-    assert [class_of(record, False) for record in (normal, unknown, *kinds)] == [NORMAL] + [PNEUMONIA] * 3
-    assert [class_of(record, True) for record in (normal, *kinds)] == [NORMAL, BACTERIAL, VIRAL]
+    assert [training_class(record, False) for record in (normal, unknown, *kinds)] == [NORMAL] + [PNEUMONIA] * 3
+    assert [training_class(record, True) for record in (normal, *kinds)] == [NORMAL, BACTERIAL, VIRAL]
     with pytest.raises(DatasetError, match=r"b\.png has neither: fill the column sublabel of the manifest"):
-        class_of(unknown, True)
+        training_class(unknown, True)
 
 
 def test_the_accuracy_of_three_classes_is_that_of_the_verdict():
-    """Bacterial taken for viral is a pneumonia all the same; at one half the verdict is PNEUMONIA."""
+    """Viral in place of bacterial is still a right verdict; at a probability of 0.5 the verdict is PNEUMONIA."""
     targets = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
     probabilities = np.array(
         [[0.6, 0.3, 0.1], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7], [0.45, 0.275, 0.275], [0.5, 0.3, 0.2], [0.9, 0.1, 0]],
         np.float32,
     )
-    assert np.asarray(_agreement(targets, probabilities)).tolist() == [1, 0, 1, 1, 1, 0]
+    assert np.asarray(_verdict_is_right(targets, probabilities)).tolist() == [1, 0, 1, 1, 1, 0]
 
 
-def test_copies_that_tell_no_ratio_are_noticed_where_one_is_to_be_taken_out(fine_tuned_recipe, samples_folder):
+def test_images_of_one_aspect_ratio_are_noted_if_the_recipe_removes_ratios(fine_tuned_recipe, samples_folder):
     manifest, recipe = read_dataset(samples_folder), fine_tuned_recipe()
     squashed = Manifest(manifest.root, tuple(replace(record, ratio=1.0) for record in manifest.records))
     unknown = Manifest(manifest.root, tuple(replace(record, ratio=0.0) for record in manifest.records))
     assert squashed_note(recipe, manifest) is None
     for data in (squashed, unknown):
-        assert squashed_note(recipe, data).startswith("note: fine-tuned takes out each image's aspect ratio, but")
+        assert squashed_note(recipe, data).startswith("note: fine-tuned removes the aspect ratio of each image, but")
         assert squashed_note(fine_tuned_recipe(augment={"crop_side": 0.7}), data) is None
 
 
-def test_the_own_ratio_of_an_image_changes_what_is_learnt(fine_tuned, fine_tuned_recipe, samples_folder, tmp_path):
+def test_the_aspect_ratio_of_an_image_changes_the_training(fine_tuned, fine_tuned_recipe, samples_folder, tmp_path):
     manifest = read_dataset(samples_folder)
     squashed = Manifest(manifest.root, tuple(replace(record, ratio=1.0) for record in manifest.records))
     changed = train(fine_tuned_recipe(), squashed, runs=tmp_path).history

@@ -1,4 +1,4 @@
-"""The mean of fold models: exact arithmetic, one whole model with its folds' figures, and refusals."""
+"""The mean of fold models: exact arithmetic, one model with the figures of its folds, and refusals."""
 
 import json
 from dataclasses import replace
@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pneumoscope.data.manifest import read_dataset
+from pneumoscope.data import read_dataset
 from pneumoscope.errors import BundleError, RunError, UsageError
 from pneumoscope.inference.bundle import open_bundle
 from pneumoscope.inference.calibration import log_odds
 from pneumoscope.inference.predict import load
-from pneumoscope.training.crossval import ALIGNMENT_NAME, fold_results, pooled_results, train_average
 from pneumoscope.training.export.onnx_export import export_run
+from pneumoscope.training.fold_average import ALIGNMENT_NAME, pooled_results, train_average
+from pneumoscope.training.pooling import fold_results
 from pneumoscope.training.release import release
 from pneumoscope.training.runs import open_finished_run
 from pneumoscope.training.train import train
@@ -24,7 +25,7 @@ def averaged(fine_tuned_recipe, samples_folder, tmp_path_factory):
     """A run averaged over two folds, and the runs folder."""
     runs = tmp_path_factory.mktemp("runs")
     options = {"split": "all", "average": 2, "mirror": True, "batch_norm": "frozen"}
-    # From seed 0 one of the maps that export_run checks is all but empty, and rounding looms large beside it.
+    # With seed 0 one of the maps that export_run checks is almost empty, and rounding is large in comparison.
     augment = {"crop_side": 0.7, "rotation": 10, "flip": 0.5, "tone": 0.5, "noise": 0.02, "markers": 0.3}
     recipe = fine_tuned_recipe(name="averaged", initial_seed=1, augment=augment, **options)
     return train_average(recipe, samples_folder, runs=runs), runs
@@ -41,7 +42,7 @@ def test_each_weight_is_the_mean_of_the_folds(averaged):
     mean = _weights(run.folder)
     assert mean.keys() == folds[0].keys()
     differing = [name for name in mean if not np.array_equal(folds[0][name], folds[1][name])]
-    assert differing, "the folds are one network: their mean proves nothing"
+    assert differing, "the folds are the same network: their mean proves nothing"
     for name, value in mean.items():
         expected = (folds[0][name].astype(np.float64) + folds[1][name]) / 2
         np.testing.assert_array_equal(value, expected.astype(value.dtype), err_msg=name)
@@ -53,7 +54,7 @@ def test_the_average_trains_on_every_image_and_holds_none_out(averaged, samples_
     assert open_finished_run(run.folder).recipe == run.recipe
 
 
-def test_its_file_carries_the_figures_and_calibration_of_the_folds(averaged, samples_folder, samples):
+def test_its_file_has_the_figures_and_calibration_of_the_folds(averaged, samples_folder, samples):
     run, runs = averaged
     pooled = fold_results(run.recipe, runs, run.split.fingerprint)["pooled"]
     assert release(run, samples_folder, pooled=pooled) is None
@@ -72,7 +73,7 @@ def test_its_file_carries_the_figures_and_calibration_of_the_folds(averaged, sam
 
 
 def test_an_average_that_does_not_know_its_own_training_images_is_refused(averaged, samples_folder):
-    """At the lower end of its folds' area it passes, a hair above its own it does not."""
+    """With the lower end of its folds' AUC it passes (see above), with an AUC that no model reaches it does not."""
     run, runs = averaged
     pooled = fold_results(run.recipe, runs)["pooled"]
     perfect = {**pooled, "calibrated": {**pooled["calibrated"], "roc_auc": {"low": 1.0001}}}
@@ -111,7 +112,7 @@ def test_nothing_or_other_networks_cannot_be_averaged(averaged, fine_tuned, samp
 
 
 def test_the_average_calls_as_many_images_as_its_folds_do(averaged, samples_folder):
-    """The mapping by what it promises: the folds' deviation, and their share of PNEUMONIA at the operating point."""
+    """The mapping does what it should: the folds' deviation, and their share of PNEUMONIA at the operating point."""
     run, runs = averaged
     alignment = json.loads((run.folder / ALIGNMENT_NAME).read_text())
     pooled, mapped = fold_results(run.recipe, runs)["pooled"], pooled_results(run)
@@ -124,7 +125,8 @@ def test_the_average_calls_as_many_images_as_its_folds_do(averaged, samples_fold
     manifest = read_dataset(samples_folder)
     paths = [manifest.path(record) for record in run.split.records(manifest, "train")[::4]]
     files = [export_run(run, run.folder / "raw.onnx"), *(runs / f"averaged-fold{fold}of2-seed0" for fold in (0, 1))]
-    own, *folds = (log_odds([one.probability for one in load(file).predict_many(paths)]) for file in files)
+    probabilities = ([prediction.probability for prediction in load(file).predict_many(paths)] for file in files)
+    own, *folds = map(log_odds, probabilities)
     moved, mean = alignment["slope"] * own + alignment["intercept"], np.mean(folds, axis=0)
     assert moved.std() == pytest.approx(mean.std(), rel=1e-3)
     point = -intercept / slope

@@ -49,7 +49,7 @@ def crossval(
             seeds=seed_numbers,
             runs=runs,
             progress=show_progress,
-            on_run=echo_fold,
+            on_finished_run=echo_fold,
             on_batch=on_batch,
         )
     if "pooled" in result:

@@ -31,7 +31,7 @@ def release_and_print(run: "Run", data: "Path | Manifest") -> None:
 
 def _read_pooled(run: "Run") -> dict[str, Any] | None:
     """Metrics and calibration of the recipe's folds, for a run that was trained on every image."""
-    from pneumoscope.training.crossval import pooled_results
+    from pneumoscope.training.fold_average import pooled_results
 
     pooled = pooled_results(run)
     if pooled is None:

@@ -59,7 +59,7 @@ def train(
         class_weights=class_weights,
         weights=weights,
     )
-    from pneumoscope.training.crossval import train_average
+    from pneumoscope.training.fold_average import train_average
     from pneumoscope.training.runs import run_id
     from pneumoscope.training.train import train as train_run
 
@@ -69,7 +69,7 @@ def train(
         if _averages_folds(resolved):
             echo_stderr(f"training {resolved.average} folds under {runs}, then averaging their weights")
             run = train_average(
-                resolved, manifest, runs=runs, progress=show_progress, on_run=echo_fold, on_batch=on_batch
+                resolved, manifest, runs=runs, progress=show_progress, on_finished_run=echo_fold, on_batch=on_batch
             )
         else:
             echo_stderr(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")

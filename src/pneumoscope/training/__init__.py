@@ -1,8 +1,10 @@
 """From a recipe and labelled radiographs to a model file.
 
-In: a :class:`Recipe` and a :class:`~pneumoscope.data.Manifest`. Out: ``runs/<id>/`` with weights, history, ``model.onnx``.
-Read first: ``recipe.py`` (every setting), then ``train.py``. Only what needs no TensorFlow is exported here; import
-``train``, ``release``, ``cross_validate`` and the rest from their modules, which load it.
+In: a :class:`Recipe` and a :class:`~pneumoscope.data.Manifest`. Out: ``runs/<id>/`` with weights, history and
+``model.onnx``.
+Read first: ``recipe.py`` (every setting), then ``train.py``; ``networks.py`` has the architectures. This package
+exports only what needs no TensorFlow. Import the rest from its module, for example ``training.train.train`` or
+``training.release.release``.
 """
 
 from pneumoscope.training.recipe import RECIPES, Recipe, read_recipe

@@ -1,59 +1,66 @@
-"""Arrays that cost a pass over the data, kept on disk by what they were made of; a cut-off pass goes on."""
+"""Arrays that need a pass over all data, cached on disk under a hash of their inputs; a pass can be resumed."""
 
 import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from pneumoscope.errors import RunError
 
 
 def cache_key(*parts: object) -> str:
-    """Short hash over everything an array depends on."""
+    """Short hash of everything that an array depends on."""
     return hashlib.sha256("\n".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def cached_rows(
     path: Path,
     shape: tuple[int, ...],
-    dtype: np.dtype,
+    dtype: DTypeLike,
     rows_from: Callable[[int], Iterable[np.ndarray]],
 ) -> np.ndarray:
-    """An array computed row block by row block, read from ``path`` where it already lies there.
+    """An array that is computed block by block, or read from ``path`` if it is there already.
 
-    A computation that is cut off (Ctrl-C, kill -9) goes on after the last block that reached the disk.
+    An interrupted computation (Ctrl-C, kill -9) continues after the last block that reached the disk.
 
     Args:
-        path: of the finished ``.npy``; ``.partial`` and ``.done`` files stand beside it while it is made.
+        path: of the finished ``.npy``; while it is made, ``.partial`` and ``.done`` files lie beside it.
         shape: (N, ...) of the whole array.
         dtype: of the array.
-        rows_from: called with the first missing row; yields blocks of following rows.
+        rows_from: called with the number of the first missing row; yields blocks of rows from there on.
 
     Returns:
         The array, memory-mapped read-only.
 
     Raises:
-        RunError: the blocks end before the last row.
+        RunError: the blocks end before the last row, or the file cannot be read back.
     """
     array = _open(path, "r", shape, dtype)
+    if array is not None:
+        return array
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, done = path.with_suffix(".partial"), path.with_suffix(".done")
+    _fill(partial, done, shape, dtype, rows_from)
+    try:
+        os.replace(partial, path)
+    except FileNotFoundError:  # another training computed the same array and renamed its file first
+        if not path.is_file():
+            raise
+    done.unlink(missing_ok=True)
+    array = _open(path, "r", shape, dtype)
     if array is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial, done = path.with_suffix(".partial"), path.with_suffix(".done")
-        _fill(partial, done, shape, dtype, rows_from)
-        try:
-            os.replace(partial, path)
-        except FileNotFoundError:  # another training made the same array and was here first
-            if not path.is_file():
-                raise
-        done.unlink(missing_ok=True)
-        array = _open(path, "r", shape, dtype)
+        raise RunError(f"expected at {path} the array just written, found another file: run it again")
     return array
 
 
-def _open(path: Path, mode: str, shape: tuple, dtype: np.dtype) -> np.memmap | None:
-    """Map a ``.npy`` file; None where it is not there, spoilt, or another array."""
+def _open(
+    path: Path, mode: Literal["r", "r+"], shape: tuple[int, ...], dtype: DTypeLike
+) -> np.memmap[Any, np.dtype[Any]] | None:
+    """Map a ``.npy`` file; None where it is missing, damaged, or another array."""
     try:
         array = np.lib.format.open_memmap(path, mode=mode)
     except (OSError, ValueError):
@@ -61,10 +68,17 @@ def _open(path: Path, mode: str, shape: tuple, dtype: np.dtype) -> np.memmap | N
     return array if array.shape == tuple(shape) and array.dtype == dtype else None
 
 
-def _fill(partial: Path, done: Path, shape: tuple, dtype: np.dtype, rows_from: Callable) -> None:
+def _fill(
+    partial: Path,
+    done: Path,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    rows_from: Callable[[int], Iterable[np.ndarray]],
+) -> None:
+    """Write the rows that ``partial`` lacks; ``done`` holds how many are complete."""
     array, start = _open(partial, "r+", shape, dtype), 0
     if array is None:
-        done.unlink(missing_ok=True)  # it spoke of another file
+        done.unlink(missing_ok=True)  # it counts the rows of another file
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
     elif done.is_file() and (text := done.read_text()).isdecimal() and int(text) <= shape[0]:
         start = int(text)

@@ -1,76 +1,42 @@
-"""The architectures, as short lists of layers (Keras 3 on TensorFlow).
+"""The architectures, as short lists of layers.
 
-All take the input that :mod:`pneumoscope.inference.preprocess` makes, values in [0, 1], and give the probabilities of
-:data:`pneumoscope.labels.LABELS`, or of :data:`pneumoscope.labels.FINDINGS` where sub-types are learnt.
+Each takes the input that :mod:`pneumoscope.inference.preprocess` makes, values in [0, 1], and gives the
+probabilities of :data:`pneumoscope.labels.LABELS`, or of :data:`pneumoscope.labels.FINDINGS` if sub-types are learnt.
+
+A new architecture takes two entries under one name: its input in
+:data:`pneumoscope.inference.preprocess.INPUT_SPECS`, and a function here that builds it, in :data:`BUILDERS`. The layer
+``probabilities`` is its softmax; ``features`` and ``hidden``, where present, make the Grad-CAM maps (see
+:mod:`pneumoscope.training.export.inference_graph`). Exported files depend on these layer names.
 """
 
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from pneumoscope.errors import MissingExtra, RunError
+from pneumoscope.errors import RunError
 from pneumoscope.inference.preprocess import InputSpec
 from pneumoscope.labels import LABELS
+from pneumoscope.training.fused_lstm import FusedLSTM
+from pneumoscope.training.keras_backend import Model, Tensor, keras
 from pneumoscope.training.recipe import Recipe
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # the only backend that exports to ONNX through tf2onnx
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no GPU is no error here
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Hide what TensorFlow 2.21 prints on import, about GPUs, before it reads its own log level."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-try:
-    with _silenced():
-        import keras
-        from keras import layers
-
-        from pneumoscope.training.fused_lstm import FusedLSTM
-except ImportError as error:
-    raise MissingExtra("training", "train", error.name or "keras") from None
+layers = keras.layers
 
 IMAGENET = "imagenet"
 HEAD_UNITS = 128
 LSTM_UNITS = 128
 
 
-def build(recipe: Recipe, *, weights: str | None = IMAGENET, inference: bool = False) -> keras.Model:
+def build(recipe: Recipe, *, weights: str | None = IMAGENET, inference: bool = False) -> Model:
     """Build the network of a recipe.
 
     Args:
-        recipe: names the architecture and its options.
+        recipe: gives the architecture and its options.
         weights: of the MobileNet backbone: ``"imagenet"``, a local file, or None (random).
-        inference: without recurrent dropout, which does nothing at inference but keeps an exporter from
-            using the native LSTM operator; the weights are the same.
+        inference: without recurrent dropout. It does nothing at inference, but it keeps an exporter from using the
+            native LSTM operator. The weights are the same.
     """
-    classes = len(recipe.classes)
-    builders: dict[str, Callable[[], keras.Model]] = {
-        "mobilenet": lambda: build_mobilenet(
-            recipe.spec,
-            weights=weights,
-            frozen=recipe.trainable == "head",
-            frozen_norm=recipe.batch_norm == "frozen",
-            dropout=recipe.dropout,
-            classes=classes,
-        ),
-        "lstm": lambda: build_lstm(recipe.spec, recurrent_dropout=0.0 if inference else 0.20, classes=classes),
-        "bilstm": lambda: build_bilstm(recipe.spec, dropout=recipe.dropout, classes=classes),
-    }
-    return builders[recipe.model]()
+    return BUILDERS[recipe.model](recipe, weights, inference)
 
 
 def build_mobilenet(
@@ -81,11 +47,11 @@ def build_mobilenet(
     frozen_norm: bool = False,
     dropout: float = 0.0,
     classes: int = len(LABELS),
-) -> keras.Model:
-    """MobileNet v1 (alpha 1.0) under a small dense head.
+) -> Model:
+    """MobileNet v1 (alpha 1.0) with a small dense head.
 
-    The backbone expects [-1, 1]; the rescaling is a layer, so that the model's own input stays [0, 1] in
-    training and in use alike.
+    The backbone expects values in [-1, 1]. The rescaling is a layer, so that the input of the model is in [0, 1] both
+    in training and in use.
 
     Reference: Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
     Applications", 2017, table 1.
@@ -93,9 +59,9 @@ def build_mobilenet(
     Args:
         spec: layout ``"image"``.
         weights: ``"imagenet"`` (downloaded by Keras), a local ``.weights.h5`` file, or None (random).
-        frozen: only the head is trained, as published; else every layer.
-        frozen_norm: batch normalisation keeps its ImageNet statistics in training, also of a trainable backbone;
-            its scale and offset stay with them.
+        frozen: train only the head, as published; otherwise train every layer.
+        frozen_norm: batch normalisation keeps its ImageNet statistics, scale and offset in training, even in a
+            trainable backbone.
         dropout: before each dense layer of the head.
         classes: 2, or 3 with sub-types.
 
@@ -103,7 +69,7 @@ def build_mobilenet(
         (N, height, width, 3) float32 -> (N, classes) float32; the pooled feature map is called ``features``.
 
     Raises:
-        RunError: the weights cannot be had, or are those of another network.
+        RunError: the weights cannot be downloaded or read, or belong to another network.
     """
     image = layers.Input(spec.shape, name="image")
     x = layers.Rescaling(2.0, offset=-1.0, name="to_backbone_range")(image)
@@ -115,29 +81,55 @@ def build_mobilenet(
         backbone.trainable = False
     for layer in backbone.layers if frozen_norm else ():
         if isinstance(layer, layers.BatchNormalization):
-            layer.trainable = False  # training=False of a call inside a model is overridden by Keras 3's fit
-    x = backbone(x)  # (N, h, w, 1024); batch norm that is not trainable keeps its ImageNet statistics
+            layer.trainable = False  # a call with training=False would not do: fit of Keras 3 overrides it
+    x = backbone(x)  # (N, h, w, 1024)
     x = layers.GlobalAveragePooling2D(name="features")(x)  # (N, 1024)
-    x = _dropped(x, dropout)
+    x = _dropout(x, dropout)
     x = layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x)
-    x = _dropped(x, dropout)
+    x = _dropout(x, dropout)
     x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
     return keras.Model(image, x, name="mobilenet")
 
 
-def _dropped(x: object, rate: float) -> object:
+def _load_backbone_weights(backbone: Model, weights: str | None) -> None:
+    if weights is None:
+        return
+    if weights == IMAGENET:
+        try:
+            source = keras.applications.MobileNet(include_top=False, weights=IMAGENET, input_shape=(224, 224, 3))
+        except Exception as error:  # Keras raises again what its downloader met: URLError, OSError, bare Exception
+            raise RunError(
+                f"expected to download the ImageNet weights, Keras says {error}: give a local copy with  --weights FILE"
+            ) from None
+        backbone.set_weights(source.get_weights())
+        return
+    if not Path(weights).is_file():
+        raise RunError(f"expected MobileNet weights at {weights}, found no file: check --weights")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # for layers that it leaves random Keras only warns
+            backbone.load_weights(weights)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise RunError(
+            f"expected the ImageNet MobileNet v1 (alpha 1.0, no top) at {weights}, Keras says {first_line}: "
+            "see docs/how-to.md for the file it wants"
+        ) from None
+
+
+def _dropout(x: Tensor, rate: float) -> Tensor:
     return layers.Dropout(rate)(x) if rate else x
 
 
-def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20, classes: int = len(LABELS)) -> keras.Model:
-    """Three LSTM layers over the rows of the image, then four dense ones: the published network.
+def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20, classes: int = len(LABELS)) -> Model:
+    """Three LSTM layers over the rows of the image, then four dense layers: the published network.
 
     Reference: Hochreiter and Schmidhuber, "Long short-term memory", 1997; recurrent dropout as in Gal and
     Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
 
     Args:
         spec: layout ``"rows"``.
-        recurrent_dropout: on the state, one mask for all steps of a sequence.
+        recurrent_dropout: on the output that is fed back; one mask for all steps of a sequence.
         classes: 2, or 3 with sub-types.
 
     Returns:
@@ -145,7 +137,7 @@ def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20, classes: int
     """
     dropout = {"dropout": 0.05, "recurrent_dropout": recurrent_dropout}
     rows = layers.Input(spec.shape, name="rows")
-    lstm = FusedLSTM if recurrent_dropout else layers.LSTM  # the same numbers, sooner
+    lstm = FusedLSTM if recurrent_dropout else layers.LSTM  # the same numbers in less time
     x = lstm(250, return_sequences=True, **dropout)(rows)
     x = lstm(120, return_sequences=True, **dropout)(x)
     x = lstm(64, **dropout)(x)
@@ -155,19 +147,18 @@ def build_lstm(spec: InputSpec, *, recurrent_dropout: float = 0.20, classes: int
     return keras.Model(rows, x, name="lstm")
 
 
-def build_bilstm(spec: InputSpec, *, dropout: float = 0.0, classes: int = len(LABELS)) -> keras.Model:
+def build_bilstm(spec: InputSpec, *, dropout: float = 0.0, classes: int = len(LABELS)) -> Model:
     """Two bidirectional LSTM layers over the rows and two over the columns, pooled over all steps.
 
-    The image is standardised first, (x - mean) / deviation, so that exposure carries little. Mean and maximum
-    over the steps replace the last state, which remembers the lowest rows best.
+    The image is standardised first, (x - mean) / deviation, so that the exposure has little influence. Mean and maximum
+    over the steps replace the last state, which depends most on the lowest rows.
 
-    Reference: Graves and Schmidhuber, "Framewise phoneme classification with bidirectional LSTM", 2005; rows
-    and columns after Visin et al., "ReNet: A recurrent neural network based alternative to convolutional
-    networks", 2015.
+    Reference: Graves and Schmidhuber, "Framewise phoneme classification with bidirectional LSTM", 2005; rows and
+    columns after Visin et al., "ReNet: A recurrent neural network based alternative to convolutional networks", 2015.
 
     Args:
         spec: layout ``"rows"``, one channel, square.
-        dropout: between the layers and before the dense ones.
+        dropout: between the LSTM layers and before the dense layers.
         classes: 2, or 3 with sub-types.
 
     Returns:
@@ -179,51 +170,53 @@ def build_bilstm(spec: InputSpec, *, dropout: float = 0.0, classes: int = len(LA
     for name, x in (("rows", standard), ("columns", layers.Permute((2, 1), name="transposed")(standard))):
         for depth in (1, 2):
             lstm = layers.LSTM(LSTM_UNITS, return_sequences=True, name=f"lstm_{name}_{depth}")
-            x = layers.Bidirectional(lstm, name=f"both_ways_{name}_{depth}")(_dropped(x, dropout if depth > 1 else 0))
+            x = layers.Bidirectional(lstm, name=f"both_ways_{name}_{depth}")(_dropout(x, dropout if depth > 1 else 0))
         pooled += [layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(x)]  # (N, 2 * LSTM_UNITS) each
-    x = _dropped(layers.Concatenate()(pooled), dropout)
-    x = _dropped(layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x), dropout)
+    x = _dropout(layers.Concatenate()(pooled), dropout)
+    x = _dropout(layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x), dropout)
     x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
     return keras.Model(rows, x, name="bilstm")
 
 
-def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
-    """The frozen backbone and the trainable head of a model, sharing its layers; None where nothing is frozen.
+def _mobilenet(recipe: Recipe, weights: str | None, inference: bool) -> Model:
+    return build_mobilenet(
+        recipe.spec,
+        weights=weights,
+        frozen=recipe.trainable == "head",
+        frozen_norm=recipe.batch_norm == "frozen",
+        dropout=recipe.dropout,
+        classes=len(recipe.classes),
+    )
+
+
+def _lstm(recipe: Recipe, weights: str | None, inference: bool) -> Model:
+    recurrent_dropout = 0.0 if inference else 0.20
+    return build_lstm(recipe.spec, recurrent_dropout=recurrent_dropout, classes=len(recipe.classes))
+
+
+def _bilstm(recipe: Recipe, weights: str | None, inference: bool) -> Model:
+    return build_bilstm(recipe.spec, dropout=recipe.dropout, classes=len(recipe.classes))
+
+
+#: Architecture -> function that builds it from a recipe, the backbone weights, and whether it is for inference only.
+BUILDERS: dict[str, Callable[[Recipe, str | None, bool], Model]] = {
+    "mobilenet": _mobilenet,
+    "lstm": _lstm,
+    "bilstm": _bilstm,
+}
+
+
+def split_at_features(model: Model) -> tuple[Model, Model] | None:
+    """The frozen backbone and the trainable head of a model, which share its layers; None if nothing is frozen.
 
     ``head(frozen(x))`` equals ``model(x)``, and training the head trains the model.
     """
     names = [layer.name for layer in model.layers]
     if "features" not in names or model.get_layer("backbone").trainable:
         return None
-    at = names.index("features")
-    frozen = keras.Model(model.input, model.layers[at].output, name="frozen")
+    last_frozen = names.index("features")
+    frozen = keras.Model(model.input, model.layers[last_frozen].output, name="frozen")
     x = features = layers.Input(frozen.output.shape[1:], name="pooled")
-    for layer in model.layers[at + 1 :]:
+    for layer in model.layers[last_frozen + 1 :]:
         x = layer(x)
     return frozen, keras.Model(features, x, name="head")
-
-
-def _load_backbone_weights(backbone: keras.Model, weights: str | None) -> None:
-    if weights is None:
-        return
-    if weights == IMAGENET:
-        try:
-            source = keras.applications.MobileNet(include_top=False, weights=IMAGENET, input_shape=(224, 224, 3))
-        except Exception as error:  # Keras re-raises what its downloader met: URLError, OSError, bare Exception
-            raise RunError(
-                f"expected to download the ImageNet weights, Keras says {error}: give a local copy with  --weights FILE"
-            ) from None
-        backbone.set_weights(source.get_weights())
-        return
-    if not Path(weights).is_file():
-        raise RunError(f"expected MobileNet weights at {weights}, found no file: check --weights")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Keras only warns of layers it leaves random
-            backbone.load_weights(weights)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise RunError(
-            f"expected the ImageNet MobileNet v1 (alpha 1.0, no top) at {weights}, Keras says {first_line}: "
-            "see docs/how-to.md for the file it wants"
-        ) from None

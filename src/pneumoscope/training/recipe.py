@@ -1,8 +1,10 @@
 """Recipe: how a model is trained, as a frozen dataclass read from TOML and command-line flags."""
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from pneumoscope.data.augment import Augmentation
 from pneumoscope.data.splits import ALL, CLASS_WEIGHTS, PATIENT_WISE, check_scheme
@@ -13,51 +15,72 @@ from pneumoscope.labels import FINDINGS, LABELS
 #: Folder of the recipes that come with the package.
 RECIPES = Path(__file__).parent / "recipes"
 
+#: Fields that take one of a few words.
+_CHOICES = {
+    "class_weights": CLASS_WEIGHTS,
+    "model": tuple(INPUT_SPECS),
+    "resize": RESIZES,
+    "trainable": ("head", "all"),
+    "batch_norm": ("batch", "frozen"),
+    "optimizer": ("adam", "adamw"),
+    "schedule": ("constant", "cosine"),
+    "keep": ("best", "last"),
+    "precision": ("float32", "int8"),
+}
+
+#: Augmentation keys of version 0.1 and their names today. Recipes in older runs and model files have the old keys.
+_OLD_KEYS = {"even": "equalize_aspect", "side": "crop_side", "both": "crop_both"}
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training, complete: two runs of an equal recipe on equal data give equal weights.
+    """Everything that decides a training: two runs of an equal recipe on equal data give equal weights.
 
     Attributes:
-        name: names the run and the model file.
-        model: architecture, ``"mobilenet"``, ``"lstm"`` or ``"bilstm"``.
+        name: of the run and of the model file.
+        model: architecture, a key of :data:`pneumoscope.inference.preprocess.INPUT_SPECS`: ``"mobilenet"``, ``"lstm"``
+            or ``"bilstm"``.
         epochs: 10, as published.
         batch_size: 32, as published.
-        learning_rate: of Adam; 0.001 is Keras's default, which the published work left in place.
+        learning_rate: of Adam; 0.001 is the default of Keras, which the published work used.
         class_weights: rule of :func:`pneumoscope.data.splits.class_weights`; ``"inverse-ratio"`` as published.
         weights: of the backbone: ``"imagenet"`` or a file.
         split: see :func:`pneumoscope.data.splits.make_split`; ``"patient"`` holds whole patients out.
-        split_seed: of the split; apart from ``seed`` so that a spread over seeds holds the images still.
+        split_seed: of the split. It is separate from ``seed``, so that trainings with several seeds hold out the same
+            images.
         validation_fraction: 0.1, as published.
-        seed: of the initial weights and the dropout (unless ``initial_seed``), the order of the images and the
+        seed: of the initial weights and the dropout (unless ``initial_seed`` is given), the order of the images and the
             augmentation.
-        initial_seed: of the initial weights and the dropout, so that runs of several seeds or folds start from one
-            point and their weights can be averaged; -1 is ``seed``.
-        size: height and width of the input in pixels; 0 is the architecture's own.
-        source_size: training images are kept squashed at this size, and crops are taken from it; 0 is ``size``.
+        initial_seed: of the initial weights and the dropout. Runs of several seeds or folds then start from the same
+            weights and can be averaged; -1 means ``seed``.
+        size: height and width of the input in pixels; 0 means the architecture's own.
+        source_size: training images are stored squashed to this size, and crops are taken from it; 0 means ``size``.
         resize: ``"area"``, ``"area-224"`` or ``"scaled-224"``, see :class:`pneumoscope.inference.preprocess.InputSpec`.
         trainable: ``"head"`` (frozen backbone, as published) or ``"all"`` (every layer of the MobileNet).
-        batch_norm: of a trainable backbone: ``"batch"`` normalises by the batch in training and by running means in
-            use; ``"frozen"`` by the ImageNet statistics in both, so that what is trained is what is used.
+        batch_norm: of a trainable backbone. ``"batch"`` normalises by the batch in training and by running means in
+            use. ``"frozen"`` normalises by the ImageNet statistics in both, so that the network in use is the one
+            that was trained.
         dropout: before each dense layer of the head (MobileNet), between layers (bilstm).
-        subtypes: learn normal, bacterial and viral, and fold the two into PNEUMONIA afterwards.
+        subtypes: learn normal, bacterial and viral, and add the last two up to PNEUMONIA afterwards.
         optimizer: ``"adam"`` as published, or ``"adamw"`` (Loshchilov and Hutter, 2019).
         backbone_rate: share of the learning rate for the pretrained layers of a trainable backbone (AdamW), see
             :class:`pneumoscope.training.optimizer.DiscriminativeAdamW`.
-        weight_decay: of AdamW; not on biases and batch normalisation.
+        weight_decay: of AdamW; biases and batch normalisation do not decay.
         schedule: ``"constant"`` as published, or ``"cosine"`` down to zero.
         warmup_epochs: of the cosine schedule, rising linearly from zero.
-        label_smoothing: share of the target spread over all classes (Szegedy et al., 2016).
-        mixup: alpha of mixup (Zhang et al., 2018); 0 is none.
-        keep: ``"best"`` epoch by validation accuracy, as published, or ``"last"``, which looks at no held-out image.
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al., 2016).
+        mixup: alpha of mixup (Zhang et al., 2018); 0 turns it off.
+        keep: ``"best"`` keeps the epoch with the best validation accuracy, as published; ``"last"`` uses no held-out
+            image to choose.
         average: with the split ``"all"``: train this many patient-wise folds and average their weights (see
-            :mod:`pneumoscope.training.weight_averaging`) instead of training once on every image; 0 is off.
-        teacher: recipe whose run on the same split answers for each training image (see
+            :mod:`pneumoscope.training.weight_averaging`) instead of training once on every image; 0 turns it off.
+        teacher: a recipe whose run on the same split answers for each training image (see
             :mod:`pneumoscope.training.distillation`); none by default.
-        teacher_share: share of the target that the teacher's answer has, the label has the rest.
-        mirror: average each prediction with that of the mirror image, in the file's own forward pass.
-        precision: of the model file: ``"float32"`` as trained, or ``"int8"``, see :mod:`pneumoscope.training.export.quantise`.
-        augment: how training images are changed; none by default.
+        teacher_share: weight of the teacher's answer in the target; the label has the rest.
+        mirror: average each prediction with that of the mirror image, inside the model file.
+        precision: of the model file: ``"float32"`` as trained, or ``"int8"``, see
+            :mod:`pneumoscope.training.export.quantise`.
+        augment: how training images are changed; not at all by default.
     """
 
     name: str
@@ -95,66 +118,20 @@ class Recipe:
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        if isinstance(self.augment, dict):
-            object.__setattr__(self, "augment", _augmentation(self.augment))
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.type is float and type(value) is int:
-                object.__setattr__(self, each.name, float(value))
-            elif type(value) is not each.type:
-                raise UsageError(f"expected the recipe's {each.name} as {each.type.__name__}, received {value!r}")
+        """Convert and check every value.
+
+        Raises:
+            UsageError: a value of another type or out of range, or options that do not go together.
+        """
+        _convert_types(self)
         check_scheme(self.split)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UsageError(
-                    f"expected the recipe's {name} one of {', '.join(choices)}, received {getattr(self, name)!r}"
-                )
-        if not self.name or not self.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise UsageError(f"expected the recipe's name of letters, digits and -_. only, received {self.name!r}")
-        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.learning_rate < float("inf"):
-            raise UsageError(
-                f"expected epochs, batch_size and learning_rate above zero, received {self.epochs}, "
-                f"{self.batch_size} and {self.learning_rate}"
-            )
-        for name in ("weight_decay", "warmup_epochs", "mixup"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"expected the recipe's {name} zero or above, received {getattr(self, name)}")
-        if self.average and not 2 <= self.average <= 100:
-            raise UsageError(f"expected the recipe's average as 2 to 100 folds or 0, received {self.average}")
-        if self.mirror and self.model != "mobilenet":
-            raise UsageError(f"expected mirror with a mobilenet, whose feature map it averages, received {self.model}")
-        if self.precision != "float32" and (self.model != "mobilenet" or self.average):
-            raise UsageError("expected precision = 'int8' with a mobilenet and without average, received another")
-        if self.average and self.trainable == "all" and self.batch_norm != "frozen":
-            raise UsageError(
-                "expected batch_norm = 'frozen' with average: networks with free batch norm do not average, see "
-                "experiments/README.md"
-            )
-        if bool(self.teacher) != (self.teacher_share > 0) or not 0 <= self.teacher_share <= 1:
-            raise UsageError(
-                "expected the recipe's teacher with a teacher_share above 0 and at most 1, or neither, received "
-                f"{self.teacher!r} and {self.teacher_share}"
-            )
-        if not 0 < self.backbone_rate <= 1:
-            raise UsageError(f"expected the recipe's backbone_rate above 0 to 1, received {self.backbone_rate}")
-        if self.backbone_rate < 1 and (self.trainable, self.optimizer) != ("all", "adamw"):
-            raise UsageError("expected backbone_rate with trainable = 'all' and optimizer = 'adamw', received another")
-        for name in ("dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"expected the recipe's {name} from 0 to below 1, received {getattr(self, name)}")
-        if (self.size and self.size < 32) or (self.source_size and self.source_size < self.spec.height):
-            raise UsageError(
-                "expected the recipe's size of 32 pixels or more and source_size at least as large, received "
-                f"{self.size} and {self.source_size}"
-            )
-        if self.split == ALL and self.keep != "last":
-            raise UsageError('expected keep = "last" with split = "all": no image is held out to choose an epoch by')
-        # What NumPy and Keras take.
-        if not 0 <= self.seed < 2**32 or not -1 <= self.initial_seed < 2**32:
-            raise UsageError(
-                f"expected the recipe's seed from 0 and initial_seed from -1 to {2**32 - 1}, received {self.seed} and "
-                f"{self.initial_seed}"
-            )
+        _check_choices(self)
+        _check_name(self)
+        _check_numbers(self)
+        _check_network_options(self)
+        _check_teacher(self)
+        _check_sizes(self)
+        _check_held_out(self)
 
     @property
     def spec(self) -> InputSpec:
@@ -164,46 +141,17 @@ class Recipe:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What the network tells apart: the labels, or normal, bacterial and viral."""
+        """The classes of the network: the labels, or normal, bacterial and viral."""
         return FINDINGS if self.subtypes else LABELS
 
     @property
     def augments(self) -> bool:
-        """Whether training images are changed, so that each epoch sees others."""
+        """Whether the input or the target of an image changes from epoch to epoch."""
         return self.augment != Augmentation() or self.mixup > 0 or bool(self.teacher)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for the run folder and the model file."""
         return asdict(self)
-
-
-_CHOICES = {
-    "class_weights": CLASS_WEIGHTS,
-    "model": tuple(INPUT_SPECS),
-    "resize": RESIZES,
-    "trainable": ("head", "all"),
-    "batch_norm": ("batch", "frozen"),
-    "optimizer": ("adam", "adamw"),
-    "schedule": ("constant", "cosine"),
-    "keep": ("best", "last"),
-    "precision": ("float32", "int8"),
-}
-
-
-#: Augmentation keys of version 0.1 -> today's; the recipes inside older runs and model files are read with these.
-_OLD_KEYS = {"even": "equalize_aspect", "side": "crop_side", "both": "crop_both"}
-
-
-def _augmentation(values: dict) -> Augmentation:
-    twice = sorted(old for old, new in _OLD_KEYS.items() if old in values and new in values)
-    if twice:
-        raise UsageError(f"expected augment.{_OLD_KEYS[twice[0]]} once, received it and its old name {twice[0]} too")
-    values = {_OLD_KEYS.get(name, name): value for name, value in values.items()}
-    known = [field.name for field in fields(Augmentation)]
-    unknown = set(values) - set(known)
-    if unknown:
-        raise UsageError(f"expected augment keys among {', '.join(known)}, received {', '.join(sorted(unknown))}")
-    return Augmentation(**values)
 
 
 def read_recipe(source: str | Path, **changes: object) -> Recipe:
@@ -211,7 +159,7 @@ def read_recipe(source: str | Path, **changes: object) -> Recipe:
 
     Args:
         source: a TOML file, or for example ``"reference-mobilenet"``.
-        changes: fields to set over the file's; None leaves the file's value.
+        changes: fields that replace the file's; None keeps the file's value.
 
     Raises:
         UsageError: no such recipe, unknown keys, or values out of range.
@@ -225,18 +173,118 @@ def read_recipe(source: str | Path, **changes: object) -> Recipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise UsageError(f"expected a TOML file or one of {known}, found no recipe {str(source)!r}") from None
+        shipped = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise UsageError(f"expected a TOML file or one of {shipped}, found no recipe {str(source)!r}") from None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, no TOML, or a NUL byte in the name
         raise UsageError(f"expected a TOML recipe at {path}: {error}") from None
     values.update({name: value for name, value in changes.items() if value is not None})
-    known = [field.name for field in fields(Recipe)]
-    unknown = set(values) - set(known)
+    known, unknown = _known_and_unknown(Recipe, values)
     if unknown:
-        raise UsageError(
-            f"expected recipe keys among {', '.join(known)}, {path} has unknown {', '.join(sorted(unknown))}"
-        )
+        raise UsageError(f"expected recipe keys among {known}, {path} has unknown {unknown}")
     missing = {"name", "model"} - set(values)
     if missing:
         raise UsageError(f"expected the recipe keys name and model, {path} lacks {' and '.join(sorted(missing))}")
     return Recipe(**values)
+
+
+def _known_and_unknown(kind: type[Recipe | Augmentation], names: Iterable[str]) -> tuple[str, str]:
+    """The fields of a dataclass, and those of ``names`` that are none of them, each as a list in words."""
+    known = [field.name for field in fields(kind)]
+    return ", ".join(known), ", ".join(sorted(set(names) - set(known)))
+
+
+def _convert_types(recipe: Recipe) -> None:
+    """Give each field the type it is declared with: a table becomes an Augmentation, a whole number a float."""
+    if isinstance(recipe.augment, dict):
+        object.__setattr__(recipe, "augment", _read_augmentation(recipe.augment))
+    for name, declared in get_type_hints(Recipe).items():
+        value = getattr(recipe, name)
+        if declared is float and type(value) is int:
+            object.__setattr__(recipe, name, float(value))
+        elif type(value) is not declared:
+            raise UsageError(f"expected the recipe's {name} as {declared.__name__}, received {value!r}")
+
+
+def _read_augmentation(values: dict[str, Any]) -> Augmentation:
+    """The table ``[augment]`` of a recipe, with the names of today or of version 0.1."""
+    twice = sorted(old for old, new in _OLD_KEYS.items() if old in values and new in values)
+    if twice:
+        raise UsageError(f"expected augment.{_OLD_KEYS[twice[0]]} once, received it and its old name {twice[0]} too")
+    values = {_OLD_KEYS.get(name, name): value for name, value in values.items()}
+    known, unknown = _known_and_unknown(Augmentation, values)
+    if unknown:
+        raise UsageError(f"expected augment keys among {known}, received {unknown}")
+    return Augmentation(**values)
+
+
+def _check_choices(recipe: Recipe) -> None:
+    for name, choices in _CHOICES.items():
+        value = getattr(recipe, name)
+        if value not in choices:
+            raise UsageError(f"expected the recipe's {name} one of {', '.join(choices)}, received {value!r}")
+
+
+def _check_name(recipe: Recipe) -> None:
+    """The name becomes a part of folder and file names."""
+    if not recipe.name or not recipe.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise UsageError(f"expected the recipe's name of letters, digits and -_. only, received {recipe.name!r}")
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    """Each number by itself. The comparisons are written so that NaN fails them."""
+    if recipe.epochs < 1 or recipe.batch_size < 1 or not 0 < recipe.learning_rate < float("inf"):
+        raise UsageError(
+            f"expected epochs, batch_size and learning_rate above zero, received {recipe.epochs}, "
+            f"{recipe.batch_size} and {recipe.learning_rate}"
+        )
+    for name in ("weight_decay", "warmup_epochs", "mixup"):
+        if not 0 <= getattr(recipe, name) < float("inf"):
+            raise UsageError(f"expected the recipe's {name} zero or above, received {getattr(recipe, name)}")
+    for name in ("dropout", "label_smoothing"):
+        if not 0 <= getattr(recipe, name) < 1:
+            raise UsageError(f"expected the recipe's {name} from 0 to below 1, received {getattr(recipe, name)}")
+    if not 0 <= recipe.seed < 2**32 or not -1 <= recipe.initial_seed < 2**32:  # what NumPy and Keras accept
+        raise UsageError(
+            f"expected the recipe's seed from 0 and initial_seed from -1 to {2**32 - 1}, received {recipe.seed} and "
+            f"{recipe.initial_seed}"
+        )
+
+
+def _check_network_options(recipe: Recipe) -> None:
+    """Options that only some networks have, or that exclude each other."""
+    if recipe.average and not 2 <= recipe.average <= 100:
+        raise UsageError(f"expected the recipe's average as 2 to 100 folds or 0, received {recipe.average}")
+    if recipe.mirror and recipe.model != "mobilenet":
+        raise UsageError(f"expected mirror with a mobilenet, whose feature map it averages, received {recipe.model}")
+    if recipe.precision != "float32" and (recipe.model != "mobilenet" or recipe.average):
+        raise UsageError("expected precision = 'int8' with a mobilenet and without average, received another")
+    if recipe.average and recipe.trainable == "all" and recipe.batch_norm != "frozen":
+        raise UsageError(
+            "expected batch_norm = 'frozen' with average: networks with free batch norm do not average, see "
+            "experiments/README.md"
+        )
+    if not 0 < recipe.backbone_rate <= 1:
+        raise UsageError(f"expected the recipe's backbone_rate above 0 to 1, received {recipe.backbone_rate}")
+    if recipe.backbone_rate < 1 and (recipe.trainable, recipe.optimizer) != ("all", "adamw"):
+        raise UsageError("expected backbone_rate with trainable = 'all' and optimizer = 'adamw', received another")
+
+
+def _check_teacher(recipe: Recipe) -> None:
+    if bool(recipe.teacher) != (recipe.teacher_share > 0) or not 0 <= recipe.teacher_share <= 1:
+        raise UsageError(
+            "expected the recipe's teacher with a teacher_share above 0 and at most 1, or neither, received "
+            f"{recipe.teacher!r} and {recipe.teacher_share}"
+        )
+
+
+def _check_sizes(recipe: Recipe) -> None:
+    if (recipe.size and recipe.size < 32) or (recipe.source_size and recipe.source_size < recipe.spec.height):
+        raise UsageError(
+            "expected the recipe's size of 32 pixels or more and source_size at least as large, received "
+            f"{recipe.size} and {recipe.source_size}"
+        )
+
+
+def _check_held_out(recipe: Recipe) -> None:
+    if recipe.split == ALL and recipe.keep != "last":
+        raise UsageError('expected keep = "last" with split = "all": no image is held out to choose an epoch by')

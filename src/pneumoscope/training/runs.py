@@ -1,20 +1,21 @@
-"""runs/<id>/: what a training leaves on disk, so that it can be resumed, exported and repeated.
+"""runs/<id>/: what a training writes to disk, so that it can be resumed, exported and repeated.
 
 A run folder holds ``config.json`` (resolved recipe, data, split fingerprint, versions), ``split.json``,
-``history.csv``, ``checkpoint.npz`` (the state after the last whole epoch), ``best.npz`` (the weights
-that are kept: of the best validation accuracy, or the last), ``timing.json``, the model file and its evaluation; where
-the file has eight bits, ``float32.onnx`` and its answers, ``float32.json``.
+``history.csv``, ``checkpoint.npz`` (the state after the last complete epoch), ``best.npz`` (the weights that are kept:
+of the best validation accuracy, or of the last epoch), ``timing.json``, the model file and its evaluation. Where the
+model file is int8, the folder also holds ``float32.onnx`` and the answers of that file, ``float32.json``.
 """
 
 import csv
 import io
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from pneumoscope.data.manifest import Manifest
 from pneumoscope.data.splits import Split, read_split, write_split
@@ -23,10 +24,20 @@ from pneumoscope.inference.preprocess import InputSpec
 from pneumoscope.io.atomic import write_atomic
 from pneumoscope.training.recipe import Recipe
 
-#: What is watched to keep the best epoch; the first of equal epochs wins.
+#: The figure that decides which epoch is the best; the first of equal epochs wins.
 MONITOR = "val_accuracy"
-#: In a run whose file has eight bits: the float32 file, and what it says of the held-out images, by path.
+#: In a run whose model file is int8: the float32 file, and its probabilities for the held-out images, by path.
 FLOAT32_NAME, FLOAT32_ANSWERS = "float32.onnx", "float32.json"
+
+#: Shows how far an iteration is: ``progress(items, total, what)`` gives the same items back; None is an unknown total.
+Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
+#: Called after each batch with the steps done, the steps in all, and the figures so far.
+BatchCallback = Callable[[int, int, dict[str, float]], None]
+
+
+def no_progress(items: Iterable[Any], total: int | None, what: str) -> Iterable[Any]:
+    """A :data:`Progress` that shows nothing."""
+    return items
 
 
 @dataclass(frozen=True)
@@ -35,8 +46,8 @@ class Run:
 
     Attributes:
         folder: ``runs/<id>``.
-        recipe: resolved.
-        split: who trained and who validated.
+        recipe: with every value resolved.
+        split: which images train, and which are held out.
     """
 
     folder: Path
@@ -92,12 +103,12 @@ def open_finished_run(folder: str | Path) -> Run:
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder: a second training of the same run would overwrite the first one's state.
+    """Lock a run folder, so that a second training of the same run cannot overwrite the state of the first.
 
-    The lock ends with the process, also with a killed one.
+    The lock ends with the process, also when the process is killed.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process has the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -109,42 +120,29 @@ def run_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RunError(f"expected to train alone in {folder}, another process does: wait for it") from None
+            raise RunError(
+                f"expected to train alone in {folder}, another process trains there: wait until it ends"
+            ) from None
         yield
 
 
-def open_run(run: Run, manifest: Manifest, resume: bool, contents: dict[str, str]) -> None:
+def open_run(run: Run, manifest: Manifest, resume: bool, hashes: dict[str, str]) -> None:
     """Create the run folder, or check that it is the one to resume.
 
     Args:
         run: the run.
         manifest: of the data.
-        resume: whether it should be there already.
-        contents: hashes of what the recipe only names: images and starting weights.
+        resume: whether the run should exist already.
+        hashes: of the inputs that the recipe only names: images and starting weights.
 
     Raises:
-        RunError: it is there and should not be, or the other way round, or it was begun with something else.
+        RunError: the run exists and should not, or should exist and does not, or began with other inputs.
     """
-    config, begun = run.folder / "config.json", (run.folder / "checkpoint.npz").is_file()
-    wanted = {"recipe": run.recipe.to_dict(), "split_fingerprint": run.split.fingerprint, **contents}
-    if config.is_file() and (begun or resume):  # without an epoch done there is nothing to lose
-        found = json.loads(config.read_text(encoding="utf-8"))
-        with suppress(KeyError, TypeError, UsageError):  # a run of an earlier version has the defaults of later keys
-            found["recipe"] = Recipe(**found["recipe"]).to_dict()
-        if not resume and found.get("recipe") == wanted["recipe"]:
-            raise RunError(f"expected a new run, {run.folder} exists: add  --resume  to go on, or another --seed")
-        if not resume:
-            raise RunError(
-                f"expected a new run, {run.folder} exists with other options "
-                f"({_difference(found.get('recipe'), wanted['recipe'])}): give another --runs folder"
-            )
-        for name in wanted:
-            if found.get(name) != wanted[name]:
-                raise RunError(
-                    f"expected to resume {run.folder} with the {name} it began with, "
-                    f"{_difference(found.get(name), wanted[name])}: "
-                    "give the same options and data, or another --runs folder"
-                )
+    config = run.folder / "config.json"
+    begun = (run.folder / "checkpoint.npz").is_file()
+    wanted = {"recipe": run.recipe.to_dict(), "split_fingerprint": run.split.fingerprint, **hashes}
+    if config.is_file() and (begun or resume):  # before the end of the first epoch there is nothing to lose
+        _check_same_run(run.folder, _read_config(config), wanted, resume)
         return
     if resume:
         raise RunError(f"expected a run to resume at {run.folder}, found none: leave out --resume to begin it")
@@ -162,11 +160,36 @@ def open_run(run: Run, manifest: Manifest, resume: bool, contents: dict[str, str
     write_atomic(config, json.dumps(content, indent=1).encode())
 
 
-def _difference(found: object, wanted: object) -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        names = [name for name in wanted if found.get(name) != wanted[name]]
-        return ", ".join(f"{name} was {found.get(name)!r} and is {wanted[name]!r}" for name in names)
-    return f"it was {str(found)[:12]} and is {str(wanted)[:12]}"
+def _read_config(path: Path) -> dict[str, Any]:
+    """``config.json``; a recipe of an earlier version gets the defaults of the keys that came later."""
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(KeyError, TypeError, UsageError):
+        config["recipe"] = Recipe(**config["recipe"]).to_dict()
+    return config
+
+
+def _check_same_run(folder: Path, existing: dict[str, Any], wanted: dict[str, Any], resume: bool) -> None:
+    if not resume and existing.get("recipe") == wanted["recipe"]:
+        raise RunError(f"expected a new run, {folder} exists: add  --resume  to go on, or another --seed")
+    if not resume:
+        raise RunError(
+            f"expected a new run, {folder} exists with other options "
+            f"({_difference(existing.get('recipe'), wanted['recipe'])}): give another --runs folder"
+        )
+    for name in wanted:
+        if existing.get(name) != wanted[name]:
+            raise RunError(
+                f"expected to resume {folder} with the {name} it began with, "
+                f"{_difference(existing.get(name), wanted[name])}: "
+                "give the same options and data, or another --runs folder"
+            )
+
+
+def _difference(existing: object, wanted: object) -> str:
+    if isinstance(existing, dict) and isinstance(wanted, dict):
+        names = [name for name in wanted if existing.get(name) != wanted[name]]
+        return ", ".join(f"{name} was {existing.get(name)!r} and is {wanted[name]!r}" for name in names)
+    return f"it was {str(existing)[:12]} and is {str(wanted)[:12]}"
 
 
 def _version(package: str) -> str | None:
@@ -185,7 +208,7 @@ def read_history(folder: Path) -> list[dict[str, float]] | None:
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
-def write_history(run: Run, history: list[dict]) -> None:
+def write_history(run: Run, history: list[dict[str, float]]) -> None:
     """Write ``history.csv``, one row an epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
@@ -194,8 +217,8 @@ def write_history(run: Run, history: list[dict]) -> None:
     write_atomic(run.folder / "history.csv", text.getvalue().encode())
 
 
-def add_timing(run: Run, session: dict) -> None:
-    """Add the seconds of one call of training to ``timing.json``."""
+def add_timing(run: Run, session: dict[str, float]) -> None:
+    """Append the seconds of one training session to ``timing.json``."""
     path = run.folder / "timing.json"
     sessions = json.loads(path.read_text()) if path.is_file() else []
     write_atomic(path, json.dumps([*sessions, session], indent=1).encode())

@@ -1,21 +1,21 @@
-"""Labels and log odds -> the slope that makes probabilities of them: one over the temperature."""
+"""Labels and log odds -> the slope that turns log odds into probabilities: one over the temperature."""
 
 import numpy as np
 
 
 def fit_slope(labels: np.ndarray, odds: np.ndarray, prevalence: float) -> tuple[float, str]:
-    """The slope around log odds of 0, and how it was found.
+    """The slope around log odds of 0, and how it was fitted.
 
-    A model that calls most normal images PNEUMONIA at its operating point is least wrong there with a slope below 0,
-    which would turn its verdicts round; such a one gets the slope of a fit whose intercept is free.
+    If a model calls most normal images PNEUMONIA at its operating point, the likelihood can be highest with a slope
+    below 0. That would reverse the verdicts, so the slope then comes from a fit with a free intercept.
 
     Args:
         labels: (N,) 0 or 1.
-        odds: (N,) log odds, moved so that the operating point is 0.
-        prevalence: share of the weight on pneumonia.
+        odds: (N,) log odds, shifted so that the operating point is 0.
+        prevalence: share of the total weight that pneumonia gets.
 
     Returns:
-        The slope, above 0, and in words how it was found.
+        The slope, above 0, and a few words on how it was fitted.
     """
     slope = fit_temperature(labels, odds, prevalence)
     if slope > 0:
@@ -27,15 +27,15 @@ def fit_slope(labels: np.ndarray, odds: np.ndarray, prevalence: float) -> tuple[
 
 
 def fit_temperature(labels: np.ndarray, odds: np.ndarray, prevalence: float, intercept: bool = False) -> float:
-    """Slope of the log odds by maximum likelihood, classes weighted to a prevalence; one over the temperature.
+    """Slope of the log odds by maximum likelihood, with the classes weighted to a prevalence; 1 / temperature.
 
     Reference: Guo et al., "On calibration of modern neural networks", 2017, section 4.2.
 
     Args:
         labels: (N,) 0 or 1.
         odds: (N,) log odds.
-        prevalence: share of the weight on pneumonia.
-        intercept: fit one as well.
+        prevalence: share of the total weight that pneumonia gets.
+        intercept: also fit an intercept.
     """
     from sklearn.linear_model import LogisticRegression
 

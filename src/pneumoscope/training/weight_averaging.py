@@ -1,9 +1,11 @@
 """Fold models -> one model: the mean of their weights.
 
-Networks fine-tuned from one starting point lie in one basin of the loss, and the mean of their weights predicts
-much like their ensemble, at the cost of one network: Wortsman et al., "Model soups: averaging weights of multiple
-fine-tuned models improves accuracy without increasing inference time", 2022. Together the folds have seen every
-image; each has left out others.
+Networks that were fine-tuned from the same starting weights lie in one basin of the loss. The mean of their weights
+predicts much like their ensemble, at the cost of one network. Together the folds have trained on every image; each fold
+left out different ones.
+
+Reference: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
+increasing inference time", 2022.
 """
 
 import hashlib
@@ -21,11 +23,11 @@ from pneumoscope.training.runs import Run, add_timing, open_run, run_id, run_loc
 
 
 def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs: str | Path) -> Run:
-    """Write a run whose weights are the mean of finished ones.
+    """Write a run whose weights are the mean of the weights of finished runs.
 
     Args:
-        recipe: with the split ``"all"``; the folds share its ``initial_seed`` or seed.
-        folds: finished runs of this recipe on folds that cover every image.
+        recipe: with the split ``"all"``; the folds have the same ``initial_seed`` or seed.
+        folds: finished runs of this recipe on folds that together hold out every image.
         manifest: of the data.
         runs: parent of the run folders.
 
@@ -33,7 +35,7 @@ def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs:
         The run, ready to be exported; its history is the mean of the folds' histories.
 
     Raises:
-        RunError: no run to average, networks of different shapes, or an average of other runs in its place.
+        RunError: no run to average, networks of different shapes, or a folder that holds the mean of other runs.
     """
     if not folds:
         raise RunError(f"expected fold runs of {recipe.name} to average, received none: cross-validate it first")
@@ -49,15 +51,15 @@ def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs:
 
 
 def mean_weights(files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Mean of each array over the files, in float64, kept in the arrays' own type."""
+    """Mean of each array over the files, summed in float64, in the type that the array has."""
     total: dict[str, np.ndarray] = {}
     for file in files:
         with np.load(file, allow_pickle=False) as arrays:
             if total and {name: total[name].shape for name in total} != {name: arrays[name].shape for name in arrays}:
-                raise RunError(f"expected networks of one shape to average, {file} holds another")
-            kinds = {name: arrays[name].dtype for name in arrays}
+                raise RunError(f"expected networks of one shape to average, {file} has another shape")
+            dtypes = {name: arrays[name].dtype for name in arrays}
             total = {name: total.get(name, 0) + arrays[name].astype(np.float64) for name in arrays}
-    return {name: (value / len(files)).astype(kinds[name]) for name, value in total.items()}
+    return {name: (value / len(files)).astype(dtypes[name]) for name, value in total.items()}
 
 
 def _mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:

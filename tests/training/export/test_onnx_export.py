@@ -1,4 +1,4 @@
-"""The exported file computes what the Keras model computes, and its Grad-CAM is the gradient's."""
+"""The exported file computes what the Keras model computes, and its Grad-CAM is that of automatic differentiation."""
 
 from dataclasses import replace
 
@@ -8,26 +8,20 @@ import onnxruntime
 import pytest
 
 from pneumoscope.errors import BundleError
-from pneumoscope.evaluation.metrics import uncertain_band
+from pneumoscope.evaluation import uncertain_band
 from pneumoscope.inference.bundle import GRADCAM, PROBABILITIES, SUBTYPES, open_bundle
 from pneumoscope.inference.preprocess import preprocess
 from pneumoscope.training import networks as models
+from pneumoscope.training.checkpoints import restore_best
 from pneumoscope.training.export.inference_graph import (
     CalibratedProbabilities,
     GradCam,
     autodiff_gradcam,
     build_inference_graph,
 )
-from pneumoscope.training.export.onnx_export import (
-    GRADCAM_TOLERANCE,
-    ONNX_TOLERANCE,
-    add_evaluation,
-    check_gradcam,
-    check_parity,
-    export_run,
-    onnx_bytes,
-    restore_best,
-)
+from pneumoscope.training.export.onnx_export import add_evaluation, export_run
+from pneumoscope.training.export.onnx_graph import onnx_bytes
+from pneumoscope.training.export.parity import GRADCAM_TOLERANCE, ONNX_TOLERANCE, check_gradcam, check_parity
 from pneumoscope.training.recipe import read_recipe
 from pneumoscope.training.release import release
 
@@ -35,7 +29,7 @@ keras = models.keras
 
 
 def test_gradcam_by_hand_on_two_by_two_maps():
-    """Two maps, two hidden units, two classes; worked out on paper.
+    """Two maps, two hidden units, two classes; worked out by hand.
 
     Pooled features (2.5, 1). Hidden: 2.5 - 1 = 1.5 (active) and -2.5 + 0.5 = -2 (not active), so only the first
     unit passes gradient. dlogit_0/dA = W1[:, 0] * W2[0, 0] / 4 = (1, -1) * 2 / 4; dlogit_1/dA = (1, -1) * -3 / 4.
@@ -66,7 +60,7 @@ def test_gradcam_in_closed_form_equals_automatic_differentiation(mobilenet, samp
     _, model, bundle = mobilenet
     inputs = np.concatenate([preprocess(path, bundle.spec) for path in samples])
     peak = autodiff_gradcam(model, inputs).max(axis=(1, 2, 3))
-    assert (peak > 0).all(), "an image without any evidence: the comparison would prove nothing"
+    assert (peak > 0).all(), "an image without any evidence: the comparison proves nothing"
     assert check_gradcam(bundle, model, inputs) <= GRADCAM_TOLERANCE
     other = keras.models.clone_model(model)
     weights = model.get_weights()
@@ -100,7 +94,7 @@ def test_another_network_fails_the_parity_check(mobilenet):
         check_parity(bundle, build_inference_graph(other))
 
 
-def test_the_file_holds_the_native_operators(trained):
+def test_the_file_has_the_native_operators(trained):
     graph = onnx.load(export_run(trained))
     kinds = {node.op_type for node in graph.graph.node}
     assert ("LSTM" if trained.recipe.model == "lstm" else "Conv") in kinds
@@ -108,7 +102,7 @@ def test_the_file_holds_the_native_operators(trained):
     assert PROBABILITIES in {value.name for value in graph.graph.output}
 
 
-def test_release_seals_the_held_out_figures(trained, samples_folder):
+def test_release_writes_the_held_out_figures_into_the_file(trained, samples_folder):
     report = release(trained, samples_folder)
     bundle = open_bundle(trained.folder / "model.onnx")
     assert bundle.contract["metrics"] == report["metrics"]
@@ -129,14 +123,14 @@ def test_export_is_reproducible(trained, tmp_path):
     assert open_bundle(export_run(trained, tmp_path / "b.onnx")).contract["body_sha256"] == first
 
 
-def test_the_uncertain_band_holds_its_share():
+def test_the_uncertain_band_has_its_share():
     probability = np.random.default_rng(0).random(1000)
     low, high = uncertain_band(probability, 0.3)
     assert ((probability >= low) & (probability <= high)).mean() == pytest.approx(0.05, abs=0.002)
     assert low < 0.3 < high
 
 
-def test_sealing_keeps_the_network(mobilenet, tmp_path):
+def test_adding_figures_keeps_the_network(mobilenet, tmp_path):
     run, _, _ = mobilenet
     path = export_run(run, tmp_path / "model.onnx")
     before = open_bundle(path).contract["body_sha256"]
@@ -174,7 +168,7 @@ def _sigmoid(z):
     return 1 / (1 + np.exp(-np.asarray(z)))
 
 
-def test_a_verdict_by_hand():
+def test_calibrated_probabilities_by_hand():
     """Log odds 2 and -1; slope 2 and intercept -1 make them 3 and -3."""
     logits = np.array([[1, 3], [0.5, -0.5]], np.float32)
     plain, calibrated = (np.asarray(CalibratedProbabilities(*how)(logits)) for how in ((1.0, 0.0), (2.0, -1.0)))
@@ -184,7 +178,7 @@ def test_a_verdict_by_hand():
     np.testing.assert_allclose(calibrated.sum(axis=1), 1, atol=1e-6)
 
 
-def test_a_verdict_of_three_classes_folds_the_pneumonias():
+def test_probabilities_of_three_classes_add_up_the_pneumonias():
     """Weights 1, 2 and 6 after exp: 8 of 9 pneumonia, a quarter of it bacterial."""
     logits = np.log([[1, 2, 6]]).astype(np.float32)
     probabilities, subtypes = (np.asarray(part) for part in CalibratedProbabilities(1.0, 0.0)(logits))
@@ -195,15 +189,15 @@ def test_a_verdict_of_three_classes_folds_the_pneumonias():
     np.testing.assert_allclose(subtypes, [[1 / 4, 3 / 4]], atol=1e-6)  # calibration is about normal or not
 
 
-def test_a_verdict_of_two_views_is_that_of_their_mean_logits():
+def test_probabilities_of_two_views_are_those_of_their_mean_logits():
     views = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     together, alone = CalibratedProbabilities(1.3, 0.2)(views), CalibratedProbabilities(1.3, 0.2)(views.mean(axis=0))
-    for one, other in zip(together, alone, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    for of_both, of_mean in zip(together, alone, strict=True):
+        np.testing.assert_allclose(of_both, of_mean, atol=1e-6)
 
 
 def test_extreme_logits_keep_their_verdict():
-    """No overflow: the odds are formed from logarithms."""
+    """No overflow: the odds are computed from logarithms."""
     logits = np.array([[500, -500, -499], [-500, 500, 499]], np.float32)
     probabilities, subtypes = (np.asarray(part) for part in CalibratedProbabilities(1.0, 0.0)(logits))
     np.testing.assert_array_equal(probabilities, [[1, 0], [0, 1]])
@@ -212,7 +206,7 @@ def test_extreme_logits_keep_their_verdict():
 
 @pytest.fixture(scope="module")
 def run_of_three(tiny_recipe, samples_folder, tmp_path_factory):
-    """A finished run that tells bacterial from viral; 96 pixels, no multiple of ten, give maps of 3x3."""
+    """A finished run with three classes. 96 pixels, which is no multiple of ten, give maps of 3x3."""
     from pneumoscope.training.train import train
 
     recipe = tiny_recipe("mobilenet", name="three", size=96, subtypes=True, dropout=0.2)
@@ -221,7 +215,7 @@ def run_of_three(tiny_recipe, samples_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["one view", "mirrored"])
 def three_classes(request, run_of_three, tmp_path_factory):
-    """That run, its Keras model, and its file of one view or of two."""
+    """That run, its Keras model, and its file with one view or two."""
     run = replace(run_of_three, recipe=replace(run_of_three.recipe, mirror=request.param))
     model = models.build(run.recipe, weights=None, inference=True)
     restore_best(run, model)
@@ -256,15 +250,15 @@ def test_onnx_equals_keras_with_three_classes(three_classes, images, count):
         np.testing.assert_allclose(value, expected[name], atol=ONNX_TOLERANCE * scale, err_msg=name)
 
 
-def test_the_file_folds_bacterial_and_viral_into_pneumonia(three_classes, images):
+def test_the_file_adds_bacterial_and_viral_up_to_pneumonia(three_classes, images):
     run, model, bundle = three_classes
     received = bundle.run(images)
     views = [
         model.predict_on_batch(view) for view in ((images, images[:, :, ::-1]) if run.recipe.mirror else (images,))
     ]
-    odds = np.mean([np.log(view) for view in views], axis=0)  # (N, 3) mean logits, but for a constant a row
+    odds = np.mean([np.log(view) for view in views], axis=0)  # (N, 3) mean logits, up to a constant in each row
     softmax = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
-    if not run.recipe.mirror:  # of the mean logits of two views, PNEUMONIA is folded after the mean
+    if not run.recipe.mirror:  # with two views the sum comes after the mean of the logits
         np.testing.assert_allclose(softmax, views[0], atol=1e-6)
     np.testing.assert_allclose(received[PROBABILITIES][:, 1], softmax[:, 1] + softmax[:, 2], atol=2e-5)
     np.testing.assert_allclose(received[SUBTYPES][:, 0], softmax[:, 1] / softmax[:, 1:].sum(axis=1), atol=2e-5)
@@ -274,7 +268,7 @@ def test_the_file_folds_bacterial_and_viral_into_pneumonia(three_classes, images
 def test_gradcam_of_three_classes_equals_automatic_differentiation(three_classes, images):
     run, model, bundle = three_classes
     maps = autodiff_gradcam(model, images, run.recipe.mirror)
-    assert (maps.max(axis=(1, 2, 3)) > 0).all(), "an image without any evidence: the comparison would prove nothing"
+    assert (maps.max(axis=(1, 2, 3)) > 0).all(), "an image without any evidence: the comparison proves nothing"
     assert check_gradcam(bundle, model, images) <= GRADCAM_TOLERANCE
     assert check_gradcam(bundle, model) <= GRADCAM_TOLERANCE  # on noise, at a size that is no multiple of ten
     other = keras.models.clone_model(model)
@@ -285,13 +279,13 @@ def test_gradcam_of_three_classes_equals_automatic_differentiation(three_classes
 
 
 def test_a_mirrored_file_judges_a_mirror_image_alike(three_classes, images):
-    """Of one view the mirror image is another picture; of two it is the same one, its map turned over."""
+    """With one view the mirror image is another picture; with two it is the same, and its map is flipped."""
     run, _, bundle = three_classes
-    seen, turned = bundle.run(images), bundle.run(np.ascontiguousarray(images[:, :, ::-1]))
-    difference = {name: np.abs(seen[name] - turned[name]).max() for name in (PROBABILITIES, SUBTYPES)}
-    peak = np.abs(seen[GRADCAM]).max()
-    difference[GRADCAM] = np.abs(seen[GRADCAM] - turned[GRADCAM][..., ::-1]).max() / peak
-    assert np.abs(seen[GRADCAM] - turned[GRADCAM]).max() / peak > 1e-3, "the maps are symmetric: nothing is proved"
+    plain, flipped = bundle.run(images), bundle.run(np.ascontiguousarray(images[:, :, ::-1]))
+    difference = {name: np.abs(plain[name] - flipped[name]).max() for name in (PROBABILITIES, SUBTYPES)}
+    peak = np.abs(plain[GRADCAM]).max()
+    difference[GRADCAM] = np.abs(plain[GRADCAM] - flipped[GRADCAM][..., ::-1]).max() / peak
+    assert np.abs(plain[GRADCAM] - flipped[GRADCAM]).max() / peak > 1e-3, "the maps are symmetric: this proves nothing"
     if run.recipe.mirror:
         assert max(difference.values()) < 1e-5
     else:
@@ -300,8 +294,8 @@ def test_a_mirrored_file_judges_a_mirror_image_alike(three_classes, images):
 
 def test_a_mirrored_probability_lies_between_those_of_its_views(three_classes, images):
     run, model, bundle = three_classes
-    one = build_inference_graph(model).predict_on_batch
-    views = np.stack([one(view)[PROBABILITIES][:, 1] for view in (images, images[:, :, ::-1])])
+    predict = build_inference_graph(model).predict_on_batch
+    views = np.stack([predict(view)[PROBABILITIES][:, 1] for view in (images, images[:, :, ::-1])])
     received = bundle.run(images)[PROBABILITIES][:, 1]
     if run.recipe.mirror:
         assert (received > views.min(axis=0) - 0.01).all()
@@ -312,15 +306,15 @@ def test_a_mirrored_probability_lies_between_those_of_its_views(three_classes, i
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_a_calibrated_network_moves_the_probability_and_nothing_else(run_of_three, images, mirror):
+def test_calibration_changes_the_probability_and_nothing_else(run_of_three, images, mirror):
     model = models.build(run_of_three.recipe, weights=None, inference=True)
     restore_best(run_of_three, model)
     plain = build_inference_graph(model, mirror=mirror).predict_on_batch(images)
-    moved = build_inference_graph(model, mirror=mirror, slope=1.7, intercept=-0.4).predict_on_batch(images)
+    calibrated = build_inference_graph(model, mirror=mirror, slope=1.7, intercept=-0.4).predict_on_batch(images)
     p = plain[PROBABILITIES][:, 1].astype(float)
-    np.testing.assert_allclose(moved[PROBABILITIES][:, 1], _sigmoid(1.7 * np.log(p / (1 - p)) - 0.4), atol=1e-5)
+    np.testing.assert_allclose(calibrated[PROBABILITIES][:, 1], _sigmoid(1.7 * np.log(p / (1 - p)) - 0.4), atol=1e-5)
     for name in (SUBTYPES, GRADCAM):
-        np.testing.assert_allclose(moved[name], plain[name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(calibrated[name], plain[name], rtol=1e-5, atol=1e-6)
 
 
 def test_two_classes_are_mirrored_and_calibrated_too(mobilenet, samples, tmp_path):
@@ -330,11 +324,11 @@ def test_two_classes_are_mirrored_and_calibrated_too(mobilenet, samples, tmp_pat
     mirrored = open_bundle(export_run(replace(run, recipe=replace(run.recipe, mirror=True)), tmp_path / "two.onnx"))
     assert set(mirrored.contract["outputs"]) == {PROBABILITIES, GRADCAM}
     assert check_gradcam(mirrored, model, inputs) <= GRADCAM_TOLERANCE
-    seen, turned = mirrored.run(inputs), mirrored.run(np.ascontiguousarray(inputs[:, :, ::-1]))
-    np.testing.assert_allclose(seen[PROBABILITIES], turned[PROBABILITIES], atol=1e-5)
+    plain, flipped = mirrored.run(inputs), mirrored.run(np.ascontiguousarray(inputs[:, :, ::-1]))
+    np.testing.assert_allclose(plain[PROBABILITIES], flipped[PROBABILITIES], atol=1e-5)
     p = bundle.run(inputs)[PROBABILITIES][:, 1].astype(float)
-    moved = build_inference_graph(model, slope=0.5, intercept=1.0).predict_on_batch(inputs)
-    np.testing.assert_allclose(moved[PROBABILITIES][:, 1], _sigmoid(0.5 * np.log(p / (1 - p)) + 1), atol=1e-5)
+    calibrated = build_inference_graph(model, slope=0.5, intercept=1.0).predict_on_batch(inputs)
+    np.testing.assert_allclose(calibrated[PROBABILITIES][:, 1], _sigmoid(0.5 * np.log(p / (1 - p)) + 1), atol=1e-5)
 
 
 def test_a_network_without_a_feature_map_is_not_mirrored():
@@ -362,7 +356,7 @@ def test_the_bilstm_is_exported_with_native_operators(tmp_path):
 
 
 def test_a_fine_tuned_run_is_exported(fine_tuned, tmp_path):
-    """With its own parity checks; the backbone's batch normalisation moved."""
+    """The export checks it against Keras; the batch normalisation of the backbone has changed in training."""
     bundle = open_bundle(export_run(fine_tuned, tmp_path / "model.onnx"))
     assert bundle.spec == fine_tuned.spec
     assert bundle.contract["training"]["recipe"]["augment"] == fine_tuned.recipe.to_dict()["augment"]

@@ -1,10 +1,14 @@
-"""Model file -> the same network with eight-bit convolutions: faster, smaller, with answers that differ a little.
+"""Model file -> the same network with int8 convolutions: faster, smaller, with answers that differ a little.
 
-Weights have a scale for each output channel, activations one for each tensor, from the range that they have on some
-training images. The first layers stay in float32: their few channels span ranges of very different width, and most of
-the error comes from there. So do the depthwise ones, which are no faster in eight bits. Processors without VNNI keep
-sums of pairs in sixteen bits, where weights of eight bits overflow: :mod:`pneumoscope.inference.bundle` has the runtime take
-another, slower way there, and every processor gives the same integers.
+Weights have one scale for each output channel. Activations have one for each tensor, from their range on some training
+images. Some convolutions stay in float32:
+
+- the first ones: they have few channels with ranges of very different width, and cause most of the error;
+- the depthwise ones, which are not faster in int8.
+
+Processors without VNNI add pairs of products in 16 bits, where int8 weights overflow. There,
+:mod:`pneumoscope.inference.bundle` makes the runtime use a slower method, so that every processor gives the same
+integers.
 
 Reference: Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only
 inference", 2018; per-channel weights and calibrated activations as in Nagel et al., "A white paper on neural network
@@ -16,14 +20,17 @@ import hashlib
 import io
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pneumoscope.errors import BundleError, MissingExtra
-from pneumoscope.inference.bundle import PROBABILITIES, Bundle, open_bundle, read_bundle
+from pneumoscope.inference import PROBABILITIES, Bundle, open_bundle, read_bundle
 from pneumoscope.labels import POSITIVE
 from pneumoscope.training.export.onnx_export import with_contract, write_contract
+from pneumoscope.training.export.onnx_graph import Proto
 
 #: Convolutions from the input on that stay in float32, as all depthwise ones do.
 FLOAT_LAYERS = 6
@@ -33,29 +40,29 @@ _BATCH = 8
 
 
 def quantise(source: Path, out: Path, images: np.ndarray) -> Path:
-    """Write a model file with eight-bit convolutions.
+    """Write a model file with int8 convolutions.
 
     Args:
-        source: a float32 file from :func:`pneumoscope.training.export.onnx_export.export_run`, not sealed yet: figures measured on it would
-            stay in the new file's contract.
-        out: the file to write; may be the same. Nothing is written where an error is raised.
-        images: (N, *spec.shape) float32 in [0, 1], training images as the network takes them.
+        source: a float32 file from :func:`pneumoscope.training.export.onnx_export.export_run`, without held-out figures
+            (the new file would keep them).
+        out: the file to write; it may be ``source``. After an error nothing is written.
+        images: (N, *spec.shape) float32 in [0, 1], training images as model input.
 
     Returns:
-        ``out``; its contract says ``precision`` and how far the probabilities of ``images`` moved.
+        ``out``; its contract has ``precision`` and the mean change of the probabilities of ``images``.
 
     Raises:
-        BundleError: a network without convolutions, or one that answers otherwise in eight bits.
+        BundleError: the network has no convolutions to quantise, or its answers change too much.
         MissingExtra: onnx is not installed.
     """
     before = open_bundle(source)
-    body, kept = _quantised(source.read_bytes()[: before.contract["body_bytes"]], images)
+    body, float32_convolutions = _quantise_body(source.read_bytes()[: before.contract["body_bytes"]], images)
     contract = {
         **before.contract,
         "precision": "int8",
         "quantisation": {
             "images": len(images),
-            "float32_convolutions": kept,
+            "float32_convolutions": float32_convolutions,
             "float32_body_sha256": before.contract["body_sha256"],
         },
         "body_bytes": len(body),
@@ -73,63 +80,82 @@ def quantise(source: Path, out: Path, images: np.ndarray) -> Path:
     return out
 
 
-def _quantised(body: bytes, images: np.ndarray) -> tuple[bytes, int]:
-    """The network in eight bits, and how many of its convolutions stay in float32."""
+def _quantise_body(body: bytes, images: np.ndarray) -> tuple[bytes, int]:
+    """The network in int8, and how many of its convolutions stay in float32."""
     try:
         import onnx
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     except ImportError as error:
         raise MissingExtra("quantising", "train", error.name or "onnx") from None
-    graph = onnx.load_from_string(body)
-    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
-    kept = [node.name for index, node in enumerate(convolutions) if index < FLOAT_LAYERS or _groups(node) > 1]
-    if len(kept) == len(convolutions):
+    model = onnx.load_from_string(body)
+    float32_names = _convolutions_in_float32(model.graph)
+    with tempfile.TemporaryDirectory() as folder, _quiet_quantisation():
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            model,
+            path,
+            _calibration_reader(model.graph.input[0].name, images),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=float32_names,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+        result = onnx.load(path)
+    del result.metadata_props[:]
+    return result.SerializeToString(deterministic=True), len(float32_names)
+
+
+def _convolutions_in_float32(graph: Proto) -> list[str]:
+    """Names of the convolutions that stay in float32.
+
+    Raises:
+        BundleError: that would be all of them.
+    """
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    names = [node.name for index, node in enumerate(convolutions) if index < FLOAT_LAYERS or _groups(node) > 1]
+    if len(names) == len(convolutions):
         raise BundleError(
-            f"expected a network with convolutions, other than depthwise, behind its first {FLOAT_LAYERS}, received "
+            f"expected a network with convolutions, other than depthwise, after its first {FLOAT_LAYERS}, received "
             f"{len(convolutions)} that all stay as they are: leave it in float32"
         )
-    logging.getLogger().addFilter(_no_advice)  # the library tells the root logger to pre-process the model, as done
-    try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints its steps
-            path = Path(folder) / "int8.onnx"
-            quantize_static(
-                graph,
-                path,
-                _reader(graph.graph.input[0].name, images),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
-                nodes_to_exclude=kept,
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-            )
-            result = onnx.load(path)
-    finally:
-        logging.getLogger().removeFilter(_no_advice)
-    del result.metadata_props[:]
-    return result.SerializeToString(deterministic=True), len(kept)
+    return names
 
 
-def _groups(convolution: object) -> int:
+def _groups(convolution: Proto) -> int:
     return next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
 
 
-def _reader(name: str, images: np.ndarray) -> object:
+@contextlib.contextmanager
+def _quiet_quantisation() -> Iterator[None]:
+    """Hide the steps that the library prints, and its advice to pre-process the model, which is already done."""
+    root = logging.getLogger()
+    root.addFilter(_is_not_preprocessing_advice)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeFilter(_is_not_preprocessing_advice)
+
+
+def _is_not_preprocessing_advice(record: logging.LogRecord) -> bool:
+    return "pre-process" not in record.getMessage()
+
+
+def _calibration_reader(input_name: str, images: np.ndarray) -> Any:
+    """A ``CalibrationDataReader`` of the images."""
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):
-        """The images, each once and alone: the library wants batches of one length."""
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime ships no annotations
+        """Each image once and alone: the library wants batches of one length."""
 
-        left = iter(images)
+        remaining = iter(images)
 
-        def get_next(self) -> dict | None:
-            image = next(self.left, None)
-            return None if image is None else {name: image[None]}
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.remaining, None)
+            return None if image is None else {input_name: image[None]}
 
     return Reader()
-
-
-def _no_advice(record: logging.LogRecord) -> bool:
-    return "pre-process" not in record.getMessage()
 
 
 def _probabilities(bundle: Bundle, images: np.ndarray) -> np.ndarray:
