@@ -3,64 +3,19 @@
 import itertools
 import json
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders.splits import assert_no_leak, record, sides_of, synthetic, two_series
 
-from pneumoscope.data import Manifest, Record, read_dataset
-from pneumoscope.data.file_names import patient_of, sublabel_of
-from pneumoscope.data.splits import (
-    Split,
-    check_scheme,
-    class_weights,
-    make_split,
-    read_split,
-    select_records,
-    write_split,
-)
+from pneumoscope.data import Manifest, read_dataset
+from pneumoscope.data.splits import Split, check_scheme, class_weights, make_split, read_split, write_split
 from pneumoscope.errors import DatasetError, UsageError
-from pneumoscope.labels import BACTERIAL, FINDINGS, NORMAL, PNEUMONIA, VIRAL
-
-
-def record(name, split="train", group=None):
-    label = PNEUMONIA if name.startswith("person") else NORMAL
-    patient = patient_of(name)
-    return Record(f"{split}/{label}/{name}", label, sublabel_of(name), patient, group or patient, split)
-
-
-def synthetic(seed, patients=300):
-    """Patients with one to thirty images; some pneumonia patients with both sub-labels, some sharing a picture."""
-    chance = random.Random(seed)
-    records = []
-    for number in range(patients):
-        kind = chance.choice(("normal", "bacteria", "virus", "both"))
-        for image in range(min(30, int(chance.paretovariate(1.5)))):
-            if kind == "normal":
-                records.append(record(f"IM-{number:04d}-{image:04d}.jpeg"))
-                continue
-            word = chance.choice(("bacteria", "virus")) if kind == "both" else kind
-            shared = f"person{number - number % 2}" if number % 50 < 2 else None
-            records.append(record(f"person{number}_{word}_{number * 100 + image}.jpeg", group=shared))
-    return Manifest(Path("/data"), tuple(records))
-
-
-def sides_of(manifest, split, what):
-    return ({getattr(one, what) for one in split.records(manifest, side)} for side in ("train", "val"))
-
+from pneumoscope.labels import NORMAL, PNEUMONIA
 
 # The leak test ---------------------------------------------------------------------------------------------
-
-
-def assert_no_leak(manifest, split):
-    for what in ("key", "patient", "group"):
-        train, val = sides_of(manifest, split, what)
-        assert train
-        assert val
-        assert not train & val, what
-    train, val = sides_of(manifest, split, "sha256")
-    assert not train & val - {""}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -354,120 +309,6 @@ def test_a_series_that_is_not_there_cannot_be_held_out():
         make_split(synthetic(0), "hold-IM")  # all normals are of this series: none is left for training
 
 
-# Folds -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("of", [2, 5, 10])
-def test_folds_are_disjoint_and_cover_everything(seed, of):
-    manifest = synthetic(seed)
-    splits = [make_split(manifest, f"fold{fold}of{of}", seed=seed) for fold in range(of)]
-    held = Counter(key for split in splits for key in split.val)
-    assert set(held) == {one.key for one in manifest.records}
-    assert set(held.values()) == {1}
-    for split in splits:
-        assert_no_leak(manifest, split)
-        assert set(split.train) == set(held) - set(split.val)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_folds_have_one_size_and_each_label_its_share(seed):
-    manifest = synthetic(seed, patients=600)
-    whole = Counter((one.label, one.sublabel) for one in manifest.records)
-    for fold in range(5):
-        split = make_split(manifest, f"fold{fold}of5", seed=seed)
-        assert len(split.val) / len(manifest) == pytest.approx(0.2, abs=0.01)
-        held = Counter((one.label, one.sublabel) for one in split.records(manifest, "val"))
-        for kind, count in whole.items():
-            assert held[kind] / count == pytest.approx(0.2, abs=0.04), kind
-
-
-def test_folds_follow_from_the_seed():
-    manifest = synthetic(0)
-    shuffled = list(manifest.records)
-    random.Random(1).shuffle(shuffled)
-    for scheme in ("fold0of5", "fold4of5"):
-        splits = [make_split(manifest, scheme, seed=seed) for seed in range(3)]
-        assert splits == [make_split(Manifest(Path("/other"), tuple(shuffled)), scheme, seed=s) for s in range(3)]
-        for one, other in itertools.combinations(splits, 2):
-            patients = [{record.group for record in split.records(manifest, "val")} for split in (one, other)]
-            assert len(patients[0] & patients[1]) < 0.5 * len(patients[0])  # the place of the largest depends on size
-
-
-def test_the_bundled_radiographs_fold(samples_folder):
-    manifest = read_dataset(samples_folder)
-    splits = [make_split(manifest, f"fold{fold}of5") for fold in range(5)]
-    for split in splits:
-        assert_no_leak(manifest, split)
-        assert 3 <= len(split.val) <= 8
-    assert sum(len(split.val) for split in splits) == 24
-
-
-# Held-out series -------------------------------------------------------------------------------------------
-
-
-def two_series(seed):
-    """Names as in the Kermany data: two series of normals, and one normal from elsewhere."""
-    chance = random.Random(seed)
-    pneumonias = [one for one in synthetic(seed).records if one.label == PNEUMONIA]
-    normals = [record("chest-7-0001.jpeg")]
-    for prefix, numbers in (("IM", range(115, 766, 7)), ("NORMAL2-IM", range(400, 1400, 9))):
-        for number in numbers:
-            images = range(1, chance.choice((2, 2, 2, 4)))
-            normals += [record(f"{prefix}-{number:04d}-{image:04d}.jpeg") for image in images]
-    records = [*normals, *pneumonias]
-    chance.shuffle(records)
-    return Manifest(Path("/data"), tuple(records))
-
-
-def _names(keys):
-    return [Path(key).name for key in keys]
-
-
-@pytest.mark.parametrize(("scheme", "prefix"), [("hold-IM", "IM-"), ("hold-NORMAL2", "NORMAL2-")])
-def test_a_held_out_series_is_complete_and_alone(scheme, prefix):
-    for seed in range(3):
-        manifest = two_series(seed)
-        split = make_split(manifest, scheme, seed=seed)
-        assert_no_leak(manifest, split)
-        normals = {name for name in _names(split.val) if not name.startswith("person")}
-        every = {Path(one.path).name for one in manifest.records}
-        assert normals == {name for name in every if name.startswith(prefix)}
-        fold = make_split(manifest, "fold0of5", seed=seed)
-        pneumonias = [[key for key in one.val if "person" in key] for one in (split, fold)]
-        assert pneumonias[0] == pneumonias[1]
-        assert len(split.train) + len(split.val) == len(manifest)
-
-
-def test_hold_early_holds_out_the_lowest_numbers_of_each_series():
-    manifest = two_series(0)
-    split = make_split(manifest, "hold-early")
-    assert_no_leak(manifest, split)
-    for prefix in ("IM-", "NORMAL2-IM-"):
-        train, val = (
-            {int(name[len(prefix) :][:4]) for name in _names(side) if name.startswith(prefix)}
-            for side in (split.train, split.val)
-        )
-        assert max(val) < min(train)
-        assert len(val) == (len(train) + len(val)) // 5
-    assert "chest-7-0001.jpeg" in _names(split.train)
-
-
-@pytest.mark.parametrize("scheme", ["hold-IM", "hold-NORMAL2", "hold-early", "fold0of5"])
-def test_a_picture_shared_by_two_series_does_not_leak(scheme):
-    """A normal of one series is saved again in the other series, and as a pneumonia."""
-    for seed in range(5):
-        manifest = two_series(seed)
-        chance = random.Random(seed)
-        shared = {}
-        for number in range(30):
-            one, other = chance.sample([one for one in manifest.records if one.patient not in shared], 2)
-            shared |= {one.patient: f"shared{number}", other.patient: f"shared{number}"}
-        records = tuple(replace(one, group=shared.get(one.patient, one.group)) for one in manifest.records)
-        manifest = Manifest(manifest.root, records)
-        assert_no_leak(manifest, make_split(manifest, scheme, seed=seed))
-
-
 # Nothing held out ------------------------------------------------------------------------------------------
 
 
@@ -490,90 +331,3 @@ def test_a_split_of_every_scheme_is_read_back_unchanged(tmp_path, scheme):
     split = make_split(two_series(0), scheme)
     write_split(split, tmp_path / "split.json")
     assert read_split(tmp_path / "split.json") == split
-
-
-# Class weights ---------------------------------------------------------------------------------------------
-
-
-def test_class_weights_by_rule():
-    labels = [NORMAL] * 20 + [PNEUMONIA] * 60
-    assert class_weights(labels, "inverse-ratio") == {NORMAL: 3.0, PNEUMONIA: pytest.approx(1 / 3)}
-    assert class_weights(labels, "balanced") == {NORMAL: 2.0, PNEUMONIA: pytest.approx(2 / 3)}
-    assert class_weights(labels, "none") == {NORMAL: 1.0, PNEUMONIA: 1.0}
-
-
-def test_class_weights_of_three_classes_by_rule():
-    labels = [NORMAL] * 20 + [BACTERIAL] * 60 + [VIRAL] * 40
-    assert class_weights(labels, "balanced", FINDINGS) == {
-        NORMAL: 2.0,
-        BACTERIAL: pytest.approx(2 / 3),
-        VIRAL: pytest.approx(1),
-    }
-    assert class_weights(labels, "inverse-ratio", FINDINGS) == {
-        NORMAL: 5.0,
-        BACTERIAL: 1.0,
-        VIRAL: 2.0,
-    }
-    assert list(class_weights(labels, "none", FINDINGS)) == list(FINDINGS)
-    with pytest.raises(DatasetError, match=r"expected images of .*NORMAL.*bacterial.*viral, received"):
-        class_weights(labels[:80], "balanced", FINDINGS)
-
-
-def test_weights_make_the_classes_equal_or_the_rare_class_stronger():
-    labels = [NORMAL] * 1207 + [PNEUMONIA] * 3488
-    totals = defaultdict(dict)
-    for rule in ("balanced", "inverse-ratio"):
-        for label, weight in class_weights(labels, rule).items():
-            totals[rule][label] = weight * labels.count(label)
-    assert totals["balanced"][NORMAL] == pytest.approx(totals["balanced"][PNEUMONIA])
-    assert sum(totals["balanced"].values()) == pytest.approx(len(labels))
-    assert totals["inverse-ratio"][NORMAL] > totals["inverse-ratio"][PNEUMONIA]
-
-
-def test_class_weights_need_both_classes_and_a_known_rule():
-    for labels in ([NORMAL], [PNEUMONIA] * 3, []):
-        with pytest.raises(DatasetError, match="expected images of both NORMAL and PNEUMONIA, received"):
-            class_weights(labels, "none")
-    with pytest.raises(UsageError, match="expected class weights inverse-ratio, balanced, none, received 'sqrt'"):
-        class_weights([NORMAL, PNEUMONIA], "sqrt")
-
-
-# Selecting what to evaluate on -----------------------------------------------------------------------------
-
-
-def training_of(split):
-    return {
-        "recipe": {"split": split.scheme, "split_seed": split.seed, "validation_fraction": split.fraction},
-        "split_fingerprint": split.fingerprint,
-    }
-
-
-def test_a_model_is_evaluated_on_its_own_held_out_images():
-    manifest = synthetic(0)
-    split = make_split(manifest, seed=4)
-    records, fingerprint = select_records(manifest, "val", training_of(split))
-    assert tuple(one.key for one in records) == split.val
-    assert fingerprint == split.fingerprint
-    assert select_records(manifest, "all", {}) == (manifest.records, None)
-
-
-def test_a_model_without_held_out_images_cannot_be_evaluated_on_val():
-    """The error is the same on other data, because neither has held-out images."""
-    training = training_of(make_split(synthetic(0), "all"))
-    for manifest in (synthetic(0), synthetic(1)):
-        with pytest.raises(DatasetError, match=r"expected a model with a held-out split, .* its folds: use --split"):
-            select_records(manifest, "val", training)
-        assert select_records(manifest, "all", training) == (manifest.records, None)
-    test = record("IM-9000-0001.jpeg", "test")
-    with_test = Manifest(Path("/data"), (*synthetic(0).records, test))
-    assert select_records(with_test, "test", training) == ((test,), None)
-
-
-def test_other_data_do_not_pass_for_the_held_out_images():
-    split = make_split(synthetic(0))
-    with pytest.raises(DatasetError, match="expected the data this model was trained on"):
-        select_records(synthetic(1), "val", training_of(split))
-    with pytest.raises(DatasetError, match="expected images in a test folder"):
-        select_records(synthetic(0), "test", training_of(split))
-    with pytest.raises(UsageError, match="expected the split val, test or all, received 'train'"):
-        select_records(synthetic(0), "train", training_of(split))

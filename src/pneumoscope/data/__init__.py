@@ -6,7 +6,7 @@ and ``augment.augment`` have the names of their modules; import them from there.
 """
 
 from pneumoscope.data.aspect_ratio import aspect_corrections, common_ratio, median_ratios
-from pneumoscope.data.augment import Augmentation
+from pneumoscope.data.augment import Augmentation, compress_jpeg
 from pneumoscope.data.manifest import Manifest, Record
 from pneumoscope.data.scan import read_dataset
 from pneumoscope.data.splits import (
@@ -36,6 +36,7 @@ __all__ = [
     "check_scheme",
     "class_weights",
     "common_ratio",
+    "compress_jpeg",
     "make_split",
     "median_ratios",
     "read_dataset",

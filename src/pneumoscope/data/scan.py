@@ -103,7 +103,7 @@ def scan_folder(
 
 
 def _labelled_files(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """(file, label, split), sorted. Hidden files are skipped, which includes what macOS leaves behind."""
+    """(file, label, split), sorted. Hidden files are skipped, also those of macOS."""
     splits = [name for name in OFFICIAL_SPLITS if (folder / name).is_dir()]
     for split in splits or [NO_SPLIT]:
         for label in LABELS:

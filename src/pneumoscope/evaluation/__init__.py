@@ -12,6 +12,7 @@ from pneumoscope.evaluation.evaluate import evaluate_model
 from pneumoscope.evaluation.figures import draw_figures
 from pneumoscope.evaluation.label_errors import find_label_errors
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
+from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.evaluation.report import render_comparison, render_table, report_html
 from pneumoscope.evaluation.report_files import REPORT_NAME, csv_bytes, read_report, to_arrays
 from pneumoscope.evaluation.robustness import measure_shifts, with_intervals
@@ -33,6 +34,7 @@ __all__ = [
     "render_comparison",
     "render_table",
     "report_html",
+    "roc_auc",
     "subtype_auc",
     "to_arrays",
     "uncertain_band",
