@@ -1,4 +1,4 @@
-"""What the tests share: the bundled radiographs, images made on the spot, and the full data where it lies."""
+"""Fixtures of all tests: the bundled radiographs, generated images, tiny trainings, and the full data if present."""
 
 import os
 import zlib
@@ -43,20 +43,22 @@ def gray() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def backbone_weights(tmp_path_factory) -> Path:
-    """A weights file of the MobileNet's shape whose random network still tells images apart.
+    """A weights file for the MobileNet: random, but with different answers to different images.
 
-    The real ImageNet weights are used where PNEUMOSCOPE_WEIGHTS names them.
+    If PNEUMOSCOPE_WEIGHTS names the real ImageNet weights, these are used.
     """
     real = os.environ.get("PNEUMOSCOPE_WEIGHTS", "")
     if real and Path(real).is_file():
         return Path(real)
-    from pneumoscope.training.networks import keras
+    from pneumoscope.training.keras_backend import keras
 
     keras.utils.set_random_seed(0)
     backbone = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(150, 150, 3))
     for layer in backbone.layers:
         if "conv" in layer.name and layer.weights and "kernel" in layer.weights[0].name:
-            layer.set_weights([5 * weight for weight in layer.get_weights()])  # or the signal dies on its way
+            layer.set_weights(
+                [5 * weight for weight in layer.get_weights()]
+            )  # otherwise the signal gets too small on its way
     path = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
     backbone.save_weights(path)
     return path
@@ -64,7 +66,7 @@ def backbone_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_recipe(backbone_weights):
-    """Makes recipes that train in seconds on the bundled radiographs."""
+    """Makes recipes that train on the bundled radiographs in seconds."""
     from pneumoscope.training.recipe import read_recipe
 
     def make(model: str, **changes: object):
@@ -78,14 +80,17 @@ def tiny_recipe(backbone_weights):
 
 @pytest.fixture(scope="session")
 def fine_tuned_recipe(tiny_recipe):
-    """Makes recipes with everything on: every layer, three classes, changed images; small enough for seconds."""
+    """Makes recipes with all options: every layer, three classes, augmentation; small enough for seconds."""
 
     def make(**changes: object):
         values = {
             "name": "fine-tuned", "size": 64, "source_size": 80, "trainable": "all", "dropout": 0.2, "subtypes": True,
             "epochs": 2, "optimizer": "adamw", "weight_decay": 1e-3, "schedule": "cosine", "warmup_epochs": 0.5,
             "label_smoothing": 0.05, "mixup": 0.2, "class_weights": "balanced", "keep": "last",
-            "augment": {"equalize_aspect": 1, "crop_side": 0.7, "rotation": 9, "flip": 0.5, "tone": 0.5, "noise": 0.02, "markers": 0.3},
+            "augment": {
+                "equalize_aspect": 1, "crop_side": 0.7, "rotation": 9, "flip": 0.5, "tone": 0.5, "noise": 0.02,
+                "markers": 0.3,
+            },
         }  # fmt: skip
         return tiny_recipe("mobilenet", **{**values, **changes})
 
@@ -94,18 +99,32 @@ def fine_tuned_recipe(tiny_recipe):
 
 @pytest.fixture(scope="session")
 def fine_tuned(fine_tuned_recipe, samples_folder, tmp_path_factory):
-    """A finished run with everything on."""
+    """A finished run with all options."""
     from pneumoscope.training.train import train
 
     return train(fine_tuned_recipe(), samples_folder, runs=tmp_path_factory.mktemp("fine-tuned"))
 
 
-@pytest.fixture(scope="session", params=["mobilenet", "lstm"])
-def trained(request, tiny_recipe, samples_folder, tmp_path_factory):
-    """A finished run of each architecture on the bundled radiographs."""
+@pytest.fixture(scope="session")
+def trained_mobilenet(tiny_recipe, samples_folder, tmp_path_factory):
+    """A finished run of the MobileNet on the bundled radiographs."""
     from pneumoscope.training.train import train
 
-    return train(tiny_recipe(request.param), samples_folder, runs=tmp_path_factory.mktemp("runs"))
+    return train(tiny_recipe("mobilenet"), samples_folder, runs=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def trained_lstm(tiny_recipe, samples_folder, tmp_path_factory):
+    """A finished run of the LSTM on the bundled radiographs."""
+    from pneumoscope.training.train import train
+
+    return train(tiny_recipe("lstm"), samples_folder, runs=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session", params=["mobilenet", "lstm"])
+def trained(request):
+    """A finished run of each architecture on the bundled radiographs."""
+    return request.getfixturevalue(f"trained_{request.param}")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The exported file computes what the Keras model computes, and its Grad-CAM is that of automatic differentiation."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -46,14 +47,31 @@ def test_gradcam_by_hand_on_two_by_two_maps():
 
 
 @pytest.fixture(scope="module")
-def mobilenet(tiny_recipe, samples_folder, tmp_path_factory):
-    """A trained Keras MobileNet with its run and file."""
-    from pneumoscope.training.train import train
+def exported_mobilenet(trained_mobilenet, tmp_path_factory):
+    return _export(trained_mobilenet, tmp_path_factory.mktemp("mobilenet"))
 
-    run = train(tiny_recipe("mobilenet"), samples_folder, runs=tmp_path_factory.mktemp("runs"))
+
+@pytest.fixture(scope="module")
+def exported_lstm(trained_lstm, tmp_path_factory):
+    return _export(trained_lstm, tmp_path_factory.mktemp("lstm"))
+
+
+def _export(run, folder):
     model = models.build(run.recipe, weights=None)
     restore_best(run, model)
-    return run, model, open_bundle(export_run(run))
+    return run, model, open_bundle(export_run(run, folder / "model.onnx"))
+
+
+@pytest.fixture
+def exported(request, trained):
+    """A finished run of each architecture, its Keras model, and its file."""
+    return request.getfixturevalue(f"exported_{trained.recipe.model}")
+
+
+@pytest.fixture(scope="module")
+def mobilenet(exported_mobilenet):
+    """A finished run of the MobileNet, its Keras model, and its file."""
+    return exported_mobilenet
 
 
 def test_gradcam_in_closed_form_equals_automatic_differentiation(mobilenet, samples):
@@ -70,10 +88,8 @@ def test_gradcam_in_closed_form_equals_automatic_differentiation(mobilenet, samp
 
 
 @pytest.mark.parametrize("count", [1, 7])
-def test_onnx_equals_keras_on_radiographs(trained, samples, count):
-    model = models.build(trained.recipe, weights=None)
-    restore_best(trained, model)
-    bundle = open_bundle(export_run(trained))
+def test_onnx_equals_keras_on_radiographs(exported, samples, count):
+    _, model, bundle = exported
     inputs = np.concatenate([preprocess(path, bundle.spec) for path in samples[:count]])
     expected = build_inference_graph(model).predict_on_batch(inputs)
     received = bundle.run(inputs)
@@ -94,10 +110,11 @@ def test_another_network_fails_the_parity_check(mobilenet):
         check_parity(bundle, build_inference_graph(other))
 
 
-def test_the_file_has_the_native_operators(trained):
-    graph = onnx.load(export_run(trained))
+def test_the_file_has_the_native_operators(exported):
+    run, _, bundle = exported
+    graph = onnx.load(bundle.path)
     kinds = {node.op_type for node in graph.graph.node}
-    assert ("LSTM" if trained.recipe.model == "lstm" else "Conv") in kinds
+    assert ("LSTM" if run.recipe.model == "lstm" else "Conv") in kinds
     assert not kinds & {"Loop", "Scan", "If"}
     assert PROBABILITIES in {value.name for value in graph.graph.output}
 
@@ -118,9 +135,11 @@ def test_release_writes_the_held_out_figures_into_the_file(trained, samples_fold
     assert report["metrics"]["accuracy"]["value"] == pytest.approx(best, abs=1e-6)
 
 
-def test_export_is_reproducible(trained, tmp_path):
-    first = open_bundle(export_run(trained, tmp_path / "a.onnx")).contract["body_sha256"]
-    assert open_bundle(export_run(trained, tmp_path / "b.onnx")).contract["body_sha256"] == first
+def test_export_is_reproducible(exported, tmp_path):
+    run, _, bundle = exported
+    assert (
+        open_bundle(export_run(run, tmp_path / "again.onnx")).contract["body_sha256"] == bundle.contract["body_sha256"]
+    )
 
 
 def test_the_uncertain_band_has_its_share():
@@ -131,8 +150,7 @@ def test_the_uncertain_band_has_its_share():
 
 
 def test_adding_figures_keeps_the_network(mobilenet, tmp_path):
-    run, _, _ = mobilenet
-    path = export_run(run, tmp_path / "model.onnx")
+    path = shutil.copy(mobilenet[2].path, tmp_path / "model.onnx")
     before = open_bundle(path).contract["body_sha256"]
     data = {"images": 3, "patients": 3, "median_size": None}
     report = {"metrics": {"accuracy": {}}, "subtypes": None, "data": data}
