@@ -38,7 +38,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.data.manifest import NO_SPLIT, Manifest, read_dataset
+from pneumoscope.data import read_dataset
+from pneumoscope.data.manifest import NO_SPLIT, Manifest
 from pneumoscope.labels import FINDINGS, LABELS
 from pneumoscope.training import networks as models
 from pneumoscope.training import train as training
@@ -161,7 +162,7 @@ def _answer(arguments: argparse.Namespace, recipe: Recipe) -> None:
     answers = sys.stdout
     with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
         if arguments.side == "ours":
-            training._deterministic()  # as in train(); it is set for the whole process, so each side needs its own
+            training._enable_determinism()  # as in train(); it is set for the whole process, so each side needs its own
         model = models.build(recipe, weights=recipe.weights)
         model.compile(
             optimizer=build_optimizer(recipe, arguments.steps, model),
