@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Look for known vulnerabilities in the locked dependencies, where the package index gives that data.
+# Look for known vulnerabilities in the locked dependencies, if the package index has this data.
 #   requirements/audit.sh PYTHON
-# Exit code 1 if one is found; 0 with a sentence if the index does not answer.
+# The exit code is 1 if one is found. It is 0, with a sentence, if the index does not answer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=$(mktemp -d)

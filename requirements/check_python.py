@@ -1,4 +1,4 @@
-"""Say in one sentence that Python is too old; runs on any Python 3."""
+"""Report in one sentence that Python is too old. This file runs on any Python 3."""
 
 import sys
 
