@@ -13,7 +13,7 @@ from pneumoscope import RESEARCH_USE_ONLY
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pneumoscope.inference.predict import Prediction
+    from pneumoscope.inference.prediction import Prediction
 
 _STYLES = {"ok": "", "uncertain": "yellow", "rejected": "magenta", "error": "red"}
 

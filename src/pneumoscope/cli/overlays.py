@@ -9,7 +9,8 @@ from pneumoscope.cli.console import echo_stderr, printable
 from pneumoscope.errors import ImageError
 
 if TYPE_CHECKING:
-    from pneumoscope.inference.predict import Prediction, Predictor
+    from pneumoscope.inference.predict import Predictor
+    from pneumoscope.inference.prediction import Prediction
     from pneumoscope.radiographs.sources import Source
 
 

@@ -128,7 +128,7 @@ def _predict_on_ray(
 ) -> bool:
     """Judge on a Ray cluster and print a line for each finished part; returns whether all images were judged."""
     from pneumoscope.cluster.cluster_run import ClusterRun
-    from pneumoscope.inference.predict import OK, UNCERTAIN
+    from pneumoscope.inference.prediction import OK, UNCERTAIN
 
     with quiet_stderr(), ClusterRun(predictor, sources, folder, resume) as run, progress_bar() as show_progress:
         if len(run.missing) < run.parts:

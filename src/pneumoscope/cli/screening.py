@@ -10,7 +10,8 @@ from pneumoscope.cli.overlays import JudgedImage, UniqueNames, draw_overlays
 from pneumoscope.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from pneumoscope.inference.predict import Prediction, Predictor
+    from pneumoscope.inference.predict import Predictor
+    from pneumoscope.inference.prediction import Prediction
     from pneumoscope.output.results import ResultsFile
     from pneumoscope.radiographs.sources import Source
 
