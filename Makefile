@@ -44,11 +44,12 @@ lint: $(VENV)/ready ## Format the code and fix what can be fixed
 docs: $(VENV)/ready ## Write the generated pages and blocks: help, models, speed, experiments
 	$(BIN)/python tools/generate.py
 
-docs-site: $(VENV)/ready ## Build the documentation site in site/; broken links fail
+docs-site: $(VENV)/ready ## Build the documentation site in site/html; a broken link fails
 	$(BIN)/python tools/build_site.py
 
 pictures: $(VENV)/ready ## Make the pictures of the documents and the outputs of the notebook (needs Chromium)
 	$(BIN)/python tools/generate.py --pictures
+	$(BIN)/python notebooks/run_walkthrough.py
 
 ##@ Measure (benchmarks/README.md has all benchmarks)
 bench: $(VENV)/ready ## Time a folder beside Keras, PyTorch, TorchXRayVision: IMAGES=DIR of full-size JPEGs, PEERS=DIR
