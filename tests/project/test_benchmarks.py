@@ -18,11 +18,25 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("path", [*SCRIPTS, ROOT / "experiments" / "collect_runs.py"], ids=lambda path: path.stem)
-def test_a_script_answers_help(path):
-    done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: {path.name}")
+def test_every_script_answers_help():
+    """In one process, so that TensorFlow is imported once; each script in its own folder."""
+    code = """
+import contextlib, io, os, runpy, sys
+for path in sys.argv[1:]:
+    sys.path.insert(0, os.path.dirname(path))
+    output, arguments, sys.argv = io.StringIO(), sys.argv, [path, "--help"]
+    try:
+        with contextlib.redirect_stdout(output):
+            runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        print(end.code, output.getvalue().splitlines()[0])
+    sys.path.pop(0)
+    sys.argv = arguments
+"""
+    scripts = [*SCRIPTS, ROOT / "experiments" / "collect_runs.py"]
+    done = subprocess.run([sys.executable, "-c", code, *scripts], capture_output=True, text=True, timeout=240)
+    answers = [line.split()[:3] for line in done.stdout.splitlines()]
+    assert answers == [["0", "usage:", path.name] for path in scripts], done.stderr
 
 
 def test_every_script_is_in_the_table():
