@@ -38,6 +38,7 @@ def test_predict_writes_csv_heatmaps_and_a_page(run, samples, tmp_path):
     assert 'src="../h/same-2.png"' in page
     assert "found nothing under this name" in page
     assert "not a medical device" in page
+    assert SCOPE in page
 
 
 def test_resume_judges_the_rest_and_outputs_everything(run, samples, tmp_path):

@@ -8,6 +8,7 @@ import cv2
 
 from pneumoscope.cli.evaluations import evaluation_folder
 from pneumoscope.cli.progress import TrainingProgress
+from pneumoscope.labels import SCOPE
 from pneumoscope.samples import SAMPLES
 
 
@@ -17,7 +18,9 @@ def test_models_lists_what_ships(run):
 
 
 def test_evaluate_and_compare_on_own_labels(run, tmp_path):
-    assert run("evaluate", "--data", SAMPLES, "--split", "all", "--out", "a")[0] == 0
+    code, out, _ = run("evaluate", "--data", SAMPLES, "--split", "all", "--out", "a")
+    assert code == 0
+    assert out.startswith(f"{SCOPE}\n")
     code, out, _ = run(
         "evaluate", "--data", SAMPLES, "--split", "all", "--out", "b", "--model", "reference-lstm", "--json"
     )

@@ -17,7 +17,7 @@ from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.evaluation import compare_reports, evaluate_model, read_report, report
 from pneumoscope.evaluation import figures as drawing
 from pneumoscope.inference.prediction import Prediction
-from pneumoscope.labels import LABELS
+from pneumoscope.labels import LABELS, SCOPE
 
 EVALUATION = ["confusion_matrix.png", "roc.png", "precision_recall.png", "calibration.png"]
 TRAINING = ["accuracy.png", "loss.png"]
@@ -261,6 +261,14 @@ def test_the_page_contains_every_estimate(usual, tmp_path):
         "7.png", "received <script> & 'text'",
     ):  # fmt: skip
         assert expected in text
+
+
+def test_the_page_says_whom_a_shipped_model_knows_and_nothing_of_another_one(usual, tmp_path):
+    found = {}
+    for name in ("mobilenet", usual[0]["model"]["name"]):
+        shown = {**usual[0], "model": {**usual[0]["model"], "name": name}}
+        found[name] = SCOPE in report.report_html(shown, [], tmp_path / "report.html").read_text("utf-8")
+    assert list(found.values()) == [True, False]
 
 
 def test_the_page_is_the_same_each_time(usual, figures, tmp_path):

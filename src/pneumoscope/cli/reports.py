@@ -11,9 +11,12 @@ from pneumoscope.errors import MissingExtra
 def print_report(report: dict[str, Any], folder: Path) -> None:
     """Print the metrics of an evaluation, and where its page is."""
     from pneumoscope.evaluation.report import render_table
+    from pneumoscope.inference.bundle import scope_of
 
     data = report["data"]
     title = f"{report['model']['name']} on {data['images']} images of {data['patients']} patients ({data['split']})"
+    if scope := scope_of(report["model"]["name"]):
+        print(scope)
     print_table(title, render_table(report))
     for failed in report["failed"]:
         echo_stderr(f"not judged, left out of all figures: {printable(failed['path'])}: {failed['reason']}")

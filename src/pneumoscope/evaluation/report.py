@@ -9,6 +9,7 @@ from typing import Any
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.evaluation.bootstrap import Estimate
 from pneumoscope.evaluation.metric_registry import titled_estimates
+from pneumoscope.inference.bundle import scope_of
 from pneumoscope.io.atomic import write_atomic
 
 #: File names of the figures and what they show, in the order of the page.
@@ -77,7 +78,7 @@ def report_html(report: dict[str, Any], figures: Sequence[str | Path], path: str
     title = _text(f"{report['model']['name']}: evaluation on {report['data']['split']}")
     body = [
         f"<h1>{title}</h1>",
-        f'<p class="notice">{RESEARCH_USE_ONLY}</p>',
+        f'<p class="notice">{RESEARCH_USE_ONLY} {_text(scope_of(report["model"]["name"]))}</p>',
         "<h2>Estimates</h2>",
         *_metrics_section(report),
         "<h2>Model and radiographs</h2>",

@@ -17,6 +17,7 @@ from pneumoscope.inference.bundle import (
     metadata_bytes,
     open_bundle,
     read_bundle,
+    scope_of,
     shipped_models,
 )
 from pneumoscope.inference.calibration import (
@@ -65,6 +66,7 @@ __all__ = [
     "parse_threshold",
     "read_bundle",
     "resize",
+    "scope_of",
     "shipped_models",
     "sigmoid",
     "to_input",

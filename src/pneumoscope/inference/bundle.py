@@ -17,7 +17,7 @@ import numpy as np
 
 from pneumoscope.errors import BundleError
 from pneumoscope.inference.preprocess import InputSpec
-from pneumoscope.labels import LABELS
+from pneumoscope.labels import LABELS, SCOPE
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -119,6 +119,11 @@ def shipped_models() -> list[str]:
     True
     """
     return sorted(path.stem for path in ZOO.glob("*.onnx"))
+
+
+def scope_of(name: str) -> str:
+    """The sentence that says whom a shipped model knows; empty for another model, which may know other patients."""
+    return SCOPE if name in shipped_models() else ""
 
 
 def open_bundle(model: str | Path = DEFAULT_MODEL, threads: int = 0) -> Bundle:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.inference.bundle import scope_of
 from pneumoscope.inference.prediction import UNCERTAIN, Prediction
 from pneumoscope.io.atomic import write_atomic
 
@@ -45,6 +46,7 @@ def write_contact_sheet(results: Sequence[tuple[Prediction, Path | None]], path:
     summary = ", ".join(f"{count} {html.escape(name)}" for name, count in sorted(counts.items()))
     summary += f" ({uncertain} uncertain)" if uncertain else ""
     model = html.escape(results[0][0].model) if results else "-"
+    scope = scope_of(results[0][0].model) if results else ""
     cards = "\n".join(_card(prediction, overlay, path.parent) for prediction, overlay in results)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -52,7 +54,8 @@ def write_contact_sheet(results: Sequence[tuple[Prediction, Path | None]], path:
 <body><header><h1>{len(results)} radiographs: {summary or "none"}</h1>
 <p>Model <b>{model}</b>. The bar is the probability of pneumonia, its mark the operating point; the colours show
 where the evidence for the verdict lies, relative to its maximum in that image.</p>
-<p class="soft">{RESEARCH_USE_ONLY} A heatmap is not a segmentation and does not prove the verdict.</p></header>
+<p class="soft">{RESEARCH_USE_ONLY} {scope}</p>
+<p class="soft">A heatmap is not a segmentation and does not prove the verdict.</p></header>
 <main>
 {cards}
 </main></body></html>
