@@ -7,6 +7,8 @@ import cv2
 import pytest
 from builders.command_lines import json_objects
 
+from pneumoscope.labels import SCOPE
+
 
 def test_two_writers_of_one_csv_are_kept_apart(run, samples, tmp_path):
     fcntl = pytest.importorskip("fcntl")
