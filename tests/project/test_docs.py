@@ -315,3 +315,17 @@ def test_examples_in_the_tools_run(path, monkeypatch):
     result = doctest.testmod(_tool(path.stem, monkeypatch))
     assert result.failed == 0
     assert result.attempted
+
+
+def test_the_python_of_the_readme_has_types(tmp_path):
+    """The names that the package loads on first use are known to a strict type checker."""
+    from mypy import api
+
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(f"{block}\nreveal_type(prediction.probability)\n")
+    out, errors, status = api.run(
+        [f"--config-file={ROOT / 'pyproject.toml'}", f"--cache-dir={ROOT / '.mypy_cache'}", str(snippet)]
+    )
+    assert (status, errors) == (0, ""), out
+    assert 'Revealed type is "float | None"' in out
