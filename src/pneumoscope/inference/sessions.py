@@ -1,7 +1,7 @@
 """ONNX Runtime sessions that are of use after a fork.
 
-A session has threads, which a forked process does not get. There, a session from before the fork may wait for ever: when
-it runs, or when it is destroyed, which is at the end of the process. A forked process therefore opens its own one.
+A session has threads, which a forked process does not get. There, a session from before the fork may wait for ever:
+when it runs, or when it is destroyed, which is at the end of the process. So a forked process opens its own one.
 """
 
 import ctypes
