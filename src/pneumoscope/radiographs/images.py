@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 
@@ -19,7 +20,22 @@ from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, Usa
 from pneumoscope.radiographs.codestream import check_size, exif_orientation
 from pneumoscope.radiographs.containers import check_complete, image_size, is_png
 from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom
+from pneumoscope.radiographs.memory import (
+    BinaryFile,
+    check_range,
+    is_file_object,
+    is_pillow_image,
+    pillow_pixels,
+    read_file_object,
+    scale_values,
+)
 from pneumoscope.radiographs.remote import is_address, read_address
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: An image as a caller gives it: a path or an address, encoded bytes, a file object, pixels, or a radiograph.
+ImageSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, BinaryFile, np.ndarray, "Image", "Radiograph"]
 
 #: Endings of the file names that are searched for in a folder.
 SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm")
@@ -81,45 +97,67 @@ class Radiograph:
         return int(self.pixels.shape[1])
 
 
-def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph", min_side: int = 0) -> Radiograph:
-    """Read a JPEG, PNG or DICOM file, its bytes, or an array, as one gray 8-bit radiograph.
+def read_radiograph(
+    source: ImageSource, min_side: int = 0, *, value_range: tuple[float, float] | None = None
+) -> Radiograph:
+    """Read a JPEG, PNG or DICOM file, its bytes, or pixels, as one gray 8-bit radiograph.
 
     - Colour becomes luma (ITU-R BT.601). Transparent pixels become black.
     - A 16-bit image is scaled by the number of bits that its brightest pixel needs: a 12-bit image in a 16-bit file
       keeps its brightness.
-    - The EXIF orientation of a JPEG is applied.
+    - The EXIF orientation of a JPEG is applied, and that of a Pillow image.
     - A file that is cut off is refused, and so is a PNG with any changed byte. A JPEG has no checksums: a changed byte
       in its pixel data is detected only if it breaks the code, which is the case for about half of them.
     - DICOM (extra ``dicom``) is displayed as its header says, see
       :func:`pneumoscope.radiographs.dicom.reader.read_dicom`.
 
     Args:
-        source: path, encoded bytes, or an array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
+        source: path, encoded bytes, file object that returns them, Pillow image, or an array (H, W), (H, W, 3) RGB or
+            (H, W, 4) RGBA: uint8, uint16, or floats from 0 to 1.
         min_side: decode a JPEG at the smallest scale at which both sides have this many pixels, to save time.
             libjpeg-turbo can decode at multiples of 1/8 of the size. 0 decodes at full size.
+        value_range: values of an array that mean black and white, such as ``(0, 4095)``; needed for other types.
 
     Returns:
         The radiograph, at full size unless ``min_side`` allows less.
 
     Raises:
-        UnreadableImage: not a JPEG, PNG or DICOM file, or damaged.
+        UnreadableImage: not a JPEG, PNG or DICOM file, or damaged; or values outside the range.
         ImageTooLarge: over :data:`MAX_BYTES` or :data:`MAX_PIXELS`.
         RefusedImage: blank, tiny, a strip, in colour, or not a frontal chest radiograph according to its header.
-        UsageError: not one of these types.
+        UsageError: not one of these types, or a range for something else than an array.
 
     >>> import numpy as np
     >>> read_radiograph(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).pixels.max()
     np.uint8(255)
     """
+    if value_range is not None and not isinstance(source, np.ndarray):
+        raise UsageError(f"expected an array with value_range, received {_describe(source)}: leave value_range out")
     if isinstance(source, Radiograph):
         return source
     if isinstance(source, np.ndarray):
-        return _check_radiograph(_to_gray(source), "<array>")
+        return _check_radiograph(_to_gray(scale_values(source, value_range)), array_name(value_range))
+    if is_pillow_image(source):
+        pixels, orientation = pillow_pixels(source, MAX_PIXELS)
+        return _check_radiograph(_to_gray(_EXIF_ORIENTATIONS[orientation](scale_values(pixels, None))), "<image>")
+    if is_file_object(source):
+        source = read_file_object(source, MAX_BYTES + 1)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _check_radiograph(_decode(bytes(source), min_side), "<bytes>")
     if not isinstance(source, (str, os.PathLike)):
-        raise UsageError(f"expected a path, encoded bytes or an array of pixels, received {_describe(source)}")
+        raise UsageError(
+            "expected a path, encoded bytes, a file object, a Pillow image or an array of pixels, "
+            f"received {_describe(source)}"
+        )
     return _check_radiograph(_decode(read_file(source), min_side), str(source))
+
+
+def array_name(value_range: tuple[float, float] | None) -> str:
+    """What stands for an array in place of a path; it says which range of values was stated."""
+    if value_range is None:
+        return "<array>"
+    low, high = check_range(value_range)
+    return f"<array, {low:g} to {high:g}>"
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -210,14 +248,15 @@ def _to_gray(image: np.ndarray) -> np.ndarray:
     """(H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16 -> (H, W) uint8."""
     if image.dtype.kind != "u" or image.dtype.itemsize > 2:
         raise UnreadableImage(
-            f"expected uint8 or uint16 pixels, received {_describe(image)}: "
-            "scale the image to 0-255 and convert it to uint8"
+            f"expected uint8 or uint16 pixels, or floats from 0 to 1, received {_describe(image)}: "
+            + ("state the values for black and white as value_range" if image.dtype.kind in "ui" else "convert them")
         )
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
         raise UnreadableImage(
-            f"expected an array (H, W), (H, W, 3) or (H, W, 4), received shape {image.shape}: pass one image"
+            f"expected an array (H, W), (H, W, 3) or (H, W, 4), received shape {image.shape}: "
+            "pass one image, or several to predict_many"
         )
     image = _to_uint8(image)
     if image.ndim == 2:
