@@ -16,6 +16,7 @@ import typer.core
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
 from pneumoscope.cli import compare, crossval, data, demo, evaluate, explain, export, models, predict, serve, train
+from pneumoscope.cli.console import echo_stderr
 from pneumoscope.errors import Interrupted, PneumoscopeError
 
 __all__ = ["app", "main"]
@@ -67,16 +68,14 @@ def main() -> None:
     try:
         app()
     except PneumoscopeError as error:
-        print(f"pneumoscope: {error}", file=sys.stderr)
+        echo_stderr(f"pneumoscope: {error}")
         sys.exit(error.exit_code)
     except OSError as error:  # such as a full disk: the system's own words, and the file
         if isinstance(error, BrokenPipeError):  # the reader, such as head or less, wants no more
             sys.stderr.close()
             sys.exit(1)
         place = f" at {error.filename}" if error.filename else ""
-        print(
-            f"pneumoscope: expected to read or write a file, the system says {error.strerror}{place}", file=sys.stderr
-        )
+        echo_stderr(f"pneumoscope: expected to read or write a file, the system says {error.strerror}{place}")
         sys.exit(1)
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,9 +35,9 @@ class Table:
         verdict = prediction.label or "-"
         probability = "-" if prediction.probability is None else f"{prediction.probability:.3f}"
         reason = f"  ({prediction.reason})" if prediction.reason else ""
-        path = printable(prediction.path)
         style = _STYLES[prediction.status]
-        self._print(f"{verdict:<10} {probability:>11}  {prediction.status:<9}  {path}{reason}", style)
+        line = f"{verdict:<10} {probability:>11}  {prediction.status:<9}  {prediction.path}{reason}"
+        self._print(printable(line), style)
 
     def close(self) -> None:
         """Print how many images got each verdict or status."""
@@ -52,7 +53,9 @@ class JsonLines:
 
     def write(self, prediction: "Prediction") -> None:
         """Print one object."""
-        print(json.dumps(prediction.to_dict()), flush=True)
+        from pneumoscope.output.results import row_of
+
+        print(json.dumps(row_of(prediction)), flush=True)
 
     def close(self) -> None:
         """Do nothing: every line is printed already."""
@@ -79,14 +82,9 @@ def format_counts(counts: Mapping[str, int]) -> str:
     return f"{total} image{'' if total == 1 else 's'}: {parts or 'none'}"
 
 
-def printable(name: str) -> str:
-    """A file name without characters that control a terminal or break a line."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in name)
-
-
 def echo_stderr(sentence: str) -> None:
     """Print a note for people on standard error, so that standard output holds results only."""
-    print(sentence, file=sys.stderr, flush=True)
+    print(printable(sentence), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pneumoscope.cli.console import echo_stderr, printable
+from pneumoscope.cli.console import echo_stderr
 from pneumoscope.errors import ImageError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _draw_overlay(predictor: "Predictor", image: JudgedImage) -> Path | None:
     try:
         radiograph = read_radiograph(source)
     except ImageError as error:
-        echo_stderr(f"no heatmap of {printable(str(source))}, which can be read only once: {error}")
+        echo_stderr(f"no heatmap of {source}, which can be read only once: {error}")
         return None
     return write_overlay(explain_prediction(predictor, radiograph, prediction), path)
 

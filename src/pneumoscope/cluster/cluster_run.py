@@ -28,6 +28,7 @@ from pneumoscope.inference.predict import Predictor
 from pneumoscope.io.atomic import write_atomic
 from pneumoscope.output import parquet_files
 from pneumoscope.output.parquet_files import MANIFEST, parquet_part, part_name
+from pneumoscope.output.results import row_of
 from pneumoscope.radiographs.sources import Source
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ class Worker:
             ``number``, ``content`` of the Parquet file, and the rest of :class:`Part`.
         """
         start = time.perf_counter()
-        rows = [prediction.to_dict() for prediction in self.predictor.predict_many(decode_sources(unit["sources"]))]
+        rows = [row_of(prediction) for prediction in self.predictor.predict_many(decode_sources(unit["sources"]))]
         return {
             "number": unit["number"],
             "content": parquet_part(rows),

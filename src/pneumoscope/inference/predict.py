@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,7 +168,8 @@ class Predictor:
         for image in images:
             if isinstance(image.pixels, ImageError):
                 status = REJECTED if isinstance(image.pixels, RefusedImage) else ERROR
-                yield self._prediction(image, None, None, status, str(image.pixels))
+                unjudged = self._prediction(image, None, None, status, str(image.pixels))
+                yield replace(unjudged, code=image.pixels.code)
             else:
                 yield self._judge(image, *next(outputs))
 
