@@ -1,4 +1,4 @@
-"""Results whatever the files are called: pandas, pyarrow and jq read them, no spreadsheet runs them, resuming knows them."""
+"""Results with odd file names: pandas, pyarrow and jq read them, no spreadsheet runs them, --resume knows them."""
 
 import csv
 import io
@@ -21,8 +21,9 @@ from pneumoscope.output.text_files import CsvFile, JsonLinesFile
 NAMES = [
     os.fsdecode(name)
     for name in (
-        b"=cmd.png", b"+1.png", b"-1.png", b"@SUM(A1).png", b"\t=1.png", b"\r=1.png", b"two\nlines.png", b"scan-\xff.png",
-        b"a\\xff.png", b'a, "b".png', b"a;=cmd.png", b"\x1b[31mred.png", "\u80ba\u709e.png".encode(),
+        b"=cmd.png", b"+1.png", b"-1.png", b"@SUM(A1).png", b"\t=1.png", b"\r=1.png", b"two\nlines.png",
+        b"scan-\xff.png", b"a\\xff.png", b'a, "b".png', b"a;=cmd.png", b"\x1b[31mred.png",
+        "\u80ba\u709e.png".encode(),
     )
 ]  # fmt: skip
 FORMATS = {entry.option: entry for entry in formats.FORMATS}

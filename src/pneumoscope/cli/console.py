@@ -1,11 +1,9 @@
 """What people read on the terminal: a table or JSON lines of results, aligned columns, notes."""
 
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pneumoscope import RESEARCH_USE_ONLY
@@ -61,6 +59,15 @@ class JsonLines:
         """Do nothing: every line is printed already."""
 
 
+def make_console(stderr: bool = False) -> "Console":
+    """A console with colours and moving bars where a person looks, and plain text elsewhere, whatever FORCE_COLOR says."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    is_terminal = stream is not None and stream.isatty()
+    return Console(stderr=stderr, force_terminal=None if is_terminal else False)
+
+
 def print_table(title: str, rows: Iterable[Sequence[object]]) -> None:
     """Print rows as aligned columns: the first column to the left, the others to the right."""
     texts = [tuple(map(str, row)) for row in rows]
@@ -85,19 +92,3 @@ def format_counts(counts: Mapping[str, int]) -> str:
 def echo_stderr(sentence: str) -> None:
     """Print a note for people on standard error, so that standard output holds results only."""
     print(printable(sentence), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hide what libraries write to standard error directly; what Python code prints there is still shown."""
-    terminal = os.dup(2)
-    null_device = os.open(os.devnull, os.O_WRONLY)
-    previous, sys.stderr = sys.stderr, os.fdopen(terminal, "w", buffering=1, errors="backslashreplace")
-    os.dup2(null_device, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(null_device)
-        sys.stderr.close()
-        sys.stderr = previous

@@ -1,8 +1,8 @@
 """Writing files and running threads; independent of radiographs.
 
 In: bytes, arrays, work items. Out: complete files, results in order.
-Read first: ``atomic.py`` (files that are complete or absent), then ``prefetch.py`` (threads) and ``names.py`` (file names
-in tables).
+Read first: ``atomic.py`` (files that are complete or absent), then ``prefetch.py`` (threads), ``names.py`` (file
+names in tables) and ``streams.py`` (standard error).
 """
 
 from pneumoscope.io.atomic import write_atomic, write_npz

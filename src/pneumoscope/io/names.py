@@ -1,8 +1,8 @@
 r"""File names as text that every program can read, and back.
 
-A file name may have bytes that are not UTF-8, and characters that end a line or control a terminal. In results, ``\xNN``
-stands for such a byte (two hexadecimal digits, in small letters). A backslash that would read like this is itself written
-as ``\x5c``. :func:`decode_name` undoes all of it.
+A file name may have bytes that are not UTF-8, and characters that end a line or control a terminal. In results,
+``\xNN`` stands for such a byte (two hexadecimal digits, in small letters). A backslash that would read like this is
+itself written as ``\x5c``. :func:`decode_name` undoes all of it.
 """
 
 import re

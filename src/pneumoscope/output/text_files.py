@@ -59,7 +59,7 @@ class CsvFile(TextFile):
     A file from before there was a column ``code`` is continued without it.
     """
 
-    _fields = FIELDS
+    _fields: tuple[str, ...] = FIELDS
 
     def _header(self) -> str:
         return _csv_line(self._fields)
