@@ -17,6 +17,7 @@ import numpy as np
 
 from pneumoscope.errors import BundleError
 from pneumoscope.inference.preprocess import InputSpec
+from pneumoscope.io.cores import available_cores
 from pneumoscope.labels import LABELS, SCOPE
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings concern the exporter, not the user
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or available_cores()
     # Threads that wait actively for the next layer would take the cores from the threads that decode images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not _has_vnni():

@@ -18,6 +18,7 @@ from pneumoscope.inference.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, 
 from pneumoscope.inference.calibration import exact_log_odds, shift_log_odds
 from pneumoscope.inference.prediction import ERROR, OK, REJECTED, UNCERTAIN, Prediction
 from pneumoscope.inference.preprocess import ImageSource, resize, to_input
+from pneumoscope.io.cores import available_cores
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import NORMAL, PNEUMONIA, POSITIVE
 from pneumoscope.radiographs.images import read_file
@@ -221,7 +222,7 @@ class Predictor:
         )
 
     def _predict_batches(self, sources: Iterable[ImageSource | ImageError]) -> Iterator[Prediction]:
-        workers = min(4, os.cpu_count() or 1)
+        workers = min(4, available_cores())
         with ThreadPoolExecutor(workers) as pool:
             for predictions in ordered_prefetch(pool, self._predict_batch, _batches(sources), max_pending=2 * workers):
                 yield from predictions
