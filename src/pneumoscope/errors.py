@@ -49,6 +49,18 @@ CODES = {
     "training_run": "a training run cannot start or resume",
     "busy": "the service has no capacity left at the moment",
     "interrupted": "stopped before it was finished",
+    "wrong_parameter": "HTTP: a parameter with a value that it cannot have",
+    "wrong_form": "HTTP: a form that cannot be read",
+    "no_file": "HTTP: a request without a file",
+    "too_many_files": "HTTP: more files than a request may have",
+    "unauthorized": "HTTP: no token, or a wrong one",
+    "cross_origin": "HTTP: sent by a page of another origin",
+    "wrong_host": "HTTP: a host name that the service does not answer to",
+    "method_not_allowed": "HTTP: a method that the path does not have",
+    "request_timeout": "HTTP: the request took too long to arrive",
+    "answer_timeout": "HTTP: the answer took too long",
+    "stopping": "HTTP: the service ends",
+    "internal_error": "HTTP: an error of the service itself",
 }
 
 

@@ -44,5 +44,5 @@ def with_jpeg_size(data: bytes, width: int, height: int) -> bytes:
 def with_profile_name(png: bytes, name: bytes) -> bytes:
     """A PNG with a broken colour profile of this name, about which libpng complains with the name as it is."""
     end_of_header = len(PNG_SIGNATURE) + 25
-    profile = png_chunk(b"iCCP", name + b"\0\0" + zlib.compress(struct.pack(">I", 200) + bytes(196)))
+    profile = png_chunk(b"iCCP", name + b"\0\0" + zlib.compress(struct.pack(">I", 200) + bytes(range(196))))
     return png[:end_of_header] + profile + png[end_of_header:]

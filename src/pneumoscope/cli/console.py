@@ -60,7 +60,7 @@ class JsonLines:
 
 
 def make_console(stderr: bool = False) -> "Console":
-    """A console with colours and moving bars where a person looks, and plain text elsewhere, whatever FORCE_COLOR says."""
+    """A console with colours and bars on a terminal, and plain text elsewhere, whatever FORCE_COLOR says."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout

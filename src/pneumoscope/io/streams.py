@@ -17,8 +17,8 @@ def quiet_libraries() -> Iterator[None]:
     """Hide what libraries write to standard error; what this package prints there is still shown.
 
     libpng, libjpeg and OpenCV write to the file descriptor, and quote what a file contains. Python libraries warn, and
-    log; warnings are hidden, and logged errors are shown without control characters. It changes the whole process, so it
-    belongs into programs: the command line, the service, a worker of Ray. With PNEUMOSCOPE_SHOW_LIBRARIES=1 it does
+    log; warnings are hidden, and logged errors are shown without control characters. It changes the whole process, so
+    it belongs into programs: the command line, the service, a worker of Ray. With PNEUMOSCOPE_SHOW_LIBRARIES=1 it does
     nothing.
     """
     if os.environ.get("PNEUMOSCOPE_SHOW_LIBRARIES") == "1":
