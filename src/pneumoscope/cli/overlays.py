@@ -1,11 +1,10 @@
 """Heatmap overlays of judged images, drawn in threads while other images are judged."""
 
-import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pneumoscope.cli.console import echo_stderr, printable
+from pneumoscope.cli.console import echo_stderr
 from pneumoscope.errors import ImageError
 
 if TYPE_CHECKING:
@@ -40,12 +39,13 @@ def draw_overlays(
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from pneumoscope.io.cores import available_cores
     from pneumoscope.io.prefetch import ordered_prefetch
 
     def draw(image: JudgedImage) -> "tuple[Prediction, Path | None]":
         return image.prediction, _draw_overlay(predictor, image)
 
-    workers = min(4, os.cpu_count() or 1)
+    workers = min(4, available_cores())
     pool = ThreadPoolExecutor(workers)
     try:
         yield from ordered_prefetch(pool, draw, images, max_pending=workers + 1)
@@ -70,7 +70,7 @@ def _draw_overlay(predictor: "Predictor", image: JudgedImage) -> Path | None:
     try:
         radiograph = read_radiograph(source)
     except ImageError as error:
-        echo_stderr(f"no heatmap of {printable(str(source))}, which can be read only once: {error}")
+        echo_stderr(f"no heatmap of {source}, which can be read only once: {error}")
         return None
     return write_overlay(explain_prediction(predictor, radiograph, prediction), path)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope import RESEARCH_USE_ONLY
-from pneumoscope.cli.console import echo_stderr, format_counts, quiet_stderr
+from pneumoscope.cli.console import echo_stderr, format_counts
 from pneumoscope.cli.options import (
     MODEL,
     PREVALENCE,
@@ -130,7 +130,7 @@ def _predict_on_ray(
     from pneumoscope.cluster.cluster_run import ClusterRun
     from pneumoscope.inference.prediction import OK, UNCERTAIN
 
-    with quiet_stderr(), ClusterRun(predictor, sources, folder, resume) as run, progress_bar() as show_progress:
+    with ClusterRun(predictor, sources, folder, resume) as run, progress_bar() as show_progress:
         if len(run.missing) < run.parts:
             echo_stderr(f"{run.parts - len(run.missing)} of {run.parts} parts are already done")
         for part in show_progress(run.score(address), len(run.missing), "parts"):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pneumoscope.cli.console import JsonLines, Table, echo_stderr
+from pneumoscope.cli.console import JsonLines, Table, echo_stderr, make_console
 from pneumoscope.cli.overlays import JudgedImage, UniqueNames, draw_overlays
 from pneumoscope.cli.progress import progress_bar
 
@@ -47,9 +47,7 @@ def screen(
     Returns:
         Whether every image was judged, and has an overlay if overlays are asked for.
     """
-    from rich.console import Console
-
-    console = Console()
+    console = make_console()
     outputs: list[Output] = [*files, JsonLines() if json_lines else Table(console)]
     results: list[tuple[Prediction, Path | None]] = []  # only for the contact sheet
     complete = True

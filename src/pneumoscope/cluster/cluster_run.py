@@ -26,8 +26,10 @@ from pneumoscope.errors import RunError, UsageError
 from pneumoscope.inference.bundle import read_bundle
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.io.atomic import write_atomic
+from pneumoscope.io.streams import quiet_libraries
 from pneumoscope.output import parquet_files
 from pneumoscope.output.parquet_files import MANIFEST, parquet_part, part_name
+from pneumoscope.output.results import row_of
 from pneumoscope.radiographs.sources import Source
 
 if TYPE_CHECKING:
@@ -246,7 +248,8 @@ class Worker:
             ``number``, ``content`` of the Parquet file, and the rest of :class:`Part`.
         """
         start = time.perf_counter()
-        rows = [prediction.to_dict() for prediction in self.predictor.predict_many(decode_sources(unit["sources"]))]
+        with quiet_libraries():
+            rows = [row_of(prediction) for prediction in self.predictor.predict_many(decode_sources(unit["sources"]))]
         return {
             "number": unit["number"],
             "content": parquet_part(rows),

@@ -5,9 +5,9 @@
 
 import functools
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from pneumoscope.inference.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, 
 from pneumoscope.inference.calibration import exact_log_odds, shift_log_odds
 from pneumoscope.inference.prediction import ERROR, OK, REJECTED, UNCERTAIN, Prediction
 from pneumoscope.inference.preprocess import resize, to_input
+from pneumoscope.io.cores import available_cores
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import NORMAL, PNEUMONIA, POSITIVE
 from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
@@ -179,7 +180,8 @@ class Predictor:
         for image in images:
             if isinstance(image.pixels, ImageError):
                 status = REJECTED if isinstance(image.pixels, RefusedImage) else ERROR
-                yield self._prediction(image, None, None, status, str(image.pixels))
+                unjudged = self._prediction(image, None, None, status, str(image.pixels))
+                yield replace(unjudged, code=image.pixels.code)
             else:
                 yield self._judge(image, *self._run_network(image.pixels))
 
@@ -232,7 +234,7 @@ class Predictor:
     def _predict_in_threads(
         self, sources: Iterable[ImageSource | ImageError], value_range: tuple[float, float] | None
     ) -> Iterator[Prediction]:
-        workers = min(4, os.cpu_count() or 1)
+        workers = min(4, available_cores())
         predict = functools.partial(self.predict, value_range=value_range)
         with ThreadPoolExecutor(workers) as pool:
             yield from ordered_prefetch(pool, predict, sources, max_pending=8 * workers)

@@ -14,7 +14,7 @@ ERROR = "error"
 #: Fields of a prediction in JSON and CSV.
 FIELDS = (
     "path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence",
-    "image_sha256", "model_sha256",
+    "image_sha256", "model_sha256", "code",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class Prediction:
         prevalence: share of pneumonia that the probability assumes; None for a model that is not calibrated.
         image_sha256: of the file or the bytes; empty for pixels, and for a file that could not be read.
         model_sha256: of the model file.
+        code: why it was not judged, for programs, see :data:`pneumoscope.errors.CODES`; empty if it was judged.
         gradcam: (2, h, w) float32, zero or above: one map per class, at the resolution of the last convolution; None
             for models without one.
     """
@@ -51,6 +52,7 @@ class Prediction:
     prevalence: float | None = None
     image_sha256: str = ""
     model_sha256: str = ""
+    code: str = ""
     gradcam: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property

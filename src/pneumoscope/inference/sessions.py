@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pneumoscope.errors import BundleError
+from pneumoscope.io.cores import available_cores
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -78,7 +79,7 @@ def open_session(data: bytes, path: Path, threads: int) -> "onnxruntime.Inferenc
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings concern the exporter, not the user
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or available_cores()
     # Threads that wait actively for the next layer would take the cores from the threads that decode images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not _has_vnni():

@@ -3,8 +3,10 @@
 import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -17,8 +19,10 @@ def write_atomic(path: Path, content: bytes) -> None:
     os.replace(partial, path)
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_npz(path: Path, arrays: "dict[str, np.ndarray]") -> None:
     """Write arrays of numbers or text as ``.npz``; these need no pickle."""
+    import numpy as np  # here, as --help needs this package but not NumPy
+
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # the stub allows a key to be the bool allow_pickle; none is
     write_atomic(path, content.getvalue())
