@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.console import echo_stderr
-from pneumoscope.cli.options import PREVALENCE, THRESHOLD, open_predictor
+from pneumoscope.cli.options import ANY_AGE, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def serve(
     token_file: Path | None = typer.Option(None, metavar="FILE", help="File that contains the token."),
     threshold: str | None = THRESHOLD,
     prevalence: float | None = PREVALENCE,
+    any_age: bool = ANY_AGE,
 ) -> None:
     """Answer over HTTP: images in, predictions out, nothing kept.
 
@@ -61,7 +62,7 @@ def serve(
     _check_host_names(host, allow_host or [])
     any_address = host in ("0.0.0.0", "::")  # these two are no name that a client could use
     names = tuple(dict.fromkeys([*LOOPBACK, *(allow_host or []), *([] if any_address else [host])]))
-    service = create_app(_load_models(model or [], threshold, prevalence), token=secret, hosts=names)
+    service = create_app(_load_models(model or [], threshold, prevalence, any_age), token=secret, hosts=names)
     run(service, host, port, ready=lambda address: echo_stderr(f"pneumoscope listens on {address}, Ctrl-C stops it"))
 
 
@@ -92,12 +93,14 @@ def _check_host_names(host: str, allowed: Sequence[str]) -> None:
         raise UsageError("expected an address for --host, received an empty one: leave it out for 127.0.0.1")
 
 
-def _load_models(names: Sequence[str], threshold: str | None, prevalence: float | None) -> "dict[str, Predictor]":
+def _load_models(
+    names: Sequence[str], threshold: str | None, prevalence: float | None, any_age: bool
+) -> "dict[str, Predictor]":
     """The models by name, the default one first; all shipped models if no name is given."""
     from pneumoscope.inference.bundle import DEFAULT_MODEL, shipped_models
 
     shipped = sorted(shipped_models(), key=lambda name: name != DEFAULT_MODEL)
-    predictors = [open_predictor(name, threshold, prevalence, threads=1) for name in names or shipped]
+    predictors = [open_predictor(name, threshold, prevalence, 1, any_age) for name in names or shipped]
     by_name = {predictor.bundle.name: predictor for predictor in predictors}
     if len(by_name) < len(predictors):
         raise UsageError("expected models with different names, received two of one name: leave one out")

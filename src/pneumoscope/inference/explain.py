@@ -68,7 +68,7 @@ def explain(predictor: Predictor, source: ImageSource, label: str | None = None)
     """
     if label is not None and label not in LABELS:
         raise UsageError(f"expected the class {' or '.join(LABELS)}, received {label!r}")
-    radiograph = read_radiograph(source)
+    radiograph = read_radiograph(source, any_age=predictor.any_age)
     prediction = predictor.predict(radiograph)
     name = str(source) if isinstance(source, (str, Path)) else prediction.path
     return explain_prediction(predictor, radiograph, replace(prediction, path=name), label)

@@ -79,12 +79,12 @@ class InputSpec:
             return (self.height, self.width * self.channels)
         return (self.height, self.width, self.channels)
 
-    def read(self, source: ImageSource) -> Radiograph:
+    def read(self, source: ImageSource, any_age: bool = False) -> Radiograph:
         """Read a radiograph at the size that this input needs.
 
         See :func:`pneumoscope.radiographs.images.read_radiograph`.
         """
-        return read_radiograph(source, MIN_DECODED_SIDE if self.resize == SCALED_224 else 0)
+        return read_radiograph(source, MIN_DECODED_SIDE if self.resize == SCALED_224 else 0, any_age)
 
     def to_dict(self) -> dict[str, Any]:
         """The values that go into the model file."""

@@ -1,0 +1,103 @@
+"""What hostile DICOM files cost a reader: seconds and megabytes over those of the empty process, file by file.
+
+    python benchmarks/damage/hostile_headers.py --files 2000
+
+Each file is read in a process of its own, forked from one that has imported everything. The memory of a process is its
+peak minus what it had before; the file itself is in memory before. The files come from tests/builders/hostile_dicom.py.
+"""
+
+import argparse
+import collections
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from builders.dicom_files import dicom_file  # noqa: E402
+from builders.hostile_dicom import hostile_files  # noqa: E402
+
+
+def measure(data: bytes) -> dict[str, object]:
+    """Seconds, megabytes and outcome of reading one file."""
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receiver)
+        result = _read(data)
+        with os.fdopen(sender, "w") as file:
+            json.dump(result, file)
+        os._exit(0)
+    os.close(sender)
+    with os.fdopen(receiver) as file:
+        text = file.read()
+    os.waitpid(child, 0)
+    return json.loads(text) if text else {"outcome": "the process died", "seconds": 0.0, "megabytes": 0.0}
+
+
+def _read(data: bytes) -> dict[str, object]:
+    from pneumoscope import read_radiograph
+    from pneumoscope.errors import ImageError
+
+    before = _kilobytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    start = time.perf_counter()
+    try:
+        read_radiograph(data)
+        outcome = "read"
+    except ImageError as error:
+        outcome = type(error).__name__
+    except Exception as error:
+        outcome = f"not one of our errors: {type(error).__name__}"
+    seconds = time.perf_counter() - start
+    return {"outcome": outcome, "seconds": seconds, "megabytes": (_kilobytes("VmHWM") - before) / 1000}
+
+
+def _kilobytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+
+def main() -> None:
+    """Measure, print a table, and write the results."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/hostile_headers.json")
+    arguments = parser.parse_args()
+
+    import numpy as np
+
+    from pneumoscope import read_radiograph
+
+    read_radiograph(dicom_file(np.tile(np.arange(64, dtype=np.uint8), (64, 1))))  # imports everything
+    rows = [(name, measure(data)) for name, data in hostile_files(arguments.files, arguments.seed)]
+    kinds: dict[str, dict[str, object]] = {}
+    for name in dict.fromkeys(name for name, _ in rows):
+        own = [row for kind, row in rows if kind == name]
+        kinds[name] = {
+            "files": len(own),
+            "most_seconds": round(max(row["seconds"] for row in own), 3),
+            "most_megabytes": round(max(row["megabytes"] for row in own), 1),
+            "outcomes": dict(collections.Counter(row["outcome"] for row in own)),
+        }
+        print(f"{name:24}{kinds[name]['most_seconds']:8} s{kinds[name]['most_megabytes']:9} MB  {kinds[name]['outcomes']}")
+    result = {
+        "files": len(rows),
+        "seed": arguments.seed,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "most_seconds": max(kind["most_seconds"] for kind in kinds.values()),
+        "most_megabytes": max(kind["most_megabytes"] for kind in kinds.values()),
+        "kinds": kinds,
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{result['files']} files: at most {result['most_seconds']} s and {result['most_megabytes']} MB")
+
+
+if __name__ == "__main__":
+    main()
