@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # pydicom is an optional package
 
 #: Rows at once where NumPy needs more memory for a step than for its result.
 _ROWS_PER_STEP = 256
+#: Pixels of a compressed frame. A detector of 43 cm with pixels of 0.08 mm has 29 million.
+MAX_FRAME_PIXELS = 30_000_000
+#: Radiographs are compressed to 1/50 at most. A frame with more pixels for each byte is blank, and made to cost time.
+MAX_PIXELS_PER_BYTE, SMALL_FRAME_PIXELS = 200, 4_000_000
 #: Levels between the channels of a gray image in colour; converting to YBR and compressing it changes a few.
 MAX_SPREAD = 8
 #: A window that leaves fewer gray levels than this shows nothing.
@@ -174,7 +178,12 @@ def _check_frame(frame: bytes, header: Header, max_pixels: int) -> None:
             f"size ({header.transfer_syntax_name}): export it again"
         )
     width, height, components = size
-    check_size(width, height, max_pixels, "compressed frame")
+    check_size(width, height, min(max_pixels, MAX_FRAME_PIXELS), "compressed frame")
+    if width * height > max(SMALL_FRAME_PIXELS, MAX_PIXELS_PER_BYTE * len(frame)):
+        raise RefusedImage(
+            f"expected a radiograph, received a DICOM file whose compressed picture of {width}x{height} pixels has "
+            f"only {len(frame)} bytes, as a blank one has: check the export"
+        )
     if size != (header.columns, header.rows, header.samples_per_pixel):
         raise UnreadableImage(
             f"expected a {'colour' if header.is_colour else 'gray'} frame of {header.columns}x{header.rows} as in the "
