@@ -19,7 +19,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results/damaged_frames.json"
-DAMAGES = ("cut", "cut and closed", "piece missing", "piece zeroed", "one byte changed")
+sys.path += [str(ROOT / "tests"), str(ROOT / "tools")]
+
+from dicom_damage import DAMAGES, damage_table
+
 #: Reads each file that it is given, and prints whether it could; runs with any version of the package.
 _READ = """
 import sys
@@ -32,7 +35,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
         read_radiograph(path)
         print(path.name, 1, flush=True)
-    except Exception:
+    except BaseException:  # one of the older decoders panics
         print(path.name, 0, flush=True)
 """
 
@@ -58,20 +61,6 @@ def measure(folder: Path, source: Path) -> Counts:
     return dict(counts)
 
 
-def table(results: dict[str, Counts]) -> str:
-    """Shares of damaged files that are judged, as Markdown; with a second figure for the other version."""
-    lines = ["| encoding | " + " | ".join(DAMAGES) + " |", "|---" * (len(DAMAGES) + 1) + "|"]
-    for encoding in results["now"]:
-        cells = []
-        for damage in DAMAGES:
-            pairs = [
-                version[encoding][damage] for version in (results.get("before"), results["now"]) if version is not None
-            ]
-            cells.append(" → ".join(f"{judged / files:.0%}" if files else "–" for judged, files in pairs))
-        lines.append(f"| {encoding} | " + " | ".join(cells).replace("– → –", "–") + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure, print the table, and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -80,7 +69,6 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     if not arguments.table:
-        sys.path.insert(0, str(ROOT / "tests"))
         import cv2
         from builders.damage import damaged_files
 
@@ -95,7 +83,7 @@ def main() -> None:
             if arguments.before:
                 results["before"] = measure(Path(folder), arguments.before)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(table(json.loads(RESULTS.read_text())))
+    print("\n".join(damage_table(json.loads(RESULTS.read_text()))))
 
 
 if __name__ == "__main__":

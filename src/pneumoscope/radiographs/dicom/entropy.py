@@ -133,8 +133,9 @@ def _at_each_bit(data: bytes, first: int, *tables: np.ndarray) -> list[bytes]:
 
 
 def _is_end(position: int, data: bytes) -> bool:
-    """Whether only the bits that fill the last byte are left."""
-    return 0 <= 8 * len(data) - position < 8
+    """Whether only the bits that fill the last byte are left: ones (T.81, F.1.2.3), or zeros by some encoders."""
+    left = 8 * len(data) - position
+    return left == 0 or (0 < left < 8 and data[-1] & (1 << left) - 1 in (0, (1 << left) - 1))
 
 
 def _has_samples(data: bytes, count: int, table: np.ndarray) -> bool:
@@ -146,13 +147,17 @@ def _has_samples(data: bytes, count: int, table: np.ndarray) -> bool:
         position -= 8 * first
         for steps, group in ((_four_at_once(single), 4), (single, 1)) if is_dense else ((single, 1),):
             longest = group * _LONGEST
-            while count >= group and (safe := (len(steps) - longest - position) // longest) > 0:
-                safe = min(safe, count // group)
+            while count > group and (safe := (len(steps) - longest - position) // longest) > 0:
+                safe = min(safe, (count - 1) // group)  # the last code word comes below
                 for _ in range(safe):  # so many code words fit for certain: no test for the end is needed
                     position += steps[position]
                 count -= safe * group
-                if not steps[position] and count:
+                if not steps[position]:
                     return False
+        if count == 1:
+            if not single[position]:  # the bits that fill the last byte are no code word
+                return False
+            count, position = 0, position + single[position]
         position += 8 * first
         if position > 8 * len(data) + 8 or (count and position // 8 == first):
             return False

@@ -218,5 +218,5 @@ def _collect_warnings() -> _Warnings:
     """
     warnings = _Warnings()
     logger = logging.getLogger("imagecodecs")
-    logger.warning = warnings.collect  # type: ignore[method-assign, assignment]
+    logger.warning = logger.error = warnings.collect  # type: ignore[method-assign, assignment]
     return warnings

@@ -7,6 +7,7 @@ decide what is refused, ``frames.py`` decodes, ``pixels.py`` computes the gray l
 import functools
 import io
 import logging
+import os
 import threading
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +35,15 @@ __all__ = ["DicomImage", "is_dicom", "read_dicom"]
 #: Images with more pixels than this are decoded one at a time. A JPEG 2000 decoder needs 10 to 20 bytes for a pixel.
 LARGE_PIXELS = 12_000_000
 _one_large_image = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _one_large_image
+    _one_large_image = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread that does not exist in the child may hold the lock
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class DicomImage(NamedTuple):
