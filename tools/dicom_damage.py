@@ -23,4 +23,6 @@ def hostile_table(results: dict) -> list[str]:
     for name, kind in results["kinds"].items():
         cells = f"{kind['files']} | {kind['most_cpu_seconds']:.2f} | {kind['most_megabytes']:.0f}"
         lines.append(f"| {name.replace('_', ' ')} | {cells} |")
-    return lines
+    large = results["megabytes_of_large_images_at_once"]
+    needs = ", ".join(f"{count} at once {megabytes:.0f} MB" for count, megabytes in large.items())
+    return [*lines, "", f"Of a JPEG 2000 file of 24 megapixels: {needs}, the results of 24 MB each included."]
