@@ -177,7 +177,7 @@ def test_other_formats_are_named(name, tmp_path):
 def test_tiff_of_both_byte_orders_and_dicom_with_a_tiff_preamble():
     with pytest.raises(UnreadableImage, match="received a TIFF"):
         read_radiograph(b"MM\0*" + bytes(20))
-    with pytest.raises(UnreadableImage, match="expected a whole DICOM file, received a damaged one"):
+    with pytest.raises(UnreadableImage, match="expected a whole DICOM file, received one that is cut off"):
         read_radiograph(b"II*\0" + bytes(124) + b"DICM")
 
 

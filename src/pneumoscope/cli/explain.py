@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.console import echo_stderr
-from pneumoscope.cli.options import MODEL, PREVALENCE, THRESHOLD, open_predictor
+from pneumoscope.cli.options import ANY_AGE, MODEL, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.cli.overlays import UniqueNames
 from pneumoscope.cli.paths import check_not_inputs, read_names
 from pneumoscope.errors import ImageError, UsageError
@@ -28,6 +28,7 @@ def explain(
     model: str = MODEL,
     threshold: str | None = THRESHOLD,
     prevalence: float | None = PREVALENCE,
+    any_age: bool = ANY_AGE,
 ) -> None:
     """Draw where the model looked.
 
@@ -45,7 +46,7 @@ def explain(
         )
     if not is_file and out.suffix and not out.is_dir():
         raise UsageError(f"expected --out ending in .png or .jpg, or a folder, received {out}")
-    predictor = open_predictor(model, threshold, prevalence)
+    predictor = open_predictor(model, threshold, prevalence, any_age=any_age)
     names = UniqueNames(out, sources)
     complete = True
     for source in sources:

@@ -68,7 +68,7 @@ def _draw_overlay(predictor: "Predictor", image: JudgedImage) -> Path | None:
             return path
         prediction = predictor.predict(source)  # results in files lack the feature map
     try:
-        radiograph = read_radiograph(source)
+        radiograph = read_radiograph(source, any_age=predictor.any_age)
     except ImageError as error:
         echo_stderr(f"no heatmap of {source}, which can be read only once: {error}")
         return None

@@ -10,6 +10,7 @@ import typer
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.cli.console import echo_stderr, format_counts
 from pneumoscope.cli.options import (
+    ANY_AGE,
     MODEL,
     PREVALENCE,
     THRESHOLD,
@@ -42,6 +43,7 @@ def predict(
     model: str = MODEL,
     threshold: str | None = THRESHOLD,
     prevalence: float | None = PREVALENCE,
+    any_age: bool = ANY_AGE,
     json_lines: bool = typer.Option(False, "--json", help="Print one JSON object a line instead of a table."),
     resume: bool = typer.Option(
         False, help="Continue these files: judge only the images that they do not contain yet."
@@ -84,13 +86,14 @@ def predict(
 
     sources = list(expand(read_names(paths), skip=heatmaps, note=echo_stderr))
     if engine == "ray" and parquet:
-        complete = _predict_on_ray(open_predictor(model, threshold, prevalence), sources, parquet, resume, address)
+        predictor = open_predictor(model, threshold, prevalence, any_age=any_age)
+        complete = _predict_on_ray(predictor, sources, parquet, resume, address)
         raise typer.Exit(0 if complete else 1)
     check_not_inputs([*(path for _, path in requested), html], sources)
     for folder in (heatmaps, html.parent if html else None):
         make_folder(folder)
     # All cores work on a single image; of several images, each core judges one at a time.
-    predictor = open_predictor(model, threshold, prevalence, threads=0 if len(sources) == 1 else 1)
+    predictor = open_predictor(model, threshold, prevalence, 0 if len(sources) == 1 else 1, any_age)
     with contextlib.ExitStack() as opened:
         results_files = []
         for each, path in requested:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.console import echo_stderr
-from pneumoscope.cli.options import PREVALENCE, THRESHOLD, open_predictor
+from pneumoscope.cli.options import ANY_AGE, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def serve(
     ),
     threshold: str | None = THRESHOLD,
     prevalence: float | None = PREVALENCE,
+    any_age: bool = ANY_AGE,
 ) -> None:
     """Answer over HTTP: images in, predictions out, nothing kept.
 
@@ -83,7 +84,7 @@ def serve(
             echo_stderr(f"pneumoscope listens on {address}, Ctrl-C stops it")
 
     service = create_app(
-        _load_models(model or [], threshold, prevalence),
+        _load_models(model or [], threshold, prevalence, any_age),
         token=secret,
         hosts=names,
         root_path=root_path,
@@ -130,12 +131,14 @@ def _check_root_path(path: str) -> str:
     return path
 
 
-def _load_models(names: Sequence[str], threshold: str | None, prevalence: float | None) -> "dict[str, Predictor]":
+def _load_models(
+    names: Sequence[str], threshold: str | None, prevalence: float | None, any_age: bool
+) -> "dict[str, Predictor]":
     """The models by name, the default one first; all shipped models if no name is given."""
     from pneumoscope.inference.bundle import DEFAULT_MODEL, shipped_models
 
     shipped = sorted(shipped_models(), key=lambda name: name != DEFAULT_MODEL)
-    predictors = [open_predictor(name, threshold, prevalence, threads=1) for name in names or shipped]
+    predictors = [open_predictor(name, threshold, prevalence, 1, any_age) for name in names or shipped]
     by_name = {predictor.bundle.name: predictor for predictor in predictors}
     if len(by_name) < len(predictors):
         raise UsageError("expected models with different names, received two of one name: leave one out")

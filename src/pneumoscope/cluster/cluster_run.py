@@ -154,7 +154,8 @@ class ClusterRun:
         return ray.data.from_items(units, override_num_blocks=len(units)).map(
             Worker,  # type: ignore[arg-type]  # a class too, whose objects are called; Ray declares functions only
             fn_constructor_args=(
-                bundle.path.read_bytes(), str(bundle.path), self.predictor.threshold, self.predictor.prevalence
+                bundle.path.read_bytes(), str(bundle.path), self.predictor.threshold, self.predictor.prevalence,
+                self.predictor.any_age,
             ),
             num_cpus=1,
             # One part a worker at a time, so that no part waits for a busy worker while another one is free.
@@ -234,9 +235,9 @@ class Worker:
     The model arrives as bytes, so the other machines need the package but not the model file.
     """
 
-    def __init__(self, model: bytes, path: str, threshold: float, prevalence: float | None) -> None:
+    def __init__(self, model: bytes, path: str, threshold: float, prevalence: float | None, any_age: bool) -> None:
         bundle = read_bundle(model, Path(path), threads=1)  # a worker gets one core
-        self.predictor = Predictor(bundle, threshold, prevalence)
+        self.predictor = Predictor(bundle, threshold, prevalence, any_age)
 
     def __call__(self, unit: dict[str, Any]) -> dict[str, Any]:
         """Judge the sources of a part.

@@ -77,7 +77,7 @@ def explain(
     if label is not None and label not in LABELS:
         raise UsageError(f"expected the class {' or '.join(LABELS)}, received {label!r}")
     content = read_content(source)
-    radiograph = read_radiograph(content, value_range=value_range)
+    radiograph = read_radiograph(content, value_range=value_range, any_age=predictor.any_age)
     # The model judges the pixels of its own scale, the heatmap is drawn on those of full size.
     judged = content if predictor.bundle.spec.reads_smaller(content) else radiograph
     prepared = predictor.prepare(judged)

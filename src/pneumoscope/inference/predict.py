@@ -35,12 +35,13 @@ def load(
     prevalence: float | None = None,
     *,
     threads: int = 0,
+    any_age: bool = False,
 ) -> "Predictor":
     """Open a model for use.
 
     Args:
         model: name of a shipped model, path of a model file, or path of a run folder.
-        threshold, prevalence: see :class:`Predictor`.
+        threshold, prevalence, any_age: see :class:`Predictor`.
         threads: for one forward pass; 0 means one per core. 1 is a little faster when several images are judged at
             the same time, with :meth:`Predictor.predict_many` or in the caller's own threads.
 
@@ -48,7 +49,7 @@ def load(
     >>> load().predict(sample_paths()[9]).label
     'PNEUMONIA'
     """
-    return Predictor(open_bundle(model, threads), threshold, prevalence)
+    return Predictor(open_bundle(model, threads), threshold, prevalence, any_age)
 
 
 class PreparedImage(NamedTuple):
@@ -58,11 +59,13 @@ class PreparedImage(NamedTuple):
         path: of the image, as given.
         sha256: of its bytes; empty where there are none.
         pixels: (height, width) uint8, or the error that says why there are none.
+        note: what was assumed about the file; empty where nothing was.
     """
 
     path: str
     sha256: str
     pixels: np.ndarray | ImageError
+    note: str = ""
 
 
 class Predictor:
@@ -82,14 +85,23 @@ class Predictor:
         threshold: operating point, instead of the model's default: a probability from 0 to 1, or the name of one in
             the model file, such as ``"screening"``.
         prevalence: share of pneumonia among the patients, between 0 and 1, instead of the one that the model assumes.
+        any_age: judge DICOM files of patients of any age. Otherwise those are rejected whose header says that the
+            patient is older or younger than the children in the training images.
 
     Raises:
         UsageError: a threshold outside 0 to 1 or with an unknown name; or a prevalence for a model that is not
             calibrated.
     """
 
-    def __init__(self, bundle: Bundle, threshold: float | str | None = None, prevalence: float | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threshold: float | str | None = None,
+        prevalence: float | None = None,
+        any_age: bool = False,
+    ) -> None:
         self.bundle = bundle
+        self.any_age = any_age
         self._options = threshold, prevalence
         self.prevalence = bundle.prevalence if prevalence is None else prevalence
         self._prevalence_shift = _prevalence_shift(bundle, prevalence)
@@ -106,6 +118,7 @@ class Predictor:
             self.bundle,
             own_threshold if threshold is None else threshold,
             own_prevalence if prevalence is None else prevalence,
+            self.any_age,
         )
 
     @property
@@ -166,8 +179,9 @@ class Predictor:
         try:
             content = read_content(source)
             digest = content_sha256(content)
-            pixels = resize(self.bundle.spec.read(content, value_range), self.bundle.spec)
-            return PreparedImage(name, digest, pixels)
+            radiograph = self.bundle.spec.read(content, value_range, self.any_age)
+            pixels = resize(radiograph, self.bundle.spec)
+            return PreparedImage(name, digest, pixels, "; ".join(radiograph.notes))
         except ImageError as error:
             return PreparedImage(getattr(error, "path", name), digest, error)
 
@@ -224,6 +238,7 @@ class Predictor:
             model=self.bundle.name,
             status=status,
             reason=reason,
+            note=image.note,
             bacterial=bacterial,
             prevalence=self.prevalence,
             image_sha256=image.sha256,

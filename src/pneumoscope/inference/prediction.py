@@ -14,7 +14,7 @@ ERROR = "error"
 #: Fields of a prediction in JSON and CSV.
 FIELDS = (
     "path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence",
-    "image_sha256", "model_sha256", "code",
+    "image_sha256", "model_sha256", "code", "note",
 )  # fmt: skip
 
 
@@ -31,6 +31,8 @@ class Prediction:
         status: ``"ok"``; ``"uncertain"``: too close to the operating point to rely on; ``"rejected"``: readable, but
             not an image to judge; ``"error"``: not readable.
         reason: one sentence, for every status except ``"ok"``.
+        note: what was assumed about the file where it is not as its format asks, such as a window that was left out;
+            mostly empty.
         bacterial: probability that the pneumonia is bacterial and not viral, if it is a pneumonia; None for models
             that do not tell them apart.
         prevalence: share of pneumonia that the probability assumes; None for a model that is not calibrated.
@@ -48,6 +50,7 @@ class Prediction:
     model: str
     status: str
     reason: str = ""
+    note: str = ""
     bacterial: float | None = None
     prevalence: float | None = None
     image_sha256: str = ""

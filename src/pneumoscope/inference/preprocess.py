@@ -75,12 +75,15 @@ class InputSpec:
             return (self.height, self.width * self.channels)
         return (self.height, self.width, self.channels)
 
-    def read(self, source: ImageSource, value_range: tuple[float, float] | None = None) -> Radiograph:
+    def read(
+        self, source: ImageSource, value_range: tuple[float, float] | None = None, any_age: bool = False
+    ) -> Radiograph:
         """Read a radiograph at the size that this input needs.
 
         See :func:`pneumoscope.radiographs.images.read_radiograph`.
         """
-        return read_radiograph(source, MIN_DECODED_SIDE if self.resize == SCALED_224 else 0, value_range=value_range)
+        min_side = MIN_DECODED_SIDE if self.resize == SCALED_224 else 0
+        return read_radiograph(source, min_side, value_range=value_range, any_age=any_age)
 
     def reads_smaller(self, source: ImageSource) -> bool:
         """Whether :meth:`read` may decode these bytes at a smaller scale, because they are a JPEG."""

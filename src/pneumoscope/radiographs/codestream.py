@@ -98,7 +98,7 @@ def exif_orientation(data: bytes) -> int:
 
 def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
     """Width, height and components from SIZ, the segment after the start of the code stream (T.800, A.5.1)."""
-    start = 0 if data.startswith(_SOC_SIZ) else _jp2_codestream_start(data)
+    start = 0 if data.startswith(_SOC_SIZ) else jp2_codestream_start(data)
     stream = data[start : start + 42]
     if len(stream) < 42 or not stream.startswith(_SOC_SIZ):
         return None
@@ -106,7 +106,7 @@ def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
     return right - left, bottom - top, struct.unpack(">H", stream[40:])[0]
 
 
-def _jp2_codestream_start(data: bytes) -> int:
+def jp2_codestream_start(data: bytes) -> int:
     """Position of the code stream in the boxes of a JP2 file (T.800, I.4); the end of the data if there is none."""
     position = 0
     while position + 8 <= len(data):

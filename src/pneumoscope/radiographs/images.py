@@ -10,7 +10,7 @@ The steps of :func:`read_radiograph`:
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -75,10 +75,12 @@ class Radiograph:
     Attributes:
         pixels: (H, W) uint8, 0 black to 255 white, bone white.
         source: where the image came from, for messages; ``"<array>"`` or ``"<bytes>"`` if it came from memory.
+        notes: sentences that say what was assumed where a file is not as its format asks; of DICOM files only.
     """
 
     pixels: np.ndarray
     source: str = "<array>"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if getattr(self.pixels, "dtype", None) != np.uint8 or self.pixels.ndim != 2:
@@ -98,7 +100,11 @@ class Radiograph:
 
 
 def read_radiograph(
-    source: ImageSource, min_side: int = 0, *, value_range: tuple[float, float] | None = None
+    source: ImageSource,
+    min_side: int = 0,
+    *,
+    value_range: tuple[float, float] | None = None,
+    any_age: bool = False,
 ) -> Radiograph:
     """Read a JPEG, PNG or DICOM file, its bytes, or pixels, as one gray 8-bit radiograph.
 
@@ -117,6 +123,8 @@ def read_radiograph(
         min_side: decode a JPEG at the smallest scale at which both sides have this many pixels, to save time.
             libjpeg-turbo can decode at multiples of 1/8 of the size. 0 decodes at full size.
         value_range: values of an array that mean black and white, such as ``(0, 4095)``; needed for other types.
+        any_age: read a DICOM file of a patient of any age. Otherwise one that says that the patient is no child of
+            one to five years is refused.
 
     Returns:
         The radiograph, at full size unless ``min_side`` allows less.
@@ -143,13 +151,13 @@ def read_radiograph(
     if is_file_object(source):
         source = read_file_object(source, MAX_BYTES + 1)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _check_radiograph(_decode(bytes(source), min_side), "<bytes>")
+        return _read_encoded(bytes(source), min_side, any_age, "<bytes>")
     if not isinstance(source, (str, os.PathLike)):
         raise UsageError(
             "expected a path, encoded bytes, a file object, a Pillow image or an array of pixels, "
             f"received {_describe(source)}"
         )
-    return _check_radiograph(_decode(read_file(source), min_side), str(source))
+    return _read_encoded(read_file(source), min_side, any_age, str(source))
 
 
 def array_name(value_range: tuple[float, float] | None) -> str:
@@ -191,12 +199,18 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         raise UnreadableImage(f"expected a readable file, the system says {reason}: check the path") from None
 
 
-def _decode(data: bytes, min_side: int) -> np.ndarray:
-    """Encoded bytes -> (H, W) uint8."""
+def _read_encoded(data: bytes, min_side: int, any_age: bool, source: str) -> Radiograph:
+    """The bytes of a file -> a radiograph."""
     if len(data) > MAX_BYTES:
         raise ImageTooLarge(f"expected a file of at most {MAX_BYTES // 10**6} MB, received more: save it smaller")
     if is_dicom(data):
-        return read_dicom(data, MAX_PIXELS, MAX_BYTES)
+        image = read_dicom(data, MAX_PIXELS, MAX_BYTES, any_age)
+        return replace(_check_radiograph(image.pixels, source), notes=image.notes)
+    return _check_radiograph(_decode(data, min_side), source)
+
+
+def _decode(data: bytes, min_side: int) -> np.ndarray:
+    """Bytes of a JPEG or PNG -> (H, W) uint8."""
     width, height = image_size(data)
     check_size(width, height, MAX_PIXELS)
     check_complete(data)

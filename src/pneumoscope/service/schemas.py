@@ -30,6 +30,7 @@ class ImagePrediction(BaseModel):
     model: str
     status: Literal["ok", "uncertain", "rejected", "error"]
     reason: str = Field(description="one sentence for every status but ok")
+    note: str = Field(description="what was assumed about the file; mostly empty")
     bacterial: float | None = Field(description="probability that a pneumonia is bacterial")
     prevalence: float | None = Field(description="share of pneumonia among the patients that the probability assumes")
     image_sha256: str

@@ -99,8 +99,8 @@ def _judge(predictor: Predictor, data: bytes, name: str) -> Prediction:
 
 
 def _draw(predictor: Predictor, data: bytes, prediction: Prediction) -> bytes:
-    return encode_png(draw_overlay(explain_prediction(predictor, read_radiograph(data), prediction)))
+    return encode_png(draw_overlay(explain_prediction(predictor, read_radiograph(data, any_age=True), prediction)))
 
 
 def _render(data: bytes) -> bytes:
-    return encode_png(read_radiograph(data).pixels)
+    return encode_png(read_radiograph(data, any_age=True).pixels)
