@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,11 +78,6 @@ def format_counts(counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
     parts = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
     return f"{total} image{'' if total == 1 else 's'}: {parts or 'none'}"
-
-
-def printable(name: str) -> str:
-    """A file name without characters that control a terminal or break a line."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in name)
 
 
 def echo_stderr(sentence: str) -> None:

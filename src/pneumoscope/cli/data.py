@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.console import echo_stderr, print_table
-from pneumoscope.cli.datasets import read_data
+from pneumoscope.cli.datasets import read_data, unused_sentences
 from pneumoscope.cli.options import DATA
 from pneumoscope.cli.progress import progress_bar
 from pneumoscope.errors import DatasetError
@@ -34,13 +34,16 @@ def fetch(
     The images are "Chest X-Ray Images (Pneumonia)" from Kaggle, or a local copy. Every file is decoded and counted.
     """
     from pneumoscope.data.fetch import fetch as fetch_data
+    from pneumoscope.data.overlaps import find_overlaps
 
     with progress_bar() as show_progress:
         result = fetch_data(out, source, progress=lambda items: show_progress(items, None, "reading images"))
     for refused in result.refused:
         echo_stderr(f"refused {refused.path}: {refused.reason}")
-    for sentence in result.count_errors:
+    for sentence in [*result.count_errors, *unused_sentences(result.folder, result.manifest)]:
         echo_stderr(sentence)
+    for sentence in find_overlaps(result.manifest, result.manifest.records).sentences():
+        echo_stderr(f"warning: {sentence}")
     _print_counts(f"{len(result.manifest)} images in {result.manifest_path}", result.manifest.records)
     raise typer.Exit(1 if (result.refused or result.count_errors) and not allow_partial else 0)
 
@@ -75,10 +78,13 @@ def split(
 
 
 def _print_counts(title: str, records: "Sequence[Record]") -> None:
+    from pneumoscope.data.patients import describe_sources
+
     counts = Counter((record.split, record.label, record.sublabel or "-") for record in records)
     patients = len({record.patient for record in records})
     rows = [(*names, count) for names, count in sorted(counts.items())]
-    print_table(f"{title}: {len(records)} images, {patients} patients", rows)
+    sources = describe_sources(record.patient_from for record in records)
+    print_table(f"{title}: {len(records)} images, {patients} patients ({sources})", rows)
 
 
 def _print_class_weights(labels: list[str]) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pneumoscope.cli.console import echo_stderr, printable
+from pneumoscope.cli.console import echo_stderr
 from pneumoscope.errors import ImageError
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
     from pneumoscope.inference.predict import Predictor

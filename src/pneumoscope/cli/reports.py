@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pneumoscope.cli.console import echo_stderr, print_table, printable
+from pneumoscope.cli.console import echo_stderr, print_table
 from pneumoscope.errors import MissingExtra
+from pneumoscope.io.names import printable
 
 
 def print_report(report: dict[str, Any], folder: Path) -> None:
@@ -18,6 +19,9 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     if scope := scope_of(report["model"]["name"]):
         print(scope)
     print_table(title, render_table(report))
+    print(f"patients: {printable(data['patients_from'])}")
+    for sentence in data["warnings"]:
+        echo_stderr(f"warning: {sentence}")
     for failed in report["failed"]:
         echo_stderr(f"not judged, left out of all figures: {printable(failed['path'])}: {failed['reason']}")
     print(f"report {folder / 'report.html'}")

@@ -7,7 +7,7 @@ and ``augment.augment`` have the names of their modules; import them from there.
 
 from pneumoscope.data.aspect_ratio import aspect_corrections, common_ratio, median_ratios
 from pneumoscope.data.augment import Augmentation, compress_jpeg
-from pneumoscope.data.manifest import Manifest, Record
+from pneumoscope.data.manifest import Manifest, Record, TableOptions
 from pneumoscope.data.scan import read_dataset
 from pneumoscope.data.splits import (
     ALL,
@@ -32,6 +32,7 @@ __all__ = [
     "Manifest",
     "Record",
     "Split",
+    "TableOptions",
     "aspect_corrections",
     "check_scheme",
     "class_weights",

@@ -1,4 +1,4 @@
-"""A zip of labelled radiographs -> image files ``[split/]LABEL/name``.
+"""A zip of labelled radiographs -> image files ``[split/]LABEL/.../name``.
 
 Archives are untrusted input. Each member is checked by name, size and content before anything is written.
 """
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pneumoscope.data.layout import is_leftover, only_one, split_path
-from pneumoscope.data.manifest import OFFICIAL_SPLITS, Refused
+from pneumoscope.data.manifest import Refused
 from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.labels import LABELS
 from pneumoscope.radiographs import MAX_BYTES, image_size
+from pneumoscope.radiographs.folders import find_images
 
 #: Largest number of members in one archive. Kaggle's has 17,600; two thirds are a second copy and macOS leftovers.
 MAX_MEMBERS = 100_000
@@ -29,7 +30,7 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, 
 # Reading these two can be bounded. A few bytes of bzip2 or LZMA become gigabytes in one call of the decoder.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-_Tail = tuple[str, ...]  # [split/]LABEL/name, the part of a member's name that is kept
+_Tail = tuple[str, ...]  # [split/]LABEL/.../name, the part of a member's name that is kept
 
 
 def extract_images(path: Path, out: Path, progress: Callable[[Iterable[Any]], Iterable[Any]] | None) -> list[Refused]:
@@ -154,15 +155,13 @@ def _check_total(wanted: dict[_Tail, zipfile.ZipInfo], path: Path) -> None:
 
 def _check_out(out: Path, wanted: set[_Tail], path: Path) -> None:
     """Refuse to mix two data sets: images that are in ``out`` already would get into the manifest unnoticed."""
-    for split in ("", *OFFICIAL_SPLITS):
-        for label in LABELS:
-            for file in sorted((out / split / label).glob("*")):
-                tail = file.relative_to(out).parts
-                if tail not in wanted and file.is_file() and not is_leftover(tail):
-                    raise DatasetError(
-                        f"expected nothing in {out} but images of {path}, found {'/'.join(tail)}: "
-                        "name an empty folder with --out"
-                    )
+    for file in find_images(out).images:
+        above, tail = split_path(file.relative_to(out).parts)
+        if tail and not above and tail not in wanted:
+            raise DatasetError(
+                f"expected nothing in {out} but images of {path}, found {'/'.join(tail)}: "
+                "name an empty folder with --out"
+            )
 
 
 def _extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:

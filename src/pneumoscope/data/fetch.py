@@ -26,12 +26,14 @@ class FetchResult:
         manifest_path: the CSV file of the manifest.
         refused: files that are not in the manifest, by name, with the reason.
         count_errors: one sentence for each split and label whose count is not Kaggle's.
+        folder: where the images are.
     """
 
     manifest: Manifest
     manifest_path: Path
     refused: list[Refused]
     count_errors: list[str]
+    folder: Path
 
 
 def fetch(
@@ -84,4 +86,4 @@ def fetch(
             f"expected to read and write {error.filename or out}, the system says {error.strerror or error}: "
             "check the permissions and the free disk space, then run the same command again, it continues"
         ) from None
-    return FetchResult(manifest, manifest_path, refused + unreadable, count_errors(manifest, folder))
+    return FetchResult(manifest, manifest_path, refused + unreadable, count_errors(manifest, folder), folder)

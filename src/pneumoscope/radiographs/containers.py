@@ -46,6 +46,11 @@ def image_size(data: bytes) -> tuple[int, int]:
     )
 
 
+def is_image(head: bytes) -> bool:
+    """Whether the first 512 bytes of a file are those of a format that this package reads."""
+    return is_png(head) or head.startswith(_JPEG_SIGNATURE) or is_dicom(head)
+
+
 def is_png(data: bytes) -> bool:
     """Whether bytes start with the PNG signature."""
     return data.startswith(_PNG_SIGNATURE)
