@@ -91,7 +91,9 @@ class UniqueNames:
 
     def assign(self, source: "Source") -> Path:
         """A path that no other overlay of this call has, and no image."""
-        stem, number = Path(str(source)).stem, 1
+        from pneumoscope.radiographs.sources import stem_of
+
+        stem, number = stem_of(source), 1
         name = f"{stem}.png"
         while name.lower() in self._used:  # case-insensitive file systems exist
             number += 1

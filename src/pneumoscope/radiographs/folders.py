@@ -3,13 +3,16 @@
 import os
 import re
 import stat
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pneumoscope.errors import UnreadableImage
 from pneumoscope.radiographs.containers import is_image
-from pneumoscope.radiographs.images import SUFFIXES
+from pneumoscope.radiographs.images import MAX_BYTES, SUFFIXES
+from pneumoscope.radiographs.zip_files import MAX_TOTAL, member_problem, open_zip, read_member
 
 #: Files and folders that systems, viewers and disks put beside images. DICOMDIR is the index of a DICOM disk.
 LITTER = frozenset(
@@ -96,6 +99,32 @@ def find_images(folder: str | Path, skip: Path | None = None) -> FolderContent:
     return content
 
 
+def find_images_in_zip(path: Path) -> tuple[list[tuple[str, str]], Counter[str]]:
+    """Find the image files in a zip archive.
+
+    Returns:
+        (member, why it is refused or an empty string), sorted, and the number of other members by reason.
+
+    Raises:
+        UnreadableImage: no zip archive, a damaged one, or one that inflates to too much.
+    """
+    found: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    with open_zip(path) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if sum(member.file_size for member in members) > MAX_TOTAL:
+            raise UnreadableImage(
+                f"expected at most {MAX_TOTAL / 1e9:.3g} GB in {path}, its list announces more: extract it yourself"
+            )
+        for member in members:
+            reason, problem = _judge_member(archive, member)
+            if reason or member.filename in found:
+                left_out[reason or "members whose name is there twice"] += 1
+            else:
+                found[member.filename] = problem
+    return sorted(found.items()), left_out
+
+
 def is_litter(name: str) -> bool:
     """Whether a file or folder is hidden, or put there by a system and not by a person.
 
@@ -159,6 +188,21 @@ def _kind(entry: "os.DirEntry[str]") -> str:
         with open(entry.path, "rb") as file:
             reason = "" if is_image(file.read(HEAD)) else NO_IMAGE
     return reason
+
+
+def _judge_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, str]:
+    """Why a member is left out, and why it is refused; both are empty for an image."""
+    parts = member.filename.replace("\\", "/").split("/")
+    if any(map(is_litter, parts)):
+        return HIDDEN, ""
+    reason = reason_by_name(parts[-1])
+    problem = member_problem(member, MAX_BYTES)
+    if reason is None and not problem:
+        try:
+            reason = "" if is_image(read_member(archive, member, HEAD)) else NO_IMAGE
+        except zipfile.BadZipFile:
+            problem = "expected a whole file, this one is damaged in the archive: download it again"
+    return reason or "", problem
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
