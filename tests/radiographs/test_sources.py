@@ -38,7 +38,7 @@ def test_images_are_found_at_any_depth_and_in_any_case(tmp_path):
     found = [path.relative_to(tmp_path).as_posix() for path in expand([str(tmp_path)], note=notes.append)]
     assert found == ["a.JpEg", "b.PNG", "deep/er/c.jpg", "folder.png/f.jpeg"]
     assert notes == [
-        f"{tmp_path}: left out 1 hidden or system files and folders, 1 files ending in .txt, 1 files ending in .bak"
+        f"{tmp_path}: left out 1 files ending in .bak, 1 files ending in .txt, 1 hidden or system files and folders"
     ]
 
 

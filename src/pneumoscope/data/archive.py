@@ -15,6 +15,7 @@ from pneumoscope.data.manifest import Refused
 from pneumoscope.errors import DatasetError, ImageError, UnreadableImage
 from pneumoscope.labels import LABELS
 from pneumoscope.radiographs import MAX_BYTES, image_size
+from pneumoscope.radiographs.dicom.reader import is_dicom
 from pneumoscope.radiographs.folders import find_images
 from pneumoscope.radiographs.zip_files import MAX_TOTAL, member_problem, open_zip, read_member
 
@@ -129,7 +130,8 @@ def _extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: P
     if same_size and zlib.crc32(target.read_bytes()) == member.CRC:
         return
     data = read_member(archive, member)
-    image_size(data)  # raises an error if this is no image
+    if not is_dicom(data):
+        image_size(data)  # raises an error if this is no image
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")  # a scan skips hidden files
     try:

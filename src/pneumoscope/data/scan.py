@@ -30,7 +30,7 @@ from pneumoscope.io.names import printable
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import LABELS, NORMAL
 from pneumoscope.radiographs import read_file, read_radiograph
-from pneumoscope.radiographs.folders import find_images, is_litter
+from pneumoscope.radiographs.folders import find_images, in_order, is_litter
 
 #: Two images are one picture saved twice if the correlation of their 32x32 thumbnails is above this value.
 SAME_PICTURE = 0.9995
@@ -137,7 +137,7 @@ def _labelled_files(folder: Path, names: ClassNames) -> tuple[list[tuple[Path, s
             files.append((path, membership.label, membership.split))
     order = [*OFFICIAL_SPLITS, NO_SPLIT]
     files.sort(key=lambda file: (order.index(file[2]), LABELS.index(file[1]), file[0]))
-    return files, dict((+unused).most_common())
+    return files, in_order(unused)
 
 
 def _describe_found(folder: Path) -> str:

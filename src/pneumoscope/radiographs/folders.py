@@ -60,7 +60,12 @@ class FolderContent:
 
 def describe_counts(counts: Counter[str]) -> str:
     """Counts of reasons in words, the largest first."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
+    return ", ".join(f"{count:,} {reason}" for reason, count in in_order(counts).items())
+
+
+def in_order(counts: Counter[str]) -> dict[str, int]:
+    """Counts above 0, the largest first, equal ones by name."""
+    return dict(sorted((+counts).items(), key=lambda item: (-item[1], item[0])))
 
 
 def find_images(folder: str | Path, skip: Path | None = None) -> FolderContent:
@@ -193,7 +198,7 @@ def _kind(entry: "os.DirEntry[str]") -> str:
 def _judge_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, str]:
     """Why a member is left out, and why it is refused; both are empty for an image."""
     parts = member.filename.replace("\\", "/").split("/")
-    if any(map(is_litter, parts)):
+    if any(is_litter(part) for part in parts if part not in (".", "..")):
         return HIDDEN, ""
     reason = reason_by_name(parts[-1])
     problem = member_problem(member, MAX_BYTES)

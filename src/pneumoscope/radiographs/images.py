@@ -19,13 +19,28 @@ import numpy as np
 
 from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 from pneumoscope.radiographs.codestream import check_size, exif_orientation
-from pneumoscope.radiographs.containers import check_complete, image_size, is_png
+from pneumoscope.radiographs.containers import check_complete, image_size, is_jpeg, orientation
 from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom
+from pneumoscope.radiographs.raster_formats import is_bmp, is_tiff, is_white_zero
 from pneumoscope.radiographs.remote import is_address, read_address
 from pneumoscope.radiographs.zip_files import is_member_address, read_member_address
 
 #: Endings of the file names that are searched for in a folder.
-SUFFIXES = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".dcm", ".dicom", ".dic", ".ima")
+SUFFIXES = (
+    ".jpeg",
+    ".jpg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+    ".dcm",
+    ".dicom",
+    ".dic",
+    ".ima",
+)
 
 #: Pixels in one image. The largest Kermany radiograph has 7.3 million, a full CR plate about 20 million.
 MAX_PIXELS = 50_000_000
@@ -198,7 +213,7 @@ def _decode(data: bytes, min_side: int) -> np.ndarray:
     width, height = image_size(data)
     check_size(width, height, MAX_PIXELS)
     check_complete(data)
-    if not is_png(data) and (upright := _decode_jpeg_strictly(data, min_side)) is not None:
+    if is_jpeg(data) and (upright := _decode_jpeg_strictly(data, min_side)) is not None:
         return _to_gray(upright)
     return _to_gray(_decode_with_opencv(data))
 
@@ -225,17 +240,25 @@ def _decode_jpeg_strictly(data: bytes, min_side: int) -> np.ndarray | None:
 
 
 def _decode_with_opencv(data: bytes) -> np.ndarray:
-    """PNG or JPEG bytes -> (H, W) uint8 or uint16, or (H, W, 3) RGB or (H, W, 4) RGBA uint8."""
+    """PNG, TIFF, BMP, WebP or JPEG bytes -> (H, W) uint8 or uint16, or (H, W, 3) RGB or (H, W, 4) RGBA uint8."""
     import cv2
 
     # A PNG keeps its alpha channel, which _to_gray needs. A JPEG has none; this flag applies its EXIF orientation.
-    flags = cv2.IMREAD_UNCHANGED if is_png(data) else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if is_jpeg(data) else cv2.IMREAD_UNCHANGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
-        raise UnreadableImage("expected a whole JPEG or PNG image, received a damaged one: export it again")
+        raise UnreadableImage(
+            "expected a whole JPEG, PNG, TIFF, BMP or WebP image, received a damaged one: export it again"
+        )
+    if image.ndim == 3 and is_bmp(data):
+        image = image[:, :, :3]  # the fourth channel of a BMP is not used
+    if not is_jpeg(data) and not is_tiff(data):  # OpenCV turns these two upright
+        image = np.ascontiguousarray(_EXIF_ORIENTATIONS.get(orientation(data), _EXIF_ORIENTATIONS[1])(image))
+    if image.dtype == np.uint16 and image.ndim == 2 and is_tiff(data) and is_white_zero(data):
+        image = np.invert(image)  # OpenCV does this for 8 bits only
     if image.ndim == 3:
         image = _to_uint8(image)
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
