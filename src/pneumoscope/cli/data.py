@@ -10,11 +10,13 @@ import typer
 from pneumoscope.cli.console import echo_stderr, print_table
 from pneumoscope.cli.datasets import read_data, unused_sentences
 from pneumoscope.cli.options import DATA
+from pneumoscope.cli.paths import check_replaceable
 from pneumoscope.cli.progress import progress_bar
+from pneumoscope.cli.table_options import with_table_options
 from pneumoscope.errors import DatasetError
 
 if TYPE_CHECKING:
-    from pneumoscope.data.manifest import Record
+    from pneumoscope.data.manifest import Record, TableOptions
 
 data_app = typer.Typer(help="Fetch, check and split labelled radiographs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -49,6 +51,7 @@ def fetch(
 
 
 @data_app.command()
+@with_table_options
 def split(
     data: Path = DATA,
     out: Path | None = typer.Option(None, help="Split file; in the manifest's folder by default.", metavar="FILE"),
@@ -57,15 +60,18 @@ def split(
     ),
     seed: int = typer.Option(0, help="Random seed of the split."),
     fraction: float = typer.Option(0.1, help="Share of the images to validate on."),
+    *,
+    table: "TableOptions",
 ) -> None:
     """Split off validation images, whole patients."""
     from pneumoscope.data.splits import AS_PUBLISHED, PATIENT_WISE, make_split, write_split
 
     with progress_bar() as show_progress:
-        manifest = read_data(data, show_progress)
+        manifest = read_data(data, show_progress, table)
     scheme = AS_PUBLISHED if as_published else PATIENT_WISE
     made = make_split(manifest, scheme, seed=seed, fraction=fraction)
     path = out or manifest.root / f"split-{scheme}-seed{seed}.json"
+    check_replaceable(path, "split")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_split(made, path)

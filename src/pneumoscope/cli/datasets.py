@@ -1,10 +1,13 @@
 """Labelled data of a command, read with a progress bar."""
 
+import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pneumoscope.cli.console import echo_stderr
+from pneumoscope.cli.console import echo_stderr, print_table
 from pneumoscope.cli.progress import ShowProgress
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
     from pneumoscope.data.manifest import Manifest, TableOptions
@@ -19,6 +22,27 @@ def read_data(data: Path, show_progress: ShowProgress, options: "TableOptions | 
     for sentence in [*manifest.mapping, *unused_sentences(data, manifest)]:
         echo_stderr(sentence)
     return manifest
+
+
+def show_data(data: Path, options: "TableOptions") -> None:
+    """Print what a command would read: how a table was understood, images by split and label, patients, missing files.
+
+    No image is decoded.
+    """
+    from pneumoscope.data.patients import describe_sources
+    from pneumoscope.data.scan import list_dataset
+
+    manifest = list_dataset(data, options)
+    for sentence in [*manifest.mapping, *unused_sentences(data, manifest)]:
+        print(sentence)
+    sources = describe_sources(record.patient_from for record in manifest.records)
+    patients = len({record.patient for record in manifest.records})
+    counts = Counter((record.split, record.label, record.sublabel or "-") for record in manifest.records)
+    rows = [(*names, count) for names, count in sorted(counts.items())]
+    print_table(f"{data}: {len(manifest)} images, {patients} patients ({sources})", rows)
+    missing = [record.path for record in manifest.records if not os.path.exists(manifest.path(record))]
+    if missing:
+        print(f"{len(missing):,} files are missing (first: {printable(missing[0])})")
 
 
 def unused_sentences(data: Path, manifest: "Manifest") -> list[str]:

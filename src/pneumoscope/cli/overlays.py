@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pneumoscope.cli.console import echo_stderr
 from pneumoscope.errors import ImageError
 from pneumoscope.io.names import printable
+from pneumoscope.io.own_files import may_replace
 
 if TYPE_CHECKING:
     from pneumoscope.inference.predict import Predictor
@@ -90,12 +91,13 @@ class UniqueNames:
         self._used = {image.name.lower() for image in images if image.parent == folder.resolve()}
 
     def assign(self, source: "Source") -> Path:
-        """A path that no other overlay of this call has, and no image."""
+        """A path that no other overlay of this call has, no image, and no file that another program wrote."""
         from pneumoscope.radiographs.sources import stem_of
 
         stem, number = stem_of(source), 1
         name = f"{stem}.png"
-        while name.lower() in self._used:  # case-insensitive file systems exist
+        while name.lower() in self._used or not may_replace(self._folder / name, "png"):
+            # in small letters: case-insensitive file systems exist
             number += 1
             name = f"{stem}-{number}.png"
         self._used.add(name.lower())

@@ -15,6 +15,7 @@ from pneumoscope.data.layout import find_data_folder
 from pneumoscope.data.manifest import MANIFEST_NAME, Manifest, Refused, write_manifest
 from pneumoscope.data.scan import scan_folder
 from pneumoscope.errors import DatasetError
+from pneumoscope.io.own_files import may_replace
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def fetch(
     refused: list[Refused] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _check_manifest(out / MANIFEST_NAME)
         if source is None:
             folder = find_data_folder(download_kaggle())
         elif Path(source).is_dir():
@@ -87,3 +89,10 @@ def fetch(
             "check the permissions and the free disk space, then run the same command again, it continues"
         ) from None
     return FetchResult(manifest, manifest_path, refused + unreadable, count_errors(manifest, folder), folder)
+
+
+def _check_manifest(path: Path) -> None:
+    if not may_replace(path, "manifest"):
+        raise DatasetError(
+            f"expected no {path}, or one that pneumoscope wrote, found another table: name another folder with --out"
+        )

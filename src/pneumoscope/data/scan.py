@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +70,34 @@ def read_dataset(
     return read_manifest(source / MANIFEST_NAME if source.is_dir() else source, options)
 
 
+def list_dataset(source: str | Path, options: TableOptions | None = None) -> Manifest:
+    """Like :func:`read_dataset`, but no image is opened: records of a folder have no hash, size and group.
+
+    Raises:
+        DatasetError: no data there, or unknown labels or columns.
+    """
+    source, options = Path(source), options or TableOptions()
+    if not source.is_dir() or (source / MANIFEST_NAME).is_file():
+        return read_dataset(source, options=options)
+    files, unused = _labelled_files(source, options.names)
+    _check_found(files, source)
+    records = []
+    for path, label, split in files:
+        place = path.relative_to(source).as_posix()
+        sublabel = "" if label == NORMAL else sublabel_of_path(place)
+        records.append(Record(place, label, sublabel, split=split))
+    return Manifest(source.absolute(), complete_records(records), unused)
+
+
+def _check_found(files: Sequence[object], folder: Path) -> None:
+    if not files:
+        raise DatasetError(
+            f"expected folders {' and '.join(LABELS)} (or train, val, test with these inside) with images "
+            f"under {folder}, found none{_describe_found(folder)}: check the path, or name your folders with "
+            "--positive and --negative"
+        )
+
+
 def scan_folder(
     folder: str | Path,
     *,
@@ -94,12 +122,7 @@ def scan_folder(
     folder = Path(folder).absolute()
     root = Path(relative_to).absolute() if relative_to else folder
     files, unused = _labelled_files(folder, names or ClassNames())
-    if not files:
-        raise DatasetError(
-            f"expected folders {' and '.join(LABELS)} (or train, val, test with these inside) with images "
-            f"under {folder}, found none{_describe_found(folder)}: check the path, or name your folders with "
-            "--positive and --negative"
-        )
+    _check_found(files, folder)
     records, thumbnails, refused = [], [], []
     with ThreadPoolExecutor() as pool:
         results = ordered_prefetch(pool, lambda file: _describe(*file, folder, root), files, max_pending=_AHEAD)
