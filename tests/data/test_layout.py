@@ -93,6 +93,10 @@ def test_names_of_folders_can_be_given(data_folder):
         ("sick/a.png", "PNEUMONIA"),
     ]
     assert manifest.unused == {"images in the folder NORMAL, outside of NORMAL and PNEUMONIA": 1}
+    files = {f"set/{name}": (folder / name).read_bytes() for name in ("sick/a.png", "well/b.png", "NORMAL/c.png")}
+    result = fetch(folder.parent / "out", write_zip(folder.parent / "a.zip", files), names=options.names)
+    assert [record.path for record in result.manifest.records] == ["well/b.png", "sick/a.png"]
+    assert [refused.path for refused in result.refused] == ["set/NORMAL/c.png"]
     with pytest.raises(UsageError, match="expected different names for --positive and --negative, received 'a'"):
         ClassNames(("a",), ("A",))
 

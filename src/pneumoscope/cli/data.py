@@ -30,16 +30,24 @@ def fetch(
         None, "--from", help="A local zip file or folder, instead of Kaggle.", metavar="ZIP|DIR"
     ),
     allow_partial: bool = typer.Option(False, help="Exit with 0 even if images are missing or were refused."),
+    positive: list[str] | None = typer.Option(None, metavar="NAME", help="What folders of pneumonia are called."),
+    negative: list[str] | None = typer.Option(None, metavar="NAME", help="What folders of normal images are called."),
 ) -> None:
     """Get the Kaggle images, check them, write a manifest.
 
     The images are "Chest X-Ray Images (Pneumonia)" from Kaggle, or a local copy. Every file is decoded and counted.
     """
+    from pneumoscope.data.class_names import ClassNames
     from pneumoscope.data.fetch import fetch as fetch_data
     from pneumoscope.data.overlaps import find_overlaps
 
     with progress_bar() as show_progress:
-        result = fetch_data(out, source, progress=lambda items: show_progress(items, None, "reading images"))
+        result = fetch_data(
+            out,
+            source,
+            progress=lambda items: show_progress(items, None, "reading images"),
+            names=ClassNames(tuple(positive or ()), tuple(negative or ())),
+        )
     for refused in result.refused:
         echo_stderr(f"refused {refused.path}: {refused.reason}")
     for sentence in [*result.count_errors, *unused_sentences(result.folder, result.manifest)]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pneumoscope.data.class_names import ClassNames
 from pneumoscope.data.layout import is_leftover, only_one, split_path
 from pneumoscope.data.manifest import Refused
 from pneumoscope.errors import DatasetError, ImageError, UnreadableImage
@@ -22,13 +23,19 @@ from pneumoscope.radiographs.zip_files import MAX_TOTAL, member_problem, open_zi
 _Tail = tuple[str, ...]  # [split/]LABEL/.../name, the part of a member's name that is kept
 
 
-def extract_images(path: Path, out: Path, progress: Callable[[Iterable[Any]], Iterable[Any]] | None) -> list[Refused]:
+def extract_images(
+    path: Path,
+    out: Path,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
+    names: ClassNames | None = None,
+) -> list[Refused]:
     """Write the images of a zip below ``out`` as ``[split/]LABEL/name``.
 
     Args:
         path: the zip.
         out: folder for the images.
         progress: wraps the iteration over members.
+        names: what the classes are called.
 
     Returns:
         The refused members with their reasons.
@@ -37,8 +44,8 @@ def extract_images(path: Path, out: Path, progress: Callable[[Iterable[Any]], It
         DatasetError: not a zip, too large, ambiguous, no image to extract, or other images are in ``out`` already.
     """
     with _open_zip(path) as archive:
-        wanted, refused = _choose_members(archive.infolist(), path)
-        _check_out(out, set(wanted), path)
+        wanted, refused = _choose_members(archive.infolist(), path, names)
+        _check_out(out, set(wanted), path, names)
         written = 0
         members = list(wanted.items())
         for tail, member in progress(members) if progress else members:
@@ -67,7 +74,9 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise DatasetError(str(error)) from None
 
 
-def _choose_members(members: list[zipfile.ZipInfo], path: Path) -> tuple[dict[_Tail, zipfile.ZipInfo], list[Refused]]:
+def _choose_members(
+    members: list[zipfile.ZipInfo], path: Path, names: ClassNames | None
+) -> tuple[dict[_Tail, zipfile.ZipInfo], list[Refused]]:
     """Members to extract, by tail, and refused members. Leftovers and second copies are in neither."""
     refused: list[Refused] = []
     images: list[tuple[tuple[str, ...], _Tail, zipfile.ZipInfo]] = []  # (folders above, tail, member)
@@ -78,7 +87,7 @@ def _choose_members(members: list[zipfile.ZipInfo], path: Path) -> tuple[dict[_T
         if problem:
             refused.append(Refused(member.orig_filename, problem))
         elif not member.is_dir() and not is_leftover(parts):
-            above, tail = split_path(parts)
+            above, tail = split_path(parts, names)
             if tail:
                 images.append((above, tail, member))
             else:
@@ -113,10 +122,10 @@ def _check_total(wanted: dict[_Tail, zipfile.ZipInfo], path: Path) -> None:
         )
 
 
-def _check_out(out: Path, wanted: set[_Tail], path: Path) -> None:
+def _check_out(out: Path, wanted: set[_Tail], path: Path, names: ClassNames | None) -> None:
     """Refuse to mix two data sets: images that are in ``out`` already would get into the manifest unnoticed."""
     for file in find_images(out).images:
-        above, tail = split_path(file.relative_to(out).parts)
+        above, tail = split_path(file.relative_to(out).parts, names)
         if tail and not above and tail not in wanted:
             raise DatasetError(
                 f"expected nothing in {out} but images of {path}, found {'/'.join(tail)}: "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pneumoscope.data.archive import extract_images
+from pneumoscope.data.class_names import ClassNames
 from pneumoscope.data.kaggle import count_errors, download_kaggle
 from pneumoscope.data.layout import find_data_folder
 from pneumoscope.data.manifest import MANIFEST_NAME, Manifest, Refused, write_manifest
@@ -42,6 +43,7 @@ def fetch(
     source: str | Path | None = None,
     *,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    names: ClassNames | None = None,
 ) -> FetchResult:
     """Get labelled radiographs, decode every one, and write ``out/manifest.csv``.
 
@@ -54,6 +56,7 @@ def fetch(
         out: folder for the manifest and for the images of an archive; created if missing.
         source: a zip or a folder; the Kaggle set if None.
         progress: wraps the iterations over files, to show the progress.
+        names: what the classes are called.
 
     Returns:
         The manifest, the refused files, and where the counts differ from Kaggle's. A collection without train, val
@@ -77,10 +80,10 @@ def fetch(
         if source is None:
             folder = find_data_folder(download_kaggle())
         elif Path(source).is_dir():
-            folder = find_data_folder(Path(os.path.abspath(source)))
+            folder = find_data_folder(Path(os.path.abspath(source)), names)
         else:
-            folder, refused = out, extract_images(Path(source), out, progress)
-        manifest, unreadable = scan_folder(folder, relative_to=out, progress=progress)
+            folder, refused = out, extract_images(Path(source), out, progress, names)
+        manifest, unreadable = scan_folder(folder, relative_to=out, progress=progress, names=names)
         manifest_path = out / MANIFEST_NAME
         write_manifest(manifest, manifest_path)
     except OSError as error:

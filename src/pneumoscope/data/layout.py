@@ -110,7 +110,7 @@ def find_membership(parts: Sequence[str], names: ClassNames) -> Membership | Non
     return Membership(after or NO_SPLIT, label, place)
 
 
-def split_path(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_path(parts: tuple[str, ...], names: ClassNames | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(folders above, [split/]LABEL/.../name) of a path; the second is empty outside of label folders.
 
     >>> split_path(("chest_xray", "train", "NORMAL", "a.jpeg"))
@@ -118,7 +118,7 @@ def split_path(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]
     >>> split_path(("PNEUMONIA", "bacteria", "a.jpeg"))
     ((), ('PNEUMONIA', 'bacteria', 'a.jpeg'))
     """
-    membership = find_membership(parts, ClassNames())
+    membership = find_membership(parts, names or ClassNames())
     if membership is None:
         return parts[:-1], ()
     return parts[: membership.start], parts[membership.start :]
