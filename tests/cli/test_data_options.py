@@ -183,6 +183,12 @@ def test_a_heatmap_takes_another_name_beside_a_picture_of_somebody_else(run, lab
     assert (tmp_path / "h" / "0-2.png").is_file()
 
 
+def test_a_heatmap_of_an_image_with_the_longest_name(run, labelled, tmp_path):
+    (tmp_path / "images" / "0.jpeg").rename(tmp_path / "images" / ("x" * 255))
+    assert run("predict", "images/" + "x" * 255, "--heatmaps", "h")[0] == 0
+    assert [path.name for path in (tmp_path / "h").iterdir()] == ["x" * 230 + ".png"]
+
+
 # Exports -----------------------------------------------------------------------------------------------------
 
 

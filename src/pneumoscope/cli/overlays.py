@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pneumoscope.radiographs.sources import Source
 
 
+_STEM_BYTES = 230
+
+
 class JudgedImage(NamedTuple):
     """A prediction, and where its overlay goes.
 
@@ -94,7 +97,7 @@ class UniqueNames:
         """A path that no other overlay of this call has, no image, and no file that another program wrote."""
         from pneumoscope.radiographs.sources import stem_of
 
-        stem, number = stem_of(source), 1
+        stem, number = _shorten(stem_of(source)), 1
         name = f"{stem}.png"
         while name.lower() in self._used or not may_replace(self._folder / name, "png"):
             # in small letters: case-insensitive file systems exist
@@ -102,3 +105,9 @@ class UniqueNames:
             name = f"{stem}-{number}.png"
         self._used.add(name.lower())
         return self._folder / name
+
+
+def _shorten(stem: str) -> str:
+    """A stem that leaves room for a number and an ending: file systems take 255 bytes."""
+    data = os.fsencode(stem)
+    return stem if len(data) <= _STEM_BYTES else data[:_STEM_BYTES].decode("utf-8", "ignore") or "image"

@@ -19,7 +19,7 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     if scope := scope_of(report["model"]["name"]):
         print(scope)
     print_table(title, render_table(report))
-    print(f"patients: {printable(data['patients_from'])}")
+    print(f"patients: {data['patients_from']}")
     for sentence in data["warnings"]:
         echo_stderr(f"warning: {sentence}")
     for failed in report["failed"]:
