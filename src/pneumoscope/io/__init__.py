@@ -5,6 +5,14 @@ Read first: ``atomic.py`` (files that are complete or absent), then ``prefetch.p
 """
 
 from pneumoscope.io.atomic import write_atomic, write_npz
+from pneumoscope.io.names import printable
+from pneumoscope.io.own_files import may_replace
 from pneumoscope.io.prefetch import ordered_prefetch
 
-__all__ = ["ordered_prefetch", "write_atomic", "write_npz"]
+__all__ = [
+    "may_replace",
+    "ordered_prefetch",
+    "printable",
+    "write_atomic",
+    "write_npz",
+]

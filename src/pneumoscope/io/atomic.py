@@ -4,8 +4,10 @@ import io
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -22,8 +24,10 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_npz(path: Path, arrays: "dict[str, np.ndarray]") -> None:
     """Write arrays of numbers or text as ``.npz``; these need no pickle."""
+    import numpy as np  # here, because --help imports this package
+
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # the stub allows a key to be the bool allow_pickle; none is
     write_atomic(path, content.getvalue())
