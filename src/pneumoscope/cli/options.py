@@ -37,6 +37,10 @@ ANY_AGE = typer.Option(
 )
 RUNS = typer.Option(Path("runs"), help="Folder that contains the run folders.", metavar="DIR")
 WEIGHTS = typer.Option(None, help="Local file of ImageNet weights, instead of a download.", metavar="FILE")
+PATH_COLUMN = typer.Option(
+    None, metavar="NAME", help="Column of a table that names the images, if its name is not one of the usual ones."
+)
+ROOT = typer.Option(None, metavar="DIR", help="Folder that the names in a table begin at; the table's by default.")
 EPOCHS = typer.Option(None, help="Number of epochs, instead of the recipe's.")
 
 

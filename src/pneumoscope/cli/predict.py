@@ -12,16 +12,18 @@ from pneumoscope.cli.console import echo_stderr, format_counts
 from pneumoscope.cli.options import (
     ANY_AGE,
     MODEL,
+    PATH_COLUMN,
     PREVALENCE,
+    ROOT,
     THRESHOLD,
     open_predictor,
     requested_files,
     with_file_options,
     with_scope,
 )
-from pneumoscope.cli.paths import check_not_inputs, make_folder, read_names
+from pneumoscope.cli.paths import check_not_inputs, check_replaceable, make_folder, read_names
 from pneumoscope.cli.progress import progress_bar
-from pneumoscope.cli.screening import screen
+from pneumoscope.cli.screening import screen, show_sources
 from pneumoscope.errors import UsageError
 from pneumoscope.output import formats
 
@@ -36,8 +38,8 @@ _RAY_FORMAT = "parquet"  # the only format that many machines write together
 @with_scope
 def predict(
     paths: list[str] = typer.Argument(
-        help="Files, folders, globs, addresses (s3://...), lists (.csv or .parquet with a column path), or - for names "
-        "on standard input.",
+        help="Files, folders, globs, addresses (s3://...), zip archives, lists (.csv, .tsv or .parquet with a "
+        "column of names), or - for names on standard input.",
         metavar="PATH...",
     ),
     model: str = MODEL,
@@ -62,6 +64,9 @@ def predict(
         help="Address of the Ray cluster, or auto. Without it, Ray starts on this machine only.",
         metavar="HOST:PORT",
     ),
+    path_column: str | None = PATH_COLUMN,
+    root: Path | None = ROOT,
+    dry_run: bool = typer.Option(False, help="Only say what would be judged."),
     **files: Path | None,
 ) -> None:
     """Judge radiographs: table, JSON, CSV, Parquet, heatmaps.
@@ -84,12 +89,20 @@ def predict(
         raise UsageError(f"expected {', '.join(first)} or {last} with --resume, as the file to continue: add one")
     from pneumoscope.radiographs.sources import expand
 
-    sources = list(expand(read_names(paths), skip=heatmaps, note=echo_stderr))
+    names = list(read_names(paths))
+    sources = list(expand(names, skip=heatmaps, note=echo_stderr, path_column=path_column, root=root))
+    if dry_run:
+        show_sources(sources)
+        raise typer.Exit
     if engine == "ray" and parquet:
         predictor = open_predictor(model, threshold, prevalence, any_age=any_age)
         complete = _predict_on_ray(predictor, sources, parquet, resume, address)
         raise typer.Exit(0 if complete else 1)
-    check_not_inputs([*(path for _, path in requested), html], sources)
+    check_not_inputs([*(path for _, path in requested), html], sources, names)
+    for each, path in requested:
+        if not resume and each.option != _RAY_FORMAT:  # a folder of parts is checked when it is opened
+            check_replaceable(path, each.option)
+    check_replaceable(html, "html")
     for folder in (heatmaps, html.parent if html else None):
         make_folder(folder)
     # All cores work on a single image; of several images, each core judges one at a time.

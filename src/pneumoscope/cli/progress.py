@@ -86,7 +86,7 @@ class TrainingProgress:
         Args:
             step: number of the batch over all epochs, from 1; a smaller one than before begins a new training.
             steps: batches of all epochs.
-            metrics: loss and accuracy so far.
+            metrics: loss and accuracy so far; at the end of an epoch also those of the validation images.
         """
         if step <= self._last_step or not self._first_step:
             self._begin_training(step, steps)
@@ -94,6 +94,8 @@ class TrainingProgress:
         epoch = -(-step * self._epochs // steps)
         text = f"epoch {epoch}/{self._epochs}  loss {metrics.get('loss', 0):.4f}  "
         text += f"accuracy {metrics.get('accuracy', 0):.4f}"
+        if "val_loss" in metrics:
+            text += f"  validation loss {metrics['val_loss']:.4f}  accuracy {metrics.get('val_accuracy', 0):.4f}"
         if self._bar:
             progress, task = self._bar
             progress.update(task, completed=step, description=text)

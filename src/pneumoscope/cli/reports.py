@@ -18,6 +18,9 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     if scope := scope_of(report["model"]["name"]):
         print(scope)
     print_table(title, render_table(report))
+    print(f"patients: {data['patients_from']}")
+    for sentence in data["warnings"]:
+        echo_stderr(f"warning: {sentence}")
     for failed in report["failed"]:
         echo_stderr(f"not judged, left out of all figures: {failed['path']}: {failed['reason']}")
     print(f"report {folder / 'report.html'}")

@@ -6,7 +6,16 @@ names in tables) and ``streams.py`` (standard error).
 """
 
 from pneumoscope.io.atomic import write_atomic, write_npz
-from pneumoscope.io.names import decode_name, encode_name
+from pneumoscope.io.names import decode_name, encode_name, printable
+from pneumoscope.io.own_files import may_replace
 from pneumoscope.io.prefetch import ordered_prefetch
 
-__all__ = ["decode_name", "encode_name", "ordered_prefetch", "write_atomic", "write_npz"]
+__all__ = [
+    "decode_name",
+    "encode_name",
+    "may_replace",
+    "ordered_prefetch",
+    "printable",
+    "write_atomic",
+    "write_npz",
+]

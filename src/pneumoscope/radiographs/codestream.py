@@ -78,9 +78,13 @@ def exif_orientation(data: bytes) -> int:
     exif_contents = [content[6:] for content in contents if content.startswith(b"Exif\0")]
     if not exif_contents:
         return 1
-    tiff = exif_contents[0]
+    return exif_orientation_of_tiff(exif_contents[0]) if len(exif_contents) == 1 else 0
+
+
+def exif_orientation_of_tiff(tiff: bytes) -> int:
+    """Orientation from the content of EXIF, which is a TIFF, as :func:`exif_orientation` returns it."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if len(exif_contents) > 1 or order is None or len(tiff) < 8:
+    if order is None or len(tiff) < 8:
         return 0
     (directory,) = struct.unpack(order + "I", tiff[4:8])
     if not 8 <= directory <= len(tiff) - 2:

@@ -9,6 +9,8 @@ The steps of :func:`read_radiograph`:
 """
 
 import os
+import select
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 
 from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 from pneumoscope.radiographs.codestream import check_size, exif_orientation
-from pneumoscope.radiographs.containers import check_complete, image_size, is_png
+from pneumoscope.radiographs.containers import check_complete, image_size, is_jpeg, orientation
 from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom
 from pneumoscope.radiographs.memory import (
     BinaryFile,
@@ -29,7 +31,9 @@ from pneumoscope.radiographs.memory import (
     read_file_object,
     scale_values,
 )
+from pneumoscope.radiographs.raster_formats import is_bmp, is_tiff, is_white_zero
 from pneumoscope.radiographs.remote import is_address, read_address
+from pneumoscope.radiographs.zip_files import is_member_address, read_member_address
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,7 +42,21 @@ if TYPE_CHECKING:
 ImageSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, BinaryFile, np.ndarray, "Image", "Radiograph"]
 
 #: Endings of the file names that are searched for in a folder.
-SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm")
+SUFFIXES = (
+    ".jpeg",
+    ".jpg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+    ".dcm",
+    ".dicom",
+    ".dic",
+    ".ima",
+)
 
 #: Pixels in one image. The largest Kermany radiograph has 7.3 million, a full CR plate about 20 million.
 MAX_PIXELS = 50_000_000
@@ -52,6 +70,9 @@ MAX_ASPECT = 4.0
 MIN_CONTRAST = 5.0
 #: An image is in colour if its channels differ by over 30 levels in over 5 % of its pixels. No training radiograph is.
 COLOUR_SPREAD, MAX_COLOURED = 30, 0.05
+
+#: Seconds that a pipe or device may send nothing.
+MAX_WAIT = 10.0
 
 _ROWS_PER_STEP = 256
 
@@ -179,17 +200,22 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UnreadableImage: a folder, a missing file, or one that cannot be read.
     """
+    if is_member_address(path):
+        return read_member_address(path, MAX_BYTES)
     if is_address(path):
         return read_address(path, MAX_BYTES + 1)
     try:
         if Path(path).is_dir():
             raise UnreadableImage("expected an image file, received a folder: name the files in it")
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size  # read(n) allocates n bytes: ask for no more than the file has
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return _read_stream(file.fileno(), MAX_BYTES + 1)
+            size = status.st_size  # read(n) allocates n bytes: ask for no more than the file has
             data = file.read(size + 1) if 0 < size < MAX_BYTES else b""
             if 0 < len(data) <= size:
                 return data
-            return data + file.read(MAX_BYTES + 1 - len(data))  # size unknown (a pipe), or the file grew
+            return data + file.read(MAX_BYTES + 1 - len(data))  # the file grew, or says 0 bytes as in /proc
     except FileNotFoundError:
         raise UnreadableImage("expected an image file, found nothing under this name: check the path") from None
     except PermissionError:
@@ -197,6 +223,31 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         reason = getattr(error, "strerror", None) or error
         raise UnreadableImage(f"expected a readable file, the system says {reason}: check the path") from None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe is opened at once, even if nobody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such pipes
+
+
+def _read_stream(descriptor: int, limit: int) -> bytes:
+    """Read a pipe or a device, at most ``limit`` bytes.
+
+    Raises:
+        UnreadableImage: nothing comes for :data:`MAX_WAIT` seconds.
+    """
+    data = bytearray()
+    while len(data) < limit:
+        if not select.select([descriptor], [], [], MAX_WAIT)[0]:
+            raise UnreadableImage(
+                f"expected an image file, received a pipe or device that sent nothing for {MAX_WAIT:.0f} seconds: "
+                "name a file"
+            )
+        part = os.read(descriptor, min(2**20, limit - len(data)))
+        if not part:
+            break
+        data += part
+    return bytes(data)
 
 
 def _read_encoded(data: bytes, min_side: int, any_age: bool, source: str) -> Radiograph:
@@ -214,7 +265,7 @@ def _decode(data: bytes, min_side: int) -> np.ndarray:
     width, height = image_size(data)
     check_size(width, height, MAX_PIXELS)
     check_complete(data)
-    if not is_png(data) and (upright := _decode_jpeg_strictly(data, min_side)) is not None:
+    if is_jpeg(data) and (upright := _decode_jpeg_strictly(data, min_side)) is not None:
         return _to_gray(upright)
     return _to_gray(_decode_with_opencv(data))
 
@@ -241,17 +292,25 @@ def _decode_jpeg_strictly(data: bytes, min_side: int) -> np.ndarray | None:
 
 
 def _decode_with_opencv(data: bytes) -> np.ndarray:
-    """PNG or JPEG bytes -> (H, W) uint8 or uint16, or (H, W, 3) RGB or (H, W, 4) RGBA uint8."""
+    """PNG, TIFF, BMP, WebP or JPEG bytes -> (H, W) uint8 or uint16, or (H, W, 3) RGB or (H, W, 4) RGBA uint8."""
     import cv2
 
     # A PNG keeps its alpha channel, which _to_gray needs. A JPEG has none; this flag applies its EXIF orientation.
-    flags = cv2.IMREAD_UNCHANGED if is_png(data) else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if is_jpeg(data) else cv2.IMREAD_UNCHANGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
-        raise UnreadableImage("expected a whole JPEG or PNG image, received a damaged one: export it again")
+        raise UnreadableImage(
+            "expected a whole JPEG, PNG, TIFF, BMP or WebP image, received a damaged one: export it again"
+        )
+    if image.ndim == 3 and is_bmp(data):
+        image = image[:, :, :3]  # the fourth channel of a BMP is not used
+    if not is_jpeg(data) and not is_tiff(data):  # OpenCV turns these two upright
+        image = np.ascontiguousarray(_EXIF_ORIENTATIONS.get(orientation(data), _EXIF_ORIENTATIONS[1])(image))
+    if image.dtype == np.uint16 and image.ndim == 2 and is_tiff(data) and is_white_zero(data):
+        image = np.invert(image)  # OpenCV does this for 8 bits only
     if image.ndim == 3:
         image = _to_uint8(image)
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
