@@ -1,5 +1,6 @@
 """Heatmap overlays of judged images, drawn in threads while other images are judged."""
 
+import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
