@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from pneumoscope.data.style import StylePartners, random_style
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.preprocess import InputSpec, resize
 from pneumoscope.radiographs.images import Radiograph
@@ -45,6 +46,9 @@ class Augmentation:
         border: probability of a black frame of up to a tenth of a side.
         erase: probability of a gray rectangle of up to a third of each side (Zhong et al., "Random erasing data
             augmentation", 2020).
+        style: probability of moving the style of the image (band energies and histogram) by random shares towards that
+            of a random other training image, see :mod:`pneumoscope.data.style`.
+        style_corners: probability of copying corners of that other image, each of the four with probability one half.
     """
 
     equalize_aspect: float = 0.0
@@ -65,6 +69,8 @@ class Augmentation:
     markers: float = 0.0
     border: float = 0.0
     erase: float = 0.0
+    style: float = 0.0
+    style_corners: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = dict.fromkeys((field.name for field in fields(self)), (0.0, 1.0))
@@ -78,7 +84,8 @@ class Augmentation:
 
 
 def augment(
-    pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator, aspect_correction: float = 1.0
+    pixels: np.ndarray, spec: InputSpec, how: Augmentation, rng: np.random.Generator, aspect_correction: float = 1.0,
+    partners: StylePartners | None = None,
 ) -> np.ndarray:
     """Draw one changed radiograph at the model's size.
 
@@ -88,11 +95,14 @@ def augment(
         how: the ranges to draw from.
         rng: the image's own generator.
         aspect_correction: of the image, from :func:`aspect_corrections`.
+        partners: images that lend their style, at the size of ``spec``; needed by ``style`` and ``style_corners``.
 
     Returns:
         (height, width) uint8.
     """
     image = _moved(pixels, spec, how, rng, aspect_correction)
+    if partners is not None and (how.style or how.style_corners):
+        image = random_style(image, partners, how.style, how.style_corners, rng)
     if how.border and rng.random() < how.border:
         image = _framed(image, rng)
     if how.markers:

@@ -9,6 +9,7 @@ import numpy as np
 
 from pneumoscope.data.augment import Augmentation, augment
 from pneumoscope.data.manifest import Manifest, Record
+from pneumoscope.data.style import StylePartners
 from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.inference.preprocess import InputSpec, resize, to_input
 from pneumoscope.radiographs.images import Radiograph
@@ -152,6 +153,7 @@ def augmentation_transform(
     seed: int,
     teacher: Teacher | None = None,
     aspect_correction: np.ndarray | None = None,
+    partners: StylePartners | None = None,
 ) -> Callable:
     """Transform for :class:`Batches`: every image of every epoch is drawn by a generator of its own.
 
@@ -163,7 +165,7 @@ def augmentation_transform(
         drawn = teacher.spec if teacher else spec
         wide = np.ones(len(rows)) if aspect_correction is None else aspect_correction[rows]
         images = [
-            augment(image, drawn, how, np.random.default_rng([seed, epoch, row, _AUGMENT]), factor)
+            augment(image, drawn, how, np.random.default_rng([seed, epoch, row, _AUGMENT]), factor, partners)
             for image, row, factor in zip(pixels, rows.tolist(), wide.tolist(), strict=True)
         ]
         inputs = to_input(np.stack([resize(Radiograph(image), spec) for image in images] if teacher else images), spec)

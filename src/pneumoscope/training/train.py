@@ -12,10 +12,11 @@ import numpy as np
 from pneumoscope.data.augment import aspect_corrections
 from pneumoscope.data.manifest import Manifest, Record, read_dataset
 from pneumoscope.data.splits import ALL, class_weights, make_split
+from pneumoscope.data.style import StylePartners
 from pneumoscope.errors import DatasetError, UsageError
 from pneumoscope.inference.preprocess import InputSpec, to_input
 from pneumoscope.io.atomic import write_npz
-from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL
+from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL, label_index
 from pneumoscope.training import networks as models
 from pneumoscope.training.batches import (
     Batches,
@@ -117,7 +118,11 @@ def _train(
         transforms = dict.fromkeys(("train", "val"), lambda batch, rows, epoch: np.asarray(batch))
     elif recipe.augments:
         aspect_correction = _aspect_corrections_of(records["train"], recipe)
-        transforms["train"] = augmentation_transform(run.spec, recipe.augment, recipe.seed, teacher, aspect_correction)
+        partners = None
+        if recipe.augment.style or recipe.augment.style_corners:
+            labels = np.array([label_index(record.label) for record in records["train"]])
+            partners = StylePartners.measure(inputs["train"], labels, teacher.spec if teacher else run.spec)
+        transforms["train"] = augmentation_transform(run.spec, recipe.augment, recipe.seed, teacher, aspect_correction, partners)
     featured = time.perf_counter()
 
     classes = recipe.classes
