@@ -11,6 +11,8 @@ Importing this package is cheap: TensorFlow, ONNX Runtime, OpenCV and matplotlib
 import os
 from typing import TYPE_CHECKING
 
+from pneumoscope.lazy_exports import lazy_exports
+
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
     from pneumoscope.errors import PneumoscopeError
     from pneumoscope.inference.explain import explain
@@ -61,13 +63,7 @@ __all__ = [
     "write_overlay",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'pneumoscope' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"pneumoscope.{_PUBLIC[name]}"), name)
+__getattr__ = lazy_exports(__name__, _PUBLIC)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,7 @@
 """The shape of the code: imports go down only, packages export what others use, files are short, imports are cheap."""
 
 import ast
+import importlib
 import os
 import shutil
 import subprocess
@@ -163,3 +164,13 @@ def _is_heavy(module: str, imports: grimp.ImportGraph) -> bool:
     return any(
         imports.chain_exists(importer=module, imported=library) for library in HEAVY if library in imports.modules
     )
+
+
+@pytest.mark.parametrize("package", ["pneumoscope", "pneumoscope.output"])
+def test_names_that_are_imported_on_first_use_are_complete(package):
+    module = importlib.import_module(package)
+    assert set(module._PUBLIC) == set(module.__all__) - {"RESEARCH_USE_ONLY", "__version__"}
+    for name, defining in module._PUBLIC.items():
+        assert getattr(module, name) is getattr(importlib.import_module(f"{package}.{defining}"), name)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018  the access is the test

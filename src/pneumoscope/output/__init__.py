@@ -7,6 +7,8 @@ Names are imported on first use, so that the command line can read the list of f
 
 from typing import TYPE_CHECKING
 
+from pneumoscope.lazy_exports import lazy_exports
+
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
     from pneumoscope.output.contact_sheet import write_contact_sheet
     from pneumoscope.output.formats import FORMATS, Format
@@ -63,13 +65,7 @@ __all__ = [
     "write_overlay",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'pneumoscope.output' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"pneumoscope.output.{_PUBLIC[name]}"), name)
+__getattr__ = lazy_exports(__name__, _PUBLIC)
 
 
 def __dir__() -> list[str]:
