@@ -13,7 +13,7 @@ import numpy as np
 from pneumoscope import sample_paths
 from pneumoscope.inference.bundle import open_bundle
 from pneumoscope.inference.preprocess import preprocess
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training.export.inference_graph import build_inference_graph
 from pneumoscope.training.export.onnx_export import write_contract
 from pneumoscope.training.export.onnx_graph import onnx_bytes
@@ -21,7 +21,7 @@ from pneumoscope.training.export.parity import check_parity
 from pneumoscope.training.export.quantise import quantise
 
 folder, shipped = Path(sys.argv[1]), open_bundle("mobilenet")
-model = models.build_mobilenet(shipped.spec, weights=None)
+model = networks.build_mobilenet(shipped.spec, weights=None)
 model.save(folder / "network.keras")
 network = build_inference_graph(model)
 body = onnx_bytes(network)

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumoscope.labels import LABELS
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training.recipe import read_recipe
 from pneumoscope.training.train import train
 
@@ -39,7 +39,7 @@ BENCHMARKS = Path(__file__).parents[1]
 sys.path.insert(0, str(BENCHMARKS / "peers"))
 from sides import Side, cpu, pin
 
-keras = models.keras
+keras = networks.keras
 
 RESULT = BENCHMARKS / "results" / "reference_training.json"
 CORES, EPOCHS, STEPS = 2, 10, 8
@@ -111,7 +111,7 @@ def answer(arguments: argparse.Namespace) -> None:
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
         if arguments.side == "notebook":
-            models.FusedLSTM = keras.layers.LSTM
+            networks.FusedLSTM = keras.layers.LSTM
         if arguments.work == "lstm":
             work = lstm_step()
         else:
@@ -139,7 +139,7 @@ def notebook_training(arguments: argparse.Namespace) -> Callable[[], float]:
     import tensorflow as tf
 
     recipe = read_recipe("reference-mobilenet", weights=arguments.weights)
-    model = models.build(recipe, weights=arguments.weights)
+    model = networks.build(recipe, weights=arguments.weights)
     model.compile(optimizer=keras.optimizers.Adam(recipe.learning_rate), loss="categorical_crossentropy")
     images = tf.keras.preprocessing.image.ImageDataGenerator(rescale=1 / 255).flow_from_directory(
         arguments.data, target_size=recipe.spec.shape[:2], batch_size=recipe.batch_size, classes=list(LABELS)
@@ -156,7 +156,7 @@ def notebook_training(arguments: argparse.Namespace) -> Callable[[], float]:
 def lstm_step() -> Callable[[], float]:
     """Mean seconds of a step of the reference LSTM."""
     recipe = read_recipe("reference-lstm")
-    model = models.build(recipe)
+    model = networks.build(recipe)
     model.compile(optimizer=keras.optimizers.Adam(recipe.learning_rate), loss="categorical_crossentropy")
     x = np.random.default_rng(0).random((recipe.batch_size, *recipe.spec.shape), dtype=np.float32)  # [0, 1)
     y = np.eye(len(LABELS), dtype=np.float32)[np.arange(recipe.batch_size) % len(LABELS)]

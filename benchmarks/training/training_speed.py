@@ -41,7 +41,7 @@ import numpy as np
 from pneumoscope.data import read_dataset
 from pneumoscope.data.manifest import NO_SPLIT, Manifest
 from pneumoscope.labels import FINDINGS, LABELS
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training import train as training
 from pneumoscope.training.batches import load_pixels
 from pneumoscope.training.optimizer import build_optimizer
@@ -51,7 +51,7 @@ BENCHMARKS = Path(__file__).parents[1]
 sys.path.insert(0, str(BENCHMARKS / "peers"))
 from sides import Side, cpu, pin
 
-keras = models.keras
+keras = networks.keras
 
 RESULT = BENCHMARKS / "results" / "training_speed.json"
 THREADS = 2
@@ -163,7 +163,7 @@ def _answer(arguments: argparse.Namespace, recipe: Recipe) -> None:
     with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
         if arguments.side == "ours":
             training._enable_determinism()  # as in train(); it is set for the whole process, so each side needs its own
-        model = models.build(recipe, weights=recipe.weights)
+        model = networks.build(recipe, weights=recipe.weights)
         model.compile(
             optimizer=build_optimizer(recipe, arguments.steps, model),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),

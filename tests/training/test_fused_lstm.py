@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training.fused_lstm import FusedLSTM
 
-keras, layers = models.keras, models.keras.layers
+keras, layers = networks.keras, networks.keras.layers
 tensorflow = pytest.importorskip("tensorflow")
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from pneumoscope.errors import UsageError
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training.optimizer import build_optimizer
 from pneumoscope.training.recipe import Recipe
 
-keras = models.keras
+keras = networks.keras
 
 
 def recipe_of(**changes) -> Recipe:

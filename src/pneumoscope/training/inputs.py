@@ -14,7 +14,7 @@ from pneumoscope.data.splits import class_weights
 from pneumoscope.errors import DatasetError
 from pneumoscope.inference.preprocess import InputSpec, to_input
 from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training.batches import (
     Batches,
     Transform,
@@ -72,7 +72,7 @@ def prepare_inputs(
 
     fitted = model
     transforms: dict[str, Transform] = {side: lambda batch, rows, epoch: to_input(batch, run.spec) for side in SIDES}
-    parts = models.split_at_features(model) if cache and not recipe.augments else None
+    parts = networks.split_at_features(model) if cache and not recipe.augments else None
     if parts and pixels is not None:
         frozen, fitted = parts
         features = frozen_features(frozen, pixels, run.spec, cache_folder, progress)  # (N, F) float32

@@ -6,7 +6,7 @@ from pathlib import Path
 from pneumoscope.data import Manifest, read_dataset
 from pneumoscope.data.splits import ALL, make_split
 from pneumoscope.errors import UsageError
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training.checkpoints import CheckpointCallback, restore_checkpoint
 from pneumoscope.training.distillation import find_teacher
 from pneumoscope.training.inputs import Inputs, hash_inputs, prepare_inputs
@@ -86,7 +86,7 @@ def _build_seeded(recipe: Recipe) -> Model:
     """The network with its starting weights: equal seeds give equal networks and equal trainings."""
     keras.utils.set_random_seed(recipe.seed if recipe.initial_seed < 0 else recipe.initial_seed)
     _enable_determinism()
-    return models.build(recipe, weights=recipe.weights)
+    return networks.build(recipe, weights=recipe.weights)
 
 
 def _enable_determinism() -> None:

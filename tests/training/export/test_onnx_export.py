@@ -12,7 +12,7 @@ from pneumoscope.errors import BundleError
 from pneumoscope.evaluation import uncertain_band
 from pneumoscope.inference.bundle import GRADCAM, PROBABILITIES, SUBTYPES, open_bundle
 from pneumoscope.inference.preprocess import preprocess
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training.checkpoints import restore_best
 from pneumoscope.training.export.inference_graph import (
     CalibratedProbabilities,
@@ -26,7 +26,7 @@ from pneumoscope.training.export.parity import GRADCAM_TOLERANCE, ONNX_TOLERANCE
 from pneumoscope.training.recipe import read_recipe
 from pneumoscope.training.release import release
 
-keras = models.keras
+keras = networks.keras
 
 
 def test_gradcam_by_hand_on_two_by_two_maps():
@@ -57,7 +57,7 @@ def exported_lstm(trained_lstm, tmp_path_factory):
 
 
 def _export(run, folder):
-    model = models.build(run.recipe, weights=None)
+    model = networks.build(run.recipe, weights=None)
     restore_best(run, model)
     return run, model, open_bundle(export_run(run, folder / "model.onnx"))
 
@@ -235,7 +235,7 @@ def run_of_three(tiny_recipe, samples_folder, tmp_path_factory):
 def three_classes(request, run_of_three, tmp_path_factory):
     """That run, its Keras model, and its file with one view or two."""
     run = replace(run_of_three, recipe=replace(run_of_three.recipe, mirror=request.param))
-    model = models.build(run.recipe, weights=None, inference=True)
+    model = networks.build(run.recipe, weights=None, inference=True)
     restore_best(run, model)
     return run, model, open_bundle(export_run(run, tmp_path_factory.mktemp("three") / "model.onnx"))
 
@@ -325,7 +325,7 @@ def test_a_mirrored_probability_lies_between_those_of_its_views(three_classes, i
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_calibration_changes_the_probability_and_nothing_else(run_of_three, images, mirror):
-    model = models.build(run_of_three.recipe, weights=None, inference=True)
+    model = networks.build(run_of_three.recipe, weights=None, inference=True)
     restore_best(run_of_three, model)
     plain = build_inference_graph(model, mirror=mirror).predict_on_batch(images)
     calibrated = build_inference_graph(model, mirror=mirror, slope=1.7, intercept=-0.4).predict_on_batch(images)
@@ -350,7 +350,7 @@ def test_two_classes_are_mirrored_and_calibrated_too(mobilenet, samples, tmp_pat
 
 
 def test_a_network_without_a_feature_map_is_not_mirrored():
-    network = models.build(read_recipe("reference-lstm", size=32))
+    network = networks.build(read_recipe("reference-lstm", size=32))
     with pytest.raises(BundleError, match="expected a model with a feature map to average mirrored views of"):
         build_inference_graph(network, mirror=True)
 
@@ -358,7 +358,7 @@ def test_a_network_without_a_feature_map_is_not_mirrored():
 def test_the_bilstm_is_exported_with_native_operators(tmp_path):
     recipe = read_recipe("reference-lstm", model="bilstm", size=32, subtypes=True, dropout=0.2)
     keras.utils.set_random_seed(0)
-    network = build_inference_graph(models.build(recipe, inference=True))
+    network = build_inference_graph(networks.build(recipe, inference=True))
     graph = onnx.load_model_from_string(onnx_bytes(network))
     kinds = [node.op_type for node in graph.graph.node]
     assert "LSTM" in kinds

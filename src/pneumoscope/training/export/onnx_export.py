@@ -12,7 +12,7 @@ from pneumoscope.evaluation import uncertain_band, uncertain_rule
 from pneumoscope.inference import SCHEMA, contract_sha256, metadata_bytes, open_bundle
 from pneumoscope.io import write_atomic
 from pneumoscope.labels import LABELS
-from pneumoscope.training import networks as models
+from pneumoscope.training import networks
 from pneumoscope.training.checkpoints import restore_best
 from pneumoscope.training.export.inference_graph import build_inference_graph
 from pneumoscope.training.export.onnx_graph import onnx_bytes
@@ -39,7 +39,7 @@ def export_run(run: Run, out: str | Path | None = None, pooled: dict[str, Any] |
     Raises:
         BundleError: the ONNX file does not compute what the Keras model computes.
     """
-    model = models.build(run.recipe, weights=None, inference=True)
+    model = networks.build(run.recipe, weights=None, inference=True)
     restore_best(run, model)
     out = Path(out or run.folder / "model.onnx")
     calibration = pooled["calibration"] if pooled else {}
