@@ -363,6 +363,7 @@ def test_a_dicom_file_is_shown_as_the_service_reads_it(page, samples, tmp_path):
     cv2.imwrite(str(png), radiograph)
     add(page, png)
     wait_until_judged(page, 1)
+    page.locator("canvas[aria-label^='Radiograph image.png']").wait_for()
     page.click("[data-do=heatmap]") if page.locator("[data-do=heatmap][aria-pressed=true]").count() else None
     np.testing.assert_allclose(pixels(page), from_dicom, atol=2)
 
