@@ -1,14 +1,18 @@
 """The class order and the exception tree."""
 
 import inspect
+import pickle
 import re
+from pathlib import Path
 
 import pytest
+from builders import ROOT
 
 from pneumoscope import errors
 from pneumoscope.errors import MissingExtra, PneumoscopeError
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA, POSITIVE, label_index
 
+PACKAGE = Path(errors.__file__).parent
 TREE = [
     item for _, item in inspect.getmembers(errors, inspect.isclass) if issubclass(item, PneumoscopeError)
 ]  # every class of the module
@@ -47,6 +51,20 @@ def test_every_error_has_an_exit_code_and_a_status(error):
     assert 400 <= error.http_status < 600
     assert error.__doc__
     assert issubclass(error, PneumoscopeError)
+    assert error.code in errors.CODES
+
+
+def test_an_error_may_have_a_finer_code_which_survives_pickling():
+    error = errors.RefusedImage("expected contrast", code="blank")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.code, errors.RefusedImage.code) == ("expected contrast", "blank", "unsuitable")
+
+
+def test_every_code_of_the_code_is_listed():
+    used = set(re.findall(r'\bcode="(\w+)"', "".join(path.read_text() for path in PACKAGE.rglob("*.py"))))
+    assert used <= set(errors.CODES)
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    assert [code for code, when in errors.CODES.items() if f"| `{code}` | {when} |" not in reference] == []
 
 
 def test_a_missing_extra_is_explained_with_the_command():

@@ -39,3 +39,10 @@ def with_jpeg_size(data: bytes, width: int, height: int) -> bytes:
     """A JPEG with another size in its frame header than in its scan."""
     start = data.index(b"\xff\xc0")
     return data[: start + 5] + struct.pack(">HH", height, width) + data[start + 9 :]
+
+
+def with_profile_name(png: bytes, name: bytes) -> bytes:
+    """A PNG with a broken colour profile of this name, about which libpng complains with the name as it is."""
+    end_of_header = len(PNG_SIGNATURE) + 25
+    profile = png_chunk(b"iCCP", name + b"\0\0" + zlib.compress(struct.pack(">I", 200) + bytes(range(196))))
+    return png[:end_of_header] + profile + png[end_of_header:]

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from pneumoscope import load
+from pneumoscope.errors import CODES
 from pneumoscope.service.app import create_app
 from pneumoscope.service.server import Server
 
@@ -52,6 +53,7 @@ def problem_of(response, status) -> str:
     problem = response.json()
     assert (problem["type"], problem["status"]) == ("about:blank", status)
     assert problem["title"]
+    assert problem["code"] in CODES
     return problem["detail"]
 
 

@@ -13,13 +13,13 @@ from pneumoscope.labels import SCOPE
 def test_two_writers_of_one_csv_are_kept_apart(run, samples, tmp_path):
     fcntl = pytest.importorskip("fcntl")
     with (tmp_path / "r.csv").open("w") as other:
-        other.write("rows of another process")
+        other.write("path,model_sha256\nrows of another process")
         other.flush()
         fcntl.flock(other, fcntl.LOCK_EX)
         code, _, err = run("predict", samples[0], "--csv", "r.csv")
     assert code == 2
     assert "to be free, another pneumoscope process is writing to it" in err
-    assert (tmp_path / "r.csv").read_text() == "rows of another process"
+    assert (tmp_path / "r.csv").read_text() == "path,model_sha256\nrows of another process"
 
 
 def test_predict_writes_csv_heatmaps_and_a_page(run, samples, tmp_path):

@@ -19,6 +19,7 @@ from pneumoscope.data import archive as archive_module
 from pneumoscope.data.fetch import fetch
 from pneumoscope.data.manifest import read_manifest
 from pneumoscope.errors import DatasetError
+from pneumoscope.radiographs import zip_files
 
 
 def test_a_zip_with_a_second_copy_and_macos_leftovers(tmp_path, layout, counted):
@@ -198,7 +199,7 @@ def test_a_whole_archive_that_inflates_too_far_is_refused(tmp_path, layout, monk
     monkeypatch.setattr(archive_module, "MAX_TOTAL", 100_000)
     with pytest.raises(DatasetError, match=r"at most 0\.0001 GB of images"):
         fetch(tmp_path / "out", path)
-    monkeypatch.setattr(archive_module, "MAX_MEMBERS", 5)
+    monkeypatch.setattr(zip_files, "MAX_MEMBERS", 5)
     with pytest.raises(DatasetError, match=r"at most 5 members in .*a\.zip, found 9"):
         fetch(tmp_path / "out", path)
     assert list((tmp_path / "out").iterdir()) == []

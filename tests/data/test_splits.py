@@ -256,7 +256,7 @@ def test_the_bundled_radiographs_can_be_split(samples_folder):
 def test_one_class_alone_cannot_be_split(names):
     manifest = Manifest(Path("/data"), tuple(map(record, names)))
     for scheme in ("patient", "published"):
-        with pytest.raises(DatasetError, match="one side has none: use more images or another --fraction"):
+        with pytest.raises(DatasetError, match="one side has none: use more images, or a larger share"):
             make_split(manifest, scheme)
 
 

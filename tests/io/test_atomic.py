@@ -1,6 +1,7 @@
 """Atomic writes: the old file or the new one, never a part."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -36,3 +37,12 @@ def test_arrays_are_read_back_without_pickle(tmp_path):
         assert set(saved) == set(arrays)
         for name, array in arrays.items():
             np.testing.assert_array_equal(saved[name], array)
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "overlay.png"
+    contents = [bytes([number]) * 300_000 for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda content: [write_atomic(path, content) for _ in range(5)], contents))
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]

@@ -15,6 +15,7 @@ import pytest
 from pneumoscope import load
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.inference.prediction import FIELDS
+from pneumoscope.io.names import decode_name
 from pneumoscope.output import formats, parquet_files, results
 from pneumoscope.output.parquet_files import ParquetParts
 from pneumoscope.output.results import find_finished
@@ -84,7 +85,7 @@ def test_rows_have_the_documented_fields(judged, predictor, tmp_path):
     tables.append(pyarrow.parquet.read_table(tmp_path / "parquet").to_pylist())
     for table in tables:
         assert [tuple(row) for row in table] == [FIELDS] * 6
-        assert [row["path"] for row in table] == [p.path for p in judged]
+        assert [decode_name(row["path"]) for row in table] == [p.path for p in judged]
         assert [float(row["probability"] or -1) for row in table] == [p.probability or -1 for p in judged]
 
 

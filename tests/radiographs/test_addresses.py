@@ -68,7 +68,7 @@ def test_lists_name_images_relative_to_themselves(server, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.csv", b"file,label\n", "expected a column path in .*, received file, label: rename"),
+        ("a.csv", b"names,label\n", "expected a column path in .*, received names, label: name the one"),
         ("a.csv", b"", "received no column"),
         ("a.parquet", b"PAR1", "expected a Parquet file with text in its column path"),
         ("a.csv", None, "expected a list of images at .*: check the name"),

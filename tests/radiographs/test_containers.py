@@ -153,9 +153,6 @@ def other_formats() -> dict[str, bytes]:
     return {
         "an empty file": b"",
         "a GIF": encode(image, "GIF"),
-        "a BMP": encode(image, "BMP"),
-        "a TIFF": encode(image, "TIFF"),
-        "a WebP": encode(image, "WEBP"),
         "a JPEG 2000": encode(image, "JPEG2000"),
         "a HEIF or AVIF": b"\0\0\0\x20ftypavif" + bytes(20),
         "a PDF": b"%PDF-1.7\n",
@@ -175,9 +172,9 @@ def test_other_formats_are_named(name, tmp_path):
 
 
 def test_tiff_of_both_byte_orders_and_dicom_with_a_tiff_preamble():
-    with pytest.raises(UnreadableImage, match="received a TIFF"):
-        read_radiograph(b"MM\0*" + bytes(20))
-    with pytest.raises(UnreadableImage, match="expected a whole DICOM file, received a damaged one"):
+    with pytest.raises(UnreadableImage, match="expected a whole TIFF image, received one that is cut off"):
+        read_radiograph(b"MM\0*" + bytes(2))
+    with pytest.raises(UnreadableImage, match="expected a whole DICOM file, received one that is cut off"):
         read_radiograph(b"II*\0" + bytes(124) + b"DICM")
 
 

@@ -89,5 +89,5 @@ def test_an_unsupported_encoding_is_named(image):
     dataset = make_dataset(image)
     dataset.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")  # MPEG2
     dataset.PixelData = encapsulate([bytes(100)])
-    with pytest.raises(UnreadableImage, match=r"expected pixels that can be decoded, .* \(MPEG2 "):
+    with pytest.raises(UnreadableImage, match=r"expected an encoding that can be decoded, .* \(MPEG2 "):
         read_radiograph(to_bytes(dataset))

@@ -197,7 +197,7 @@ TRUTH = [
     ),
     (
         "VOI LUT of one entry",
-        np.array([[0, 1]], np.uint16),
+        np.array([[1, 1]], np.uint16),
         12,
         {"VOILUTSequence": [lut_item([51], 0, 8)]},
         np.array([[0.2, 0.2]]),
@@ -247,7 +247,6 @@ def test_lookup_tables_in_every_byte_order(syntax):
 @pytest.mark.parametrize(
     "elements",
     [
-        {"WindowCenter": 128, "WindowWidth": 0},
         {"WindowCenter": 128, "WindowWidth": 256, "VOILUTFunction": "CUBIC"},
         {"ModalityLUTSequence": [lut_item([500, 1000, 0], 0, 20)]},  # 20 bits an entry
         {"VOILUTSequence": [lut_item([0, 255], 0, 8, count=5)]},

@@ -59,7 +59,7 @@ REFUSED = [
     ({"SOPClassUID": DigitalXRayImageStorageForProcessing, "Modality": "DX"}, "raw"),
     ({"Modality": "", "SOPClassUID": UID("1.2.840.10008.5.1.4.1.1.77.1.1")}, "modality none"),
     ({"NumberOfFrames": 2}, "expected one frame, received a DICOM file with 2"),
-    ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "received RGB"),
+    ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "BitsStored": 7}, "received RGB"),
     ({"PhotometricInterpretation": "PALETTE COLOR"}, "received PALETTE COLOR"),
 ]
 

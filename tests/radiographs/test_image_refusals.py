@@ -39,26 +39,26 @@ def test_a_file_without_read_permission(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:  # chmod 000 does not stop root, the usual user in containers
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    monkeypatch.setattr("pneumoscope.radiographs.images.os.open", refuse)
     with pytest.raises(UnreadableImage, match="permission denied"):
         read_radiograph(tmp_path / "secret.png")
 
 
 @pytest.mark.parametrize("source", [None, 3, 1.5, ["a.png"], {"path": "a.png"}, object()])
 def test_other_types_raise_a_usage_error(source):
-    with pytest.raises(UsageError, match=f"expected a path, encoded bytes or an array.*{type(source).__name__}"):
+    with pytest.raises(UsageError, match=f"expected a path, encoded bytes, a file object.*{type(source).__name__}"):
         read_radiograph(source)
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((80, 100), np.float32), "expected uint8 or uint16 pixels, received float32"),
-        (np.full((80, 100), np.nan), "received float64"),
-        (np.zeros((80, 100), bool), "received bool"),
-        (np.zeros((80, 100), np.int16), "received int16"),
+        (np.full((80, 100), 1.5), "expected pixels as floats from 0 to 1, received 1.5 to 1.5: divide them"),
+        (np.full((80, 100), np.nan), "expected finite pixels, received NaN"),
+        (np.zeros((80, 100), bool), "expected uint8 or uint16 pixels, or floats from 0 to 1, received bool"),
+        (np.zeros((80, 100), np.int16), "received int16 .*: state the values for black and white as value_range"),
         (np.zeros((80, 100), np.uint32), "received uint32"),
-        (np.full((80, 100), "a"), "received <U1"),
+        (np.full((80, 100), "a"), "received <U1 .*: convert them"),
         (np.full((80, 100), None), "received object"),
         (np.zeros(100, np.uint8), "received shape \\(100,\\): pass one image"),
         (np.array(5, np.uint8), "received shape \\(\\)"),

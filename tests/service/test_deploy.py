@@ -84,7 +84,8 @@ def _ask_through(port: int, pem: Path, samples: list[Path]) -> None:
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["predictions"]) == 64
         assert outside.get("/v1/models", headers={"host": NAME}).status_code == 401
-        assert outside.get("/healthz", headers={"host": "other.example"}).status_code == 421
+        assert outside.get("/healthz", headers={"host": "other.example"}).status_code == 200
+        assert outside.get("/", headers={**headers, "host": "other.example"}).status_code == 421
         assert outside.get("/", headers=headers).status_code == 200
 
 

@@ -97,6 +97,8 @@ def test_a_bad_file_is_an_entry_among_others_and_a_problem_alone(client, samples
         == "expected a JPEG, PNG or DICOM image, received something else: convert it to PNG or JPEG"
     )
     assert alone.json()["prediction"]["path"] == "notes.txt"
+    assert alone.json()["code"] == alone.json()["prediction"]["code"] == answer.json()["predictions"][1]["code"] != ""
+    assert answer.json()["predictions"][0]["code"] == ""
     blank = cv2.imencode(".png", np.full((100, 100), 128, np.uint8))[1].tobytes()
     assert client.post("/v1/predictions", content=blank).json()["prediction"]["status"] == "rejected"
 
@@ -118,6 +120,41 @@ def test_the_api_describes_itself(client):
     body = found["paths"]["/v1/predictions"]["post"]["requestBody"]["content"]
     assert {"multipart/form-data", "image/jpeg", "application/dicom"} <= set(body)
     assert "HTTPValidationError" not in found["components"]["schemas"]
+
+
+def test_every_answer_has_a_described_type_and_the_token_is_described(client):
+    found = client.get("/openapi.json").json()
+    assert "Problem" in found["components"]["schemas"]
+    for path, methods in found["paths"].items():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                ((kind, content),) = answer["content"].items()
+                if status[0] in "45":
+                    assert (kind, content) == (
+                        "application/problem+json", {"schema": {"$ref": "#/components/schemas/Problem"}}
+                    )  # fmt: skip
+                elif kind == "application/json":
+                    assert "$ref" in content["schema"], path
+    assert found["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert found["security"] == [{}, {"token": []}]
+    assert found["paths"]["/healthz"]["get"]["security"] == []
+
+
+def test_answers_follow_their_description(client, samples):
+    """Each answer, errors as well, passes through the types that the description is made of."""
+    from pneumoscope.service import schemas
+
+    for path, kind in (
+        ("/v1/models", schemas.Models),
+        ("/v1/models/mobilenet", schemas.ModelCard),
+        ("/v1/samples", schemas.Samples),
+        ("/readyz", schemas.Health),
+        ("/v1/models/other", schemas.Problem),
+        ("/nothing", schemas.Problem),
+    ):
+        kind.model_validate(client.get(path).json(), extra="forbid")
+    for files, kind in ((files_of(*samples[:2]), schemas.Predictions), ([("f", ("n", b"no"))], schemas.Problem)):
+        kind.model_validate(client.post("/v1/predictions?heatmap=json", files=files).json(), extra="forbid")
 
 
 def test_the_example_in_the_description_is_a_real_answer(client, samples):

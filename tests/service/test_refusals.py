@@ -31,11 +31,14 @@ def test_wrong_bodies_give_a_sentence(client):
     assert "received an empty body" in problem_of(ask(b"", "image/png"), 400)
     assert "a whole form" in problem_of(ask(part, form), 400)
     assert "at least one file" in problem_of(ask(b"--x--\r\n", form), 400)
+    assert ask(b"--x--\r\n", form).json()["code"] == "no_file"
     assert "a boundary" in problem_of(ask(b"", "multipart/form-data"), 400)
     assert "RFC 7578" in problem_of(ask(b"nothing of the kind", form), 400)
     assert "at most 256 bytes" in problem_of(ask(part, f"multipart/form-data; boundary={'a' * 300}"), 400)
-    field = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + bytes(2_000_000) + b"\r\n--x--\r\n"
-    assert "long fields" in problem_of(ask(field, form), 400)
+    headers = b"".join(b"X-Long-%d: %s\r\n" % (number, b"a" * 3900) for number in range(3))
+    long = b"".join(b"--x\r\n" + headers + b"\r\nabc\r\n" for _ in range(64)) + b"--x--\r\n"
+    assert "long headers" in problem_of(ask(long, form), 400)
+    assert "RFC 7578" in problem_of(ask(b"--x\r\nX-Long: " + bytes(100_000), form), 400)
     assert problem_of(ask(part + b"--x--\r\n", form), 422).startswith("expected a JPEG, PNG or DICOM image")
 
 
@@ -64,7 +67,9 @@ def test_every_answer_has_the_security_headers(client, path):
 
 def test_other_hosts_and_origins_are_refused(client):
     for host in ("attacker.example", "attacker.example:80", "127.0.0.1.attacker.example", "", "[::1"):
-        assert "as host, received another" in problem_of(client.get("/healthz", headers={"host": host}), 421)
+        assert "as host, received another" in problem_of(client.get("/v1/models", headers={"host": host}), 421)
+        for probe in ("/healthz", "/readyz", "/metrics"):  # a kubelet asks at the address of the container
+            assert client.get(probe, headers={"host": host}).status_code == 200
     own = str(client.base_url).rstrip("/")
     for origin, status in ((own, 200), ("https://attacker.example", 403), ("null", 403), ("http://[", 403)):
         assert client.get("/healthz", headers={"origin": origin}).status_code == status

@@ -1,6 +1,7 @@
 """The real command ``serve``: signals, errors, tokens, and what it leaves on disk and in the log."""
 
 import contextlib
+import json
 import os
 import re
 import resource
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from builders.image_files import encode, with_profile_name
 from builders.serving import POST, TOKEN, connected, files_of, form_of
 
 from pneumoscope import load
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.bundle import ZOO
+from pneumoscope.radiographs.images import read_radiograph
 from pneumoscope.service.app import create_app
 from pneumoscope.service.server import Server
 
@@ -73,6 +76,9 @@ def test_the_command_says_what_is_wrong(tmp_path):
     assert "at least 16 plain characters" in refused("--token-file", str(short))
     assert "it cannot be read" in refused("--token-file", str(tmp_path / "missing"))
     assert "received both" in refused("--token", TOKEN, "--token-file", str(short))
+    assert "expected --log none or json" in refused("--log", "xml")
+    assert "expected --root-path as the path" in refused("--root-path", "chest")
+    assert "do not begin with /v1" in refused("--root-path", "/v1/chest")
     assert "received two of one" in refused("--model", "mobilenet", "--model", "mobilenet")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "Address already in use: choose another --port" in refused("--port", str(taken.getsockname()[1]))
@@ -99,6 +105,8 @@ def test_nothing_of_a_request_reaches_disk_or_log(samples, tmp_path):
     try:
         with command("--model", "mobilenet") as (process, client):
             secret = ("files", ("Jane-Doe-1957.jpeg", samples[0].read_bytes() * 10))
+            hostile = with_profile_name(encode(read_radiograph(samples[0]).pixels, "PNG"), b"JANE\x1b[31m")
+            assert client.post("/v1/predictions?heatmap=png", content=hostile).status_code == 200
             kind, body = form_of([samples[0]] * 20)
             half = connected(client)
             half.sendall(POST % (b"", kind, len(body)) + body[:-1000])
@@ -113,6 +121,29 @@ def test_nothing_of_a_request_reaches_disk_or_log(samples, tmp_path):
             assert process.stderr.read() == ""
     finally:
         os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)
+
+
+def test_the_log_as_json_has_what_operators_need_and_no_names(samples):
+    hostile = with_profile_name(encode(read_radiograph(samples[0]).pixels, "PNG"), b"JANE\x1b[31m")
+    with command("--model", "mobilenet", "--log", "json") as (process, client):
+        secret = ("files", ("Jane-Doe-1957.png", hostile))
+        assert client.post("/v1/predictions?model=Jane-Doe", files=[secret]).status_code == 400
+        assert client.post("/v1/predictions", files=[secret, secret]).status_code == 200
+        assert client.get("/Jane-Doe").status_code == 404
+        process.send_signal(signal.SIGTERM)
+        process.wait(15)
+        text = process.stderr.read()
+    assert "jane" not in text.lower()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["route"], line["status"]) for line in lines] == [
+        ("/v1/predictions", 400), ("/v1/predictions", 200), ("none", 404)
+    ]  # fmt: skip
+    assert tuple(lines[1]) == (
+        "time", "level", "event", "method", "route", "status", "received", "sent", "seconds"
+    )  # fmt: skip
+    assert lines[1]["received"] > 2 * len(hostile)
+    assert lines[1]["sent"] > 500
+    assert 0 < lines[1]["seconds"] < 60
 
 
 def test_a_socket_that_cannot_be_bound_is_a_usage_error():

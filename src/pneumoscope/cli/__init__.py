@@ -6,6 +6,7 @@ Modules that take long to load are imported inside the commands, so that ``--hel
 """
 
 import io
+import os
 import signal
 import sys
 import threading
@@ -16,7 +17,9 @@ import typer.core
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
 from pneumoscope.cli import compare, crossval, data, demo, evaluate, explain, export, models, predict, serve, train
+from pneumoscope.cli.console import echo_stderr
 from pneumoscope.errors import Interrupted, PneumoscopeError
+from pneumoscope.io.streams import occupy_standard_streams, quiet_libraries
 
 __all__ = ["app", "main"]
 
@@ -64,20 +67,32 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
+    occupy_standard_streams()
+    with quiet_libraries():
+        _run()
+
+
+def _run() -> None:
     try:
         app()
     except PneumoscopeError as error:
-        print(f"pneumoscope: {error}", file=sys.stderr)
+        echo_stderr(f"pneumoscope: {error}")
         sys.exit(error.exit_code)
     except OSError as error:  # such as a full disk: the system's own words, and the file
         if isinstance(error, BrokenPipeError):  # the reader, such as head or less, wants no more
-            sys.stderr.close()
+            _drop_output()
             sys.exit(1)
         place = f" at {error.filename}" if error.filename else ""
-        print(
-            f"pneumoscope: expected to read or write a file, the system says {error.strerror}{place}", file=sys.stderr
-        )
+        echo_stderr(f"pneumoscope: expected to read or write a file, the system says {error.strerror}{place}")
         sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Send what is still to be written to a pipe without a reader to nowhere; Python would complain at its end."""
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, 1)
+    os.close(null_device)
+    sys.stderr.close()
 
 
 def _print_version(wanted: bool) -> None:

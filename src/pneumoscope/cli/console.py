@@ -1,14 +1,13 @@
 """What people read on the terminal: a table or JSON lines of results, aligned columns, notes."""
 
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pneumoscope import RESEARCH_USE_ONLY
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,9 +33,9 @@ class Table:
         verdict = prediction.label or "-"
         probability = "-" if prediction.probability is None else f"{prediction.probability:.3f}"
         reason = f"  ({prediction.reason})" if prediction.reason else ""
-        path = printable(prediction.path)
         style = _STYLES[prediction.status]
-        self._print(f"{verdict:<10} {probability:>11}  {prediction.status:<9}  {path}{reason}", style)
+        line = f"{verdict:<10} {probability:>11}  {prediction.status:<9}  {prediction.path}{reason}"
+        self._print(printable(line), style)
 
     def close(self) -> None:
         """Print how many images got each verdict or status."""
@@ -52,10 +51,21 @@ class JsonLines:
 
     def write(self, prediction: "Prediction") -> None:
         """Print one object."""
-        print(json.dumps(prediction.to_dict()), flush=True)
+        from pneumoscope.output.results import row_of
+
+        print(json.dumps(row_of(prediction)), flush=True)
 
     def close(self) -> None:
         """Do nothing: every line is printed already."""
+
+
+def make_console(stderr: bool = False) -> "Console":
+    """A console with colours and bars on a terminal, and plain text elsewhere, whatever FORCE_COLOR says."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    is_terminal = stream is not None and stream.isatty()
+    return Console(stderr=stderr, force_terminal=None if is_terminal else False)
 
 
 def print_table(title: str, rows: Iterable[Sequence[object]]) -> None:
@@ -79,27 +89,6 @@ def format_counts(counts: Mapping[str, int]) -> str:
     return f"{total} image{'' if total == 1 else 's'}: {parts or 'none'}"
 
 
-def printable(name: str) -> str:
-    """A file name without characters that control a terminal or break a line."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in name)
-
-
 def echo_stderr(sentence: str) -> None:
     """Print a note for people on standard error, so that standard output holds results only."""
-    print(sentence, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hide what libraries write to standard error directly; what Python code prints there is still shown."""
-    terminal = os.dup(2)
-    null_device = os.open(os.devnull, os.O_WRONLY)
-    previous, sys.stderr = sys.stderr, os.fdopen(terminal, "w", buffering=1, errors="backslashreplace")
-    os.dup2(null_device, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(null_device)
-        sys.stderr.close()
-        sys.stderr = previous
+    print(printable(sentence), file=sys.stderr, flush=True)

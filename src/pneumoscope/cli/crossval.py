@@ -1,6 +1,7 @@
 """The command ``crossval``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -8,9 +9,14 @@ from pneumoscope.cli.datasets import read_training_data
 from pneumoscope.cli.options import DATA, EPOCHS, RUNS, WEIGHTS
 from pneumoscope.cli.progress import TrainingProgress, progress_bar
 from pneumoscope.cli.reports import echo_fold, print_pooled
+from pneumoscope.cli.table_options import with_table_options
 from pneumoscope.errors import UsageError
 
+if TYPE_CHECKING:
+    from pneumoscope.data.manifest import TableOptions
 
+
+@with_table_options
 def crossval(
     recipe: str = typer.Option(..., help="A recipe file, or the name of a shipped recipe.", metavar="FILE|NAME"),
     data: Path = DATA,
@@ -25,6 +31,8 @@ def crossval(
     runs: Path = RUNS,
     epochs: int | None = EPOCHS,
     weights: str | None = WEIGHTS,
+    *,
+    table: "TableOptions",
 ) -> None:
     """Train and measure a recipe on patient-wise folds.
 
@@ -44,7 +52,7 @@ def crossval(
     with progress_bar() as show_progress, TrainingProgress(resolved.epochs) as on_batch:
         result = cross_validate(
             resolved,
-            read_training_data(data, resolved, show_progress),
+            read_training_data(data, resolved, show_progress, table),
             splits=split_names,
             seeds=seed_numbers,
             runs=runs,

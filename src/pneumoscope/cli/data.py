@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.console import echo_stderr, print_table
-from pneumoscope.cli.datasets import read_data
+from pneumoscope.cli.datasets import read_data, unused_sentences
 from pneumoscope.cli.options import DATA
+from pneumoscope.cli.paths import check_replaceable
 from pneumoscope.cli.progress import progress_bar
+from pneumoscope.cli.table_options import with_table_options
 from pneumoscope.errors import DatasetError
 
 if TYPE_CHECKING:
-    from pneumoscope.data.manifest import Record
+    from pneumoscope.data.manifest import Record, TableOptions
 
 data_app = typer.Typer(help="Fetch, check and split labelled radiographs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -28,24 +30,36 @@ def fetch(
         None, "--from", help="A local zip file or folder, instead of Kaggle.", metavar="ZIP|DIR"
     ),
     allow_partial: bool = typer.Option(False, help="Exit with 0 even if images are missing or were refused."),
+    positive: list[str] | None = typer.Option(None, metavar="NAME", help="What folders of pneumonia are called."),
+    negative: list[str] | None = typer.Option(None, metavar="NAME", help="What folders of normal images are called."),
 ) -> None:
     """Get the Kaggle images, check them, write a manifest.
 
     The images are "Chest X-Ray Images (Pneumonia)" from Kaggle, or a local copy. Every file is decoded and counted.
     """
+    from pneumoscope.data.class_names import ClassNames
     from pneumoscope.data.fetch import fetch as fetch_data
+    from pneumoscope.data.overlaps import find_overlaps
 
     with progress_bar() as show_progress:
-        result = fetch_data(out, source, progress=lambda items: show_progress(items, None, "reading images"))
+        result = fetch_data(
+            out,
+            source,
+            progress=lambda items: show_progress(items, None, "reading images"),
+            names=ClassNames(tuple(positive or ()), tuple(negative or ())),
+        )
     for refused in result.refused:
         echo_stderr(f"refused {refused.path}: {refused.reason}")
-    for sentence in result.count_errors:
+    for sentence in [*result.count_errors, *unused_sentences(result.folder, result.manifest)]:
         echo_stderr(sentence)
+    for sentence in find_overlaps(result.manifest, result.manifest.records).sentences():
+        echo_stderr(f"warning: {sentence}")
     _print_counts(f"{len(result.manifest)} images in {result.manifest_path}", result.manifest.records)
     raise typer.Exit(1 if (result.refused or result.count_errors) and not allow_partial else 0)
 
 
 @data_app.command()
+@with_table_options
 def split(
     data: Path = DATA,
     out: Path | None = typer.Option(None, help="Split file; in the manifest's folder by default.", metavar="FILE"),
@@ -54,15 +68,18 @@ def split(
     ),
     seed: int = typer.Option(0, help="Random seed of the split."),
     fraction: float = typer.Option(0.1, help="Share of the images to validate on."),
+    *,
+    table: "TableOptions",
 ) -> None:
     """Split off validation images, whole patients."""
     from pneumoscope.data.splits import AS_PUBLISHED, PATIENT_WISE, make_split, write_split
 
     with progress_bar() as show_progress:
-        manifest = read_data(data, show_progress)
+        manifest = read_data(data, show_progress, table)
     scheme = AS_PUBLISHED if as_published else PATIENT_WISE
     made = make_split(manifest, scheme, seed=seed, fraction=fraction)
     path = out or manifest.root / f"split-{scheme}-seed{seed}.json"
+    check_replaceable(path, "split")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_split(made, path)
@@ -75,10 +92,13 @@ def split(
 
 
 def _print_counts(title: str, records: "Sequence[Record]") -> None:
+    from pneumoscope.data.patients import describe_sources
+
     counts = Counter((record.split, record.label, record.sublabel or "-") for record in records)
     patients = len({record.patient for record in records})
     rows = [(*names, count) for names, count in sorted(counts.items())]
-    print_table(f"{title}: {len(records)} images, {patients} patients", rows)
+    sources = describe_sources(record.patient_from for record in records)
+    print_table(f"{title}: {len(records)} images, {patients} patients ({sources})", rows)
 
 
 def _print_class_weights(labels: list[str]) -> None:

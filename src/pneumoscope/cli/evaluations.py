@@ -1,16 +1,19 @@
 """Model file and labelled data -> evaluation folder; for ``evaluate`` and ``compare``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pneumoscope.cli.console import echo_stderr
 from pneumoscope.cli.datasets import read_data
+from pneumoscope.cli.paths import check_evaluation_folder
 from pneumoscope.cli.progress import progress_bar
 from pneumoscope.cli.reports import write_report_page
 from pneumoscope.errors import DatasetError
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
-    from pneumoscope.data.manifest import Manifest
+    from pneumoscope.data.manifest import Manifest, TableOptions
     from pneumoscope.inference.predict import Predictor
 
 
@@ -22,14 +25,20 @@ def evaluation_folder(predictor: "Predictor", split: str) -> Path:
     return Path("evaluations") / f"{bundle.name}-{bundle.sha256[:8]}-{split}{point}"
 
 
-def evaluate_predictor(predictor: "Predictor", data: Path, split: str, folder: Path) -> dict[str, Any]:
+def evaluate_predictor(
+    predictor: "Predictor", data: Path, split: str, folder: Path, table: "TableOptions | None" = None
+) -> dict[str, Any]:
     """Evaluate a model on a split of the data; writes report, predictions, figures and page to the folder."""
     from pneumoscope.data.splits import select_records
     from pneumoscope.evaluation.evaluate import evaluate_model
+    from pneumoscope.evaluation.report import FIGURES
+    from pneumoscope.evaluation.report_files import PREDICTIONS_NAME
     from pneumoscope.training.runs import MONITOR, read_history
 
+    _check_split(predictor, data, split)
+    check_evaluation_folder(folder, [PREDICTIONS_NAME, "report.json", "report.html", *FIGURES])
     with progress_bar() as show_progress:
-        manifest = read_data(data, show_progress)
+        manifest = read_data(data, show_progress, table)
         records, fingerprint = select_records(manifest, split, predictor.bundle.contract["training"])
         if split == "all":
             _warn_of_training_images(predictor, manifest)
@@ -41,6 +50,21 @@ def evaluate_predictor(predictor: "Predictor", data: Path, split: str, folder: P
         history = None
     write_report_page(report, folder, history)
     return report
+
+
+def _check_split(predictor: "Predictor", data: Path, split: str) -> None:
+    """Refuse at once to measure held-out images of a model that has none; reading the data may take minutes."""
+    from pneumoscope.data.manifest import OFFICIAL_SPLITS
+    from pneumoscope.data.splits import ALL
+
+    if not data.exists() or split != "val" or predictor.bundle.contract["training"]["recipe"]["split"] != ALL:
+        return
+    has_test = any((data / name).is_dir() for name in (OFFICIAL_SPLITS[-1], OFFICIAL_SPLITS[-1].upper()))
+    raise DatasetError(
+        f"expected a model with a held-out split, {predictor.bundle.name} was trained on all images and its figures "
+        f"come from its folds: type  pneumoscope evaluate --data {shlex.quote(printable(str(data)))} "
+        f"--split {'test' if has_test else 'all'}  to measure it on {'the test images' if has_test else 'other data'}"
+    )
 
 
 def _warn_of_training_images(predictor: "Predictor", manifest: "Manifest") -> None:

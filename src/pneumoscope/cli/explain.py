@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.console import echo_stderr
-from pneumoscope.cli.options import MODEL, PREVALENCE, THRESHOLD, open_predictor
+from pneumoscope.cli.options import ANY_AGE, MODEL, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.cli.overlays import UniqueNames
-from pneumoscope.cli.paths import check_not_inputs, read_names
+from pneumoscope.cli.paths import check_not_inputs, check_replaceable, read_names
 from pneumoscope.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def explain(
     model: str = MODEL,
     threshold: str | None = THRESHOLD,
     prevalence: float | None = PREVALENCE,
+    any_age: bool = ANY_AGE,
 ) -> None:
     """Draw where the model looked.
 
@@ -36,8 +37,9 @@ def explain(
     from pneumoscope.output.overlay import write_overlay
     from pneumoscope.radiographs.sources import expand
 
-    sources = list(expand(read_names(images), note=echo_stderr))
-    check_not_inputs([out], sources)
+    names = list(read_names(images))
+    sources = list(expand(names, note=echo_stderr))
+    check_not_inputs([out], sources, names)
     is_file = out.suffix.lower() in (".png", ".jpg", ".jpeg")
     if is_file and len(sources) > 1:
         raise UsageError(
@@ -45,8 +47,10 @@ def explain(
         )
     if not is_file and out.suffix and not out.is_dir():
         raise UsageError(f"expected --out ending in .png or .jpg, or a folder, received {out}")
-    predictor = open_predictor(model, threshold, prevalence)
-    names = UniqueNames(out, sources)
+    if is_file:
+        check_replaceable(out, "png" if out.suffix.lower() == ".png" else "jpg")
+    predictor = open_predictor(model, threshold, prevalence, any_age=any_age)
+    overlays = UniqueNames(out, sources)
     complete = True
     for source in sources:
         try:
@@ -55,7 +59,7 @@ def explain(
             complete = False
             echo_stderr(f"{getattr(error, 'path', source)}: {error}")
             continue
-        path = write_overlay(explanation, out if is_file else names.assign(source))
+        path = write_overlay(explanation, out if is_file else overlays.assign(source))
         probability = f"pneumonia {explanation.prediction.probability:.3f}"
         echo_stderr(f"{path}: {explanation.method} for {explanation.label}, {probability}")
         if not explanation.heatmap.any():

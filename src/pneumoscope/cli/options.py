@@ -30,16 +30,27 @@ PREVALENCE = typer.Option(
     metavar="SHARE",
     help="Share of your patients who have pneumonia. The probabilities are adjusted to it; verdicts stay the same.",
 )
+ANY_AGE = typer.Option(
+    False,
+    "--any-age",
+    help="Judge DICOM files of patients of any age, also those that the models were not trained for.",
+)
 RUNS = typer.Option(Path("runs"), help="Folder that contains the run folders.", metavar="DIR")
 WEIGHTS = typer.Option(None, help="Local file of ImageNet weights, instead of a download.", metavar="FILE")
+PATH_COLUMN = typer.Option(
+    None, metavar="NAME", help="Column of a table that names the images, if its name is not one of the usual ones."
+)
+ROOT = typer.Option(None, metavar="DIR", help="Folder that the names in a table begin at; the table's by default.")
 EPOCHS = typer.Option(None, help="Number of epochs, instead of the recipe's.")
 
 
-def open_predictor(model: str, threshold: str | None, prevalence: float | None, threads: int = 0) -> "Predictor":
+def open_predictor(
+    model: str, threshold: str | None, prevalence: float | None, threads: int = 0, any_age: bool = False
+) -> "Predictor":
     """Load a model; the threshold is text, as the user typed it."""
     from pneumoscope.inference.predict import load, parse_threshold
 
-    return load(model, parse_threshold(threshold), prevalence, threads=threads)
+    return load(model, parse_threshold(threshold), prevalence, threads=threads, any_age=any_age)
 
 
 def with_scope(command: Callable[_Parameters, _Returned]) -> Callable[_Parameters, _Returned]:

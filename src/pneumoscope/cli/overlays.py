@@ -5,13 +5,17 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pneumoscope.cli.console import echo_stderr, printable
+from pneumoscope.cli.console import echo_stderr
 from pneumoscope.errors import ImageError
+from pneumoscope.io.own_files import may_replace
 
 if TYPE_CHECKING:
     from pneumoscope.inference.predict import Predictor
     from pneumoscope.inference.prediction import Prediction
     from pneumoscope.radiographs.sources import Source
+
+
+_STEM_BYTES = 230
 
 
 class JudgedImage(NamedTuple):
@@ -40,12 +44,13 @@ def draw_overlays(
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from pneumoscope.io.cores import available_cores
     from pneumoscope.io.prefetch import ordered_prefetch
 
     def draw(image: JudgedImage) -> "tuple[Prediction, Path | None]":
         return image.prediction, _draw_overlay(predictor, image)
 
-    workers = min(4, os.cpu_count() or 1)
+    workers = min(4, available_cores())
     pool = ThreadPoolExecutor(workers)
     try:
         yield from ordered_prefetch(pool, draw, images, max_pending=workers + 1)
@@ -68,9 +73,9 @@ def _draw_overlay(predictor: "Predictor", image: JudgedImage) -> Path | None:
             return path
         prediction = predictor.predict(source)  # results in files lack the feature map
     try:
-        radiograph = read_radiograph(source)
+        radiograph = read_radiograph(source, any_age=predictor.any_age)
     except ImageError as error:
-        echo_stderr(f"no heatmap of {printable(str(source))}, which can be read only once: {error}")
+        echo_stderr(f"no heatmap of {source}, which can be read only once: {error}")
         return None
     return write_overlay(explain_prediction(predictor, radiograph, prediction), path)
 
@@ -89,11 +94,20 @@ class UniqueNames:
         self._used = {image.name.lower() for image in images if image.parent == folder.resolve()}
 
     def assign(self, source: "Source") -> Path:
-        """A path that no other overlay of this call has, and no image."""
-        stem, number = Path(str(source)).stem, 1
+        """A path that no other overlay of this call has, no image, and no file that another program wrote."""
+        from pneumoscope.radiographs.sources import stem_of
+
+        stem, number = _shorten(stem_of(source)), 1
         name = f"{stem}.png"
-        while name.lower() in self._used:  # case-insensitive file systems exist
+        while name.lower() in self._used or not may_replace(self._folder / name, "png"):
+            # in small letters: case-insensitive file systems exist
             number += 1
             name = f"{stem}-{number}.png"
         self._used.add(name.lower())
         return self._folder / name
+
+
+def _shorten(stem: str) -> str:
+    """A stem that leaves room for a number and an ending: file systems take 255 bytes."""
+    data = os.fsencode(stem)
+    return stem if len(data) <= _STEM_BYTES else data[:_STEM_BYTES].decode("utf-8", "ignore") or "image"

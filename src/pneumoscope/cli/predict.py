@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope import RESEARCH_USE_ONLY
-from pneumoscope.cli.console import echo_stderr, format_counts, quiet_stderr
+from pneumoscope.cli.console import echo_stderr, format_counts
 from pneumoscope.cli.options import (
+    ANY_AGE,
     MODEL,
+    PATH_COLUMN,
     PREVALENCE,
+    ROOT,
     THRESHOLD,
     open_predictor,
     requested_files,
     with_file_options,
     with_scope,
 )
-from pneumoscope.cli.paths import check_not_inputs, make_folder, read_names
+from pneumoscope.cli.paths import check_not_inputs, check_replaceable, make_folder, read_names
 from pneumoscope.cli.progress import progress_bar
-from pneumoscope.cli.screening import screen
+from pneumoscope.cli.screening import screen, show_sources
 from pneumoscope.errors import UsageError
 from pneumoscope.output import formats
 
@@ -35,13 +38,14 @@ _RAY_FORMAT = "parquet"  # the only format that many machines write together
 @with_scope
 def predict(
     paths: list[str] = typer.Argument(
-        help="Files, folders, globs, addresses (s3://...), lists (.csv or .parquet with a column path), or - for names "
-        "on standard input.",
+        help="Files, folders, globs, addresses (s3://...), zip archives, lists (.csv, .tsv or .parquet with a "
+        "column of names), or - for names on standard input.",
         metavar="PATH...",
     ),
     model: str = MODEL,
     threshold: str | None = THRESHOLD,
     prevalence: float | None = PREVALENCE,
+    any_age: bool = ANY_AGE,
     json_lines: bool = typer.Option(False, "--json", help="Print one JSON object a line instead of a table."),
     resume: bool = typer.Option(
         False, help="Continue these files: judge only the images that they do not contain yet."
@@ -60,6 +64,9 @@ def predict(
         help="Address of the Ray cluster, or auto. Without it, Ray starts on this machine only.",
         metavar="HOST:PORT",
     ),
+    path_column: str | None = PATH_COLUMN,
+    root: Path | None = ROOT,
+    dry_run: bool = typer.Option(False, help="Only say what would be judged."),
     **files: Path | None,
 ) -> None:
     """Judge radiographs: table, JSON, CSV, Parquet, heatmaps.
@@ -82,15 +89,24 @@ def predict(
         raise UsageError(f"expected {', '.join(first)} or {last} with --resume, as the file to continue: add one")
     from pneumoscope.radiographs.sources import expand
 
-    sources = list(expand(read_names(paths), skip=heatmaps, note=echo_stderr))
+    names = list(read_names(paths))
+    sources = list(expand(names, skip=heatmaps, note=echo_stderr, path_column=path_column, root=root))
+    if dry_run:
+        show_sources(sources)
+        raise typer.Exit
     if engine == "ray" and parquet:
-        complete = _predict_on_ray(open_predictor(model, threshold, prevalence), sources, parquet, resume, address)
+        predictor = open_predictor(model, threshold, prevalence, any_age=any_age)
+        complete = _predict_on_ray(predictor, sources, parquet, resume, address)
         raise typer.Exit(0 if complete else 1)
-    check_not_inputs([*(path for _, path in requested), html], sources)
+    check_not_inputs([*(path for _, path in requested), html], sources, names)
+    for each, path in requested:
+        if not resume and each.option != _RAY_FORMAT:  # a folder of parts is checked when it is opened
+            check_replaceable(path, each.option)
+    check_replaceable(html, "html")
     for folder in (heatmaps, html.parent if html else None):
         make_folder(folder)
     # All cores work on a single image; of several images, each core judges one at a time.
-    predictor = open_predictor(model, threshold, prevalence, threads=0 if len(sources) == 1 else 1)
+    predictor = open_predictor(model, threshold, prevalence, 0 if len(sources) == 1 else 1, any_age)
     with contextlib.ExitStack() as opened:
         results_files = []
         for each, path in requested:
@@ -130,7 +146,7 @@ def _predict_on_ray(
     from pneumoscope.cluster.cluster_run import ClusterRun
     from pneumoscope.inference.prediction import OK, UNCERTAIN
 
-    with quiet_stderr(), ClusterRun(predictor, sources, folder, resume) as run, progress_bar() as show_progress:
+    with ClusterRun(predictor, sources, folder, resume) as run, progress_bar() as show_progress:
         if len(run.missing) < run.parts:
             echo_stderr(f"{run.parts - len(run.missing)} of {run.parts} parts are already done")
         for part in show_progress(run.score(address), len(run.missing), "parts"):

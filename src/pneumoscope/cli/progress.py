@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pneumoscope.cli.console import echo_stderr
+from pneumoscope.cli.console import echo_stderr, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,9 +25,7 @@ class ShowProgress(Protocol):
 @contextmanager
 def progress_bar(console: "Console | None" = None) -> Iterator[ShowProgress]:
     """Show bars on a terminal, standard error by default; show nothing where the console is not a terminal."""
-    from rich.console import Console
-
-    console = console or Console(stderr=True)
+    console = console or make_console(stderr=True)
     if not console.is_terminal:
         yield _pass_through
         return
@@ -69,9 +67,7 @@ class TrainingProgress:
     """
 
     def __init__(self, epochs: int) -> None:
-        from rich.console import Console
-
-        self._console, self._epochs = Console(stderr=True), epochs
+        self._console, self._epochs = make_console(stderr=True), epochs
         self._bar: tuple[Progress, TaskID] | None = None
         self._last_step = 0
         # The clock of the current training starts at the end of its first step, which is slow; 0 is no training yet.
@@ -90,7 +86,7 @@ class TrainingProgress:
         Args:
             step: number of the batch over all epochs, from 1; a smaller one than before begins a new training.
             steps: batches of all epochs.
-            metrics: loss and accuracy so far.
+            metrics: loss and accuracy so far; at the end of an epoch also those of the validation images.
         """
         if step <= self._last_step or not self._first_step:
             self._begin_training(step, steps)
@@ -98,6 +94,8 @@ class TrainingProgress:
         epoch = -(-step * self._epochs // steps)
         text = f"epoch {epoch}/{self._epochs}  loss {metrics.get('loss', 0):.4f}  "
         text += f"accuracy {metrics.get('accuracy', 0):.4f}"
+        if "val_loss" in metrics:
+            text += f"  validation loss {metrics['val_loss']:.4f}  accuracy {metrics.get('val_accuracy', 0):.4f}"
         if self._bar:
             progress, task = self._bar
             progress.update(task, completed=step, description=text)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pneumoscope.cli.console import echo_stderr, print_table, printable
+from pneumoscope.cli.console import echo_stderr, print_table
 from pneumoscope.errors import MissingExtra
 
 
@@ -18,8 +18,11 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     if scope := scope_of(report["model"]["name"]):
         print(scope)
     print_table(title, render_table(report))
+    print(f"patients: {data['patients_from']}")
+    for sentence in data["warnings"]:
+        echo_stderr(f"warning: {sentence}")
     for failed in report["failed"]:
-        echo_stderr(f"not judged, left out of all figures: {printable(failed['path'])}: {failed['reason']}")
+        echo_stderr(f"not judged, left out of all figures: {failed['path']}: {failed['reason']}")
     print(f"report {folder / 'report.html'}")
 
 

@@ -1,13 +1,15 @@
 """Images -> predictions -> every output of a call: terminal, result files, heatmap overlays, contact sheet."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pneumoscope.cli.console import JsonLines, Table, echo_stderr
+from pneumoscope.cli.console import JsonLines, Table, echo_stderr, make_console
 from pneumoscope.cli.overlays import JudgedImage, UniqueNames, draw_overlays
 from pneumoscope.cli.progress import progress_bar
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
     from pneumoscope.inference.predict import Predictor
@@ -47,9 +49,7 @@ def screen(
     Returns:
         Whether every image was judged, and has an overlay if overlays are asked for.
     """
-    from rich.console import Console
-
-    console = Console()
+    console = make_console()
     outputs: list[Output] = [*files, JsonLines() if json_lines else Table(console)]
     results: list[tuple[Prediction, Path | None]] = []  # only for the contact sheet
     complete = True
@@ -72,6 +72,19 @@ def screen(
 
             write_contact_sheet(results, html)
     return complete
+
+
+def show_sources(sources: "Sequence[Source]") -> None:
+    """Print how many images were found, which files are missing, and what is no image; nothing is judged."""
+    from pneumoscope.radiographs.sources import NothingFound
+
+    missing = [source for source in sources if isinstance(source, Path) and not os.path.exists(source)]
+    errors = [source for source in sources if isinstance(source, NothingFound)]
+    print(f"{len(sources) - len(missing) - len(errors):,} images to judge, {len(missing):,} missing files")
+    for source in missing[:5]:
+        print(f"missing: {printable(str(source))}")
+    for error in errors:
+        print(f"{printable(error.path)}: {error}")
 
 
 def _find_finished(files: "Sequence[ResultsFile]", sources: "Sequence[Source]") -> "list[Prediction | None]":

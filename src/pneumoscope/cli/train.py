@@ -1,5 +1,9 @@
 """The command ``train``."""
 
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +15,16 @@ from pneumoscope.cli.options import DATA, EPOCHS, RUNS, WEIGHTS
 from pneumoscope.cli.progress import TrainingProgress, progress_bar
 from pneumoscope.cli.releases import release_and_print
 from pneumoscope.cli.reports import echo_fold
-from pneumoscope.errors import DatasetError, UsageError
+from pneumoscope.cli.table_options import with_table_options
+from pneumoscope.errors import DatasetError, Interrupted, UsageError
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
-    from pneumoscope.data.manifest import Manifest
+    from pneumoscope.data.manifest import Manifest, TableOptions
     from pneumoscope.training.recipe import Recipe
 
 
+@with_table_options
 def train(
     data: Path = DATA,
     model: str | None = typer.Option(
@@ -42,6 +49,8 @@ def train(
     weights: str | None = WEIGHTS,
     tensorboard: bool = typer.Option(False, help="Also write TensorBoard logs."),
     cache: bool = typer.Option(True, help="Compute the features of a frozen backbone only once."),
+    *,
+    table: "TableOptions",
 ) -> None:
     """Train, export and measure a model.
 
@@ -63,8 +72,8 @@ def train(
     from pneumoscope.training.runs import run_id
     from pneumoscope.training.train import train as train_run
 
-    with progress_bar() as show_progress, TrainingProgress(resolved.epochs) as on_batch:
-        manifest = read_training_data(data, resolved, show_progress)
+    with _say_how_to_go_on(), progress_bar() as show_progress, TrainingProgress(resolved.epochs) as on_batch:
+        manifest = read_training_data(data, resolved, show_progress, table)
         _check_split_file(split, manifest)
         if _averages_folds(resolved):
             echo_stderr(f"training {resolved.average} folds under {runs}, then averaging their weights")
@@ -84,6 +93,19 @@ def train(
                 on_batch=on_batch,
             )
     release_and_print(run, manifest)
+
+
+@contextmanager
+def _say_how_to_go_on() -> Iterator[None]:
+    """Turn an interruption into a sentence with the command that continues the training."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        raise Interrupted(
+            "interrupted; the state after the last complete epoch is kept: go on with  "
+            f"pneumoscope {printable(shlex.join([*arguments, '--resume']))}"
+        ) from None
 
 
 def _recipe_name(model: str | None, recipe: str | None) -> str:

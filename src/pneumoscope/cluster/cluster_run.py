@@ -26,8 +26,10 @@ from pneumoscope.errors import RunError, UsageError
 from pneumoscope.inference.bundle import read_bundle
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.io.atomic import write_atomic
+from pneumoscope.io.streams import quiet_libraries
 from pneumoscope.output import parquet_files
 from pneumoscope.output.parquet_files import MANIFEST, parquet_part, part_name
+from pneumoscope.output.results import row_of
 from pneumoscope.radiographs.sources import Source
 
 if TYPE_CHECKING:
@@ -152,7 +154,8 @@ class ClusterRun:
         return ray.data.from_items(units, override_num_blocks=len(units)).map(
             Worker,  # type: ignore[arg-type]  # a class too, whose objects are called; Ray declares functions only
             fn_constructor_args=(
-                bundle.path.read_bytes(), str(bundle.path), self.predictor.threshold, self.predictor.prevalence
+                bundle.path.read_bytes(), str(bundle.path), self.predictor.threshold, self.predictor.prevalence,
+                self.predictor.any_age,
             ),
             num_cpus=1,
             # One part a worker at a time, so that no part waits for a busy worker while another one is free.
@@ -232,9 +235,9 @@ class Worker:
     The model arrives as bytes, so the other machines need the package but not the model file.
     """
 
-    def __init__(self, model: bytes, path: str, threshold: float, prevalence: float | None) -> None:
+    def __init__(self, model: bytes, path: str, threshold: float, prevalence: float | None, any_age: bool) -> None:
         bundle = read_bundle(model, Path(path), threads=1)  # a worker gets one core
-        self.predictor = Predictor(bundle, threshold, prevalence)
+        self.predictor = Predictor(bundle, threshold, prevalence, any_age)
 
     def __call__(self, unit: dict[str, Any]) -> dict[str, Any]:
         """Judge the sources of a part.
@@ -246,7 +249,8 @@ class Worker:
             ``number``, ``content`` of the Parquet file, and the rest of :class:`Part`.
         """
         start = time.perf_counter()
-        rows = [prediction.to_dict() for prediction in self.predictor.predict_many(decode_sources(unit["sources"]))]
+        with quiet_libraries():
+            rows = [row_of(prediction) for prediction in self.predictor.predict_many(decode_sources(unit["sources"]))]
         return {
             "number": unit["number"],
             "content": parquet_part(rows),

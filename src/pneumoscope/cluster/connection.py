@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pneumoscope.errors import MissingExtra, UsageError
+from pneumoscope.io.cores import available_cores
 
 _EXPECTED = "expected a Ray cluster"
 
@@ -47,7 +48,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:
-            ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+            ray.init("local", num_cpus=cpus or available_cores(), include_dashboard=False, **quiet)
         else:
             ray.init(address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:

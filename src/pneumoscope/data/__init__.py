@@ -7,8 +7,11 @@ and ``augment.augment`` have the names of their modules; import them from there.
 
 from pneumoscope.data.aspect_ratio import aspect_corrections, common_ratio, median_ratios
 from pneumoscope.data.augment import Augmentation, compress_jpeg
-from pneumoscope.data.manifest import Manifest, Record
-from pneumoscope.data.scan import read_dataset
+from pneumoscope.data.class_names import ClassNames
+from pneumoscope.data.manifest import OFFICIAL_SPLITS, Manifest, Record, TableOptions
+from pneumoscope.data.overlaps import find_overlaps
+from pneumoscope.data.patients import describe_sources
+from pneumoscope.data.scan import list_dataset, read_dataset
 from pneumoscope.data.splits import (
     ALL,
     AS_PUBLISHED,
@@ -27,16 +30,22 @@ __all__ = [
     "ALL",
     "AS_PUBLISHED",
     "CLASS_WEIGHTS",
+    "OFFICIAL_SPLITS",
     "PATIENT_WISE",
     "Augmentation",
+    "ClassNames",
     "Manifest",
     "Record",
     "Split",
+    "TableOptions",
     "aspect_corrections",
     "check_scheme",
     "class_weights",
     "common_ratio",
     "compress_jpeg",
+    "describe_sources",
+    "find_overlaps",
+    "list_dataset",
     "make_split",
     "median_ratios",
     "read_dataset",

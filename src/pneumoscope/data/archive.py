@@ -1,44 +1,41 @@
-"""A zip of labelled radiographs -> image files ``[split/]LABEL/name``.
+"""A zip of labelled radiographs -> image files ``[split/]LABEL/.../name``.
 
 Archives are untrusted input. Each member is checked by name, size and content before anything is written.
 """
 
 import os
-import stat
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pneumoscope.data.class_names import ClassNames
 from pneumoscope.data.layout import is_leftover, only_one, split_path
-from pneumoscope.data.manifest import OFFICIAL_SPLITS, Refused
-from pneumoscope.errors import DatasetError, ImageError
+from pneumoscope.data.manifest import Refused
+from pneumoscope.errors import DatasetError, ImageError, UnreadableImage
 from pneumoscope.labels import LABELS
 from pneumoscope.radiographs import MAX_BYTES, image_size
+from pneumoscope.radiographs.dicom.reader import is_dicom
+from pneumoscope.radiographs.folders import find_images
+from pneumoscope.radiographs.zip_files import MAX_TOTAL, member_problem, open_zip, read_member
 
-#: Largest number of members in one archive. Kaggle's has 17,600; two thirds are a second copy and macOS leftovers.
-MAX_MEMBERS = 100_000
-#: Largest size in bytes of all inflated images of one archive. Kaggle's need 1.2 GB.
-MAX_TOTAL = 10 * 10**9
-
-#: What zipfile raises on changed bytes: bad magic or CRC, a header cut off, a foreign version, a seek before the start.
-DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OSError)
-
-# Reading these two can be bounded. A few bytes of bzip2 or LZMA become gigabytes in one call of the decoder.
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-
-_Tail = tuple[str, ...]  # [split/]LABEL/name, the part of a member's name that is kept
+_Tail = tuple[str, ...]  # [split/]LABEL/.../name, the part of a member's name that is kept
 
 
-def extract_images(path: Path, out: Path, progress: Callable[[Iterable[Any]], Iterable[Any]] | None) -> list[Refused]:
+def extract_images(
+    path: Path,
+    out: Path,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
+    names: ClassNames | None = None,
+) -> list[Refused]:
     """Write the images of a zip below ``out`` as ``[split/]LABEL/name``.
 
     Args:
         path: the zip.
         out: folder for the images.
         progress: wraps the iteration over members.
+        names: what the classes are called.
 
     Returns:
         The refused members with their reasons.
@@ -47,8 +44,8 @@ def extract_images(path: Path, out: Path, progress: Callable[[Iterable[Any]], It
         DatasetError: not a zip, too large, ambiguous, no image to extract, or other images are in ``out`` already.
     """
     with _open_zip(path) as archive:
-        wanted, refused = _choose_members(archive.infolist(), path)
-        _check_out(out, set(wanted), path)
+        wanted, refused = _choose_members(archive.infolist(), path, names)
+        _check_out(out, set(wanted), path, names)
         written = 0
         members = list(wanted.items())
         for tail, member in progress(members) if progress else members:
@@ -69,38 +66,28 @@ def extract_images(path: Path, out: Path, progress: Callable[[Iterable[Any]], It
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
+    if not path.exists():
+        raise DatasetError(f"expected a folder or a zip file, found nothing at {path}: check the path")
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except FileNotFoundError:
-        raise DatasetError(f"expected a folder or a zip file, found nothing at {path}: check the path") from None
-    try:
-        archive = zipfile.ZipFile(path)
-    except DAMAGE:
-        if start == b"PK\3\4":
-            raise DatasetError(
-                f"expected a complete zip file, {path} is truncated or damaged: download it again"
-            ) from None
-        raise DatasetError(f"expected a folder or a zip file, {path} is neither: check the path") from None
-    count = len(archive.infolist())
-    if count > MAX_MEMBERS:
-        archive.close()
-        raise DatasetError(f"expected at most {MAX_MEMBERS:,} members in {path}, found {count:,}: name a folder")
-    return archive
+        return open_zip(path)
+    except UnreadableImage as error:
+        raise DatasetError(str(error)) from None
 
 
-def _choose_members(members: list[zipfile.ZipInfo], path: Path) -> tuple[dict[_Tail, zipfile.ZipInfo], list[Refused]]:
+def _choose_members(
+    members: list[zipfile.ZipInfo], path: Path, names: ClassNames | None
+) -> tuple[dict[_Tail, zipfile.ZipInfo], list[Refused]]:
     """Members to extract, by tail, and refused members. Leftovers and second copies are in neither."""
     refused: list[Refused] = []
     images: list[tuple[tuple[str, ...], _Tail, zipfile.ZipInfo]] = []  # (folders above, tail, member)
     others: list[zipfile.ZipInfo] = []
     for member in members:
         parts = tuple(part for part in member.orig_filename.split("/") if part not in ("", "."))
-        problem = _problem(member)
+        problem = member_problem(member, MAX_BYTES)
         if problem:
             refused.append(Refused(member.orig_filename, problem))
         elif not member.is_dir() and not is_leftover(parts):
-            above, tail = split_path(parts)
+            above, tail = split_path(parts, names)
             if tail:
                 images.append((above, tail, member))
             else:
@@ -119,23 +106,6 @@ def _choose_members(members: list[zipfile.ZipInfo], path: Path) -> tuple[dict[_T
     return wanted, refused
 
 
-def _problem(member: zipfile.ZipInfo) -> str:
-    """Why a member is refused by its entry in the archive's list alone; an empty string if it is not."""
-    name = member.orig_filename  # as stored in the archive; zipfile cleans its filename
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if name.startswith("/") or ".." in name.split("/") or any(sign in name for sign in "\\:\0"):
-        return "expected a name below the archive's own folder, this one may point outside"
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return f"expected a file, this is a {'symbolic link' if kind == stat.S_IFLNK else 'special file'}"
-    if member.flag_bits & 0x1:
-        return "expected a file that can be read without a password, this one is encrypted"
-    if member.compress_type not in _METHODS:
-        return "expected a stored or deflated file, this one uses another compression: pack the zip again"
-    if member.file_size > MAX_BYTES:
-        return f"expected at most {MAX_BYTES:,} bytes, this inflates to {member.file_size:,}"
-    return ""
-
-
 def _data_root(folders: list[tuple[str, ...]], path: Path) -> tuple[str, ...]:
     """The shallowest of the folders that contain [split/]LABEL folders; a second copy may be in a deeper one."""
     depth = min((len(folder) for folder in folders), default=0)
@@ -152,17 +122,15 @@ def _check_total(wanted: dict[_Tail, zipfile.ZipInfo], path: Path) -> None:
         )
 
 
-def _check_out(out: Path, wanted: set[_Tail], path: Path) -> None:
+def _check_out(out: Path, wanted: set[_Tail], path: Path, names: ClassNames | None) -> None:
     """Refuse to mix two data sets: images that are in ``out`` already would get into the manifest unnoticed."""
-    for split in ("", *OFFICIAL_SPLITS):
-        for label in LABELS:
-            for file in sorted((out / split / label).glob("*")):
-                tail = file.relative_to(out).parts
-                if tail not in wanted and file.is_file() and not is_leftover(tail):
-                    raise DatasetError(
-                        f"expected nothing in {out} but images of {path}, found {'/'.join(tail)}: "
-                        "name an empty folder with --out"
-                    )
+    for file in find_images(out).images:
+        above, tail = split_path(file.relative_to(out).parts, names)
+        if tail and not above and tail not in wanted:
+            raise DatasetError(
+                f"expected nothing in {out} but images of {path}, found {'/'.join(tail)}: "
+                "name an empty folder with --out"
+            )
 
 
 def _extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
@@ -170,8 +138,9 @@ def _extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: P
     same_size = target.is_file() and target.stat().st_size == member.file_size
     if same_size and zlib.crc32(target.read_bytes()) == member.CRC:
         return
-    data = _read_member(archive, member)
-    image_size(data)  # raises an error if this is no image
+    data = read_member(archive, member)
+    if not is_dicom(data):
+        image_size(data)  # raises an error if this is no image
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")  # a scan skips hidden files
     try:
@@ -179,15 +148,3 @@ def _extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: P
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    try:
-        with archive.open(member) as file:
-            # Never read() without a bound: a member may inflate to more than its announced size, and fill the memory.
-            data = file.read(member.file_size + 1)
-    except DAMAGE as error:
-        raise zipfile.BadZipFile(str(error)) from None
-    if len(data) != member.file_size:
-        raise zipfile.BadZipFile(f"{len(data)} bytes instead of {member.file_size}")
-    return data

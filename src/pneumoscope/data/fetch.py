@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pneumoscope.data.archive import extract_images
+from pneumoscope.data.class_names import ClassNames
 from pneumoscope.data.kaggle import count_errors, download_kaggle
 from pneumoscope.data.layout import find_data_folder
 from pneumoscope.data.manifest import MANIFEST_NAME, Manifest, Refused, write_manifest
 from pneumoscope.data.scan import scan_folder
 from pneumoscope.errors import DatasetError
+from pneumoscope.io.own_files import may_replace
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class FetchResult:
         manifest_path: the CSV file of the manifest.
         refused: files that are not in the manifest, by name, with the reason.
         count_errors: one sentence for each split and label whose count is not Kaggle's.
+        folder: where the images are.
     """
 
     manifest: Manifest
     manifest_path: Path
     refused: list[Refused]
     count_errors: list[str]
+    folder: Path
 
 
 def fetch(
@@ -39,6 +43,7 @@ def fetch(
     source: str | Path | None = None,
     *,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    names: ClassNames | None = None,
 ) -> FetchResult:
     """Get labelled radiographs, decode every one, and write ``out/manifest.csv``.
 
@@ -51,6 +56,7 @@ def fetch(
         out: folder for the manifest and for the images of an archive; created if missing.
         source: a zip or a folder; the Kaggle set if None.
         progress: wraps the iterations over files, to show the progress.
+        names: what the classes are called.
 
     Returns:
         The manifest, the refused files, and where the counts differ from Kaggle's. A collection without train, val
@@ -70,13 +76,14 @@ def fetch(
     refused: list[Refused] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _check_manifest(out / MANIFEST_NAME)
         if source is None:
             folder = find_data_folder(download_kaggle())
         elif Path(source).is_dir():
-            folder = find_data_folder(Path(os.path.abspath(source)))
+            folder = find_data_folder(Path(os.path.abspath(source)), names)
         else:
-            folder, refused = out, extract_images(Path(source), out, progress)
-        manifest, unreadable = scan_folder(folder, relative_to=out, progress=progress)
+            folder, refused = out, extract_images(Path(source), out, progress, names)
+        manifest, unreadable = scan_folder(folder, relative_to=out, progress=progress, names=names)
         manifest_path = out / MANIFEST_NAME
         write_manifest(manifest, manifest_path)
     except OSError as error:
@@ -84,4 +91,11 @@ def fetch(
             f"expected to read and write {error.filename or out}, the system says {error.strerror or error}: "
             "check the permissions and the free disk space, then run the same command again, it continues"
         ) from None
-    return FetchResult(manifest, manifest_path, refused + unreadable, count_errors(manifest, folder))
+    return FetchResult(manifest, manifest_path, refused + unreadable, count_errors(manifest, folder), folder)
+
+
+def _check_manifest(path: Path) -> None:
+    if not may_replace(path, "manifest"):
+        raise DatasetError(
+            f"expected no {path}, or one that pneumoscope wrote, found another table: name another folder with --out"
+        )

@@ -17,8 +17,17 @@ def patient_of(name: str) -> str:
     >>> patient_of("00001299_000.png")  # patient and follow-up number
     '00001299'
     """
+    return known_patient(name) or Path(name).stem
+
+
+def known_patient(name: str) -> str | None:
+    """Patient of a Kermany or NIH ChestX-ray14 file name; None for another name.
+
+    >>> known_patient("IM-0115-0001.jpeg"), known_patient("1.jpeg")
+    ('IM-0115', None)
+    """
     match = _PATIENT.match(name)
-    return match["patient"] if match else Path(name).stem
+    return match["patient"] if match else None
 
 
 def sublabel_of(name: str) -> str:

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pneumoscope.data.archive import DAMAGE
 from pneumoscope.data.manifest import OFFICIAL_SPLITS, Manifest
 from pneumoscope.errors import DatasetError, MissingExtra
 from pneumoscope.labels import NORMAL, PNEUMONIA
+from pneumoscope.radiographs.zip_files import DAMAGE
 
 if TYPE_CHECKING:  # comes with kagglehub, which is an extra
     import requests

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pneumoscope.data.file_names import patient_of, sublabel_of
+from pneumoscope.data.class_names import ClassNames
+from pneumoscope.data.layout import Membership, find_membership
 from pneumoscope.data.manifest import (
     MANIFEST_NAME,
     NO_SPLIT,
@@ -18,13 +19,18 @@ from pneumoscope.data.manifest import (
     Manifest,
     Record,
     Refused,
+    TableOptions,
+    complete_records,
     read_manifest,
+    sublabel_of_path,
 )
 from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.inference import InputSpec, resize
+from pneumoscope.io.names import printable
 from pneumoscope.io.prefetch import ordered_prefetch
-from pneumoscope.labels import LABELS
+from pneumoscope.labels import LABELS, NORMAL
 from pneumoscope.radiographs import read_file, read_radiograph
+from pneumoscope.radiographs.folders import find_images, in_order, is_litter
 
 #: Two images are one picture saved twice if the correlation of their 32x32 thumbnails is above this value.
 SAME_PICTURE = 0.9995
@@ -33,23 +39,26 @@ _AHEAD = 32  # files decoded before their turn: enough for all threads, and litt
 
 
 def read_dataset(
-    source: str | Path | Manifest, progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None
+    source: str | Path | Manifest,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    options: TableOptions | None = None,
 ) -> Manifest:
     """Read a folder (its ``manifest.csv`` if it has one, otherwise its images) or a CSV file.
 
     Args:
-        source: a folder ``[split/]LABEL/image``, or a CSV with at least the columns ``path`` and ``label``. A manifest
-            is returned unchanged.
+        source: a folder ``[split/]LABEL/.../image``, or a CSV with columns of paths and labels. A manifest is returned
+            unchanged.
         progress: wraps the iteration over files, to show the progress.
+        options: names of columns and classes.
 
     Raises:
         DatasetError: no data there, unknown labels or columns, or files that cannot be decoded.
     """
     if isinstance(source, Manifest):
         return source
-    source = Path(source)
+    source, options = Path(source), options or TableOptions()
     if source.is_dir() and not (source / MANIFEST_NAME).is_file():
-        manifest, refused = scan_folder(source, progress=progress)
+        manifest, refused = scan_folder(source, progress=progress, names=options.names)
         if refused:
             raise DatasetError(
                 f"expected only readable radiographs under {source}, {len(refused)} cannot be read (first: "
@@ -58,7 +67,35 @@ def read_dataset(
                 "and use --data DIR to leave them out"
             )
         return manifest
-    return read_manifest(source / MANIFEST_NAME if source.is_dir() else source)
+    return read_manifest(source / MANIFEST_NAME if source.is_dir() else source, options)
+
+
+def list_dataset(source: str | Path, options: TableOptions | None = None) -> Manifest:
+    """Like :func:`read_dataset`, but no image is opened: records of a folder have no hash, size and group.
+
+    Raises:
+        DatasetError: no data there, or unknown labels or columns.
+    """
+    source, options = Path(source), options or TableOptions()
+    if not source.is_dir() or (source / MANIFEST_NAME).is_file():
+        return read_dataset(source, options=options)
+    files, unused = _labelled_files(source, options.names)
+    _check_found(files, source)
+    records = []
+    for path, label, split in files:
+        place = path.relative_to(source).as_posix()
+        sublabel = "" if label == NORMAL else sublabel_of_path(place)
+        records.append(Record(place, label, sublabel, split=split))
+    return Manifest(source.absolute(), complete_records(records), unused)
+
+
+def _check_found(files: Sequence[object], folder: Path) -> None:
+    if not files:
+        raise DatasetError(
+            f"expected folders {' and '.join(LABELS)} (or train, val, test with these inside) with images "
+            f"under {folder}, found none{_describe_found(folder)}: check the path, or name your folders with "
+            "--positive and --negative"
+        )
 
 
 def scan_folder(
@@ -66,13 +103,15 @@ def scan_folder(
     *,
     relative_to: str | Path | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    names: ClassNames | None = None,
 ) -> tuple[Manifest, list[Refused]]:
-    """Decode and hash every image of ``[split/]LABEL/`` folders.
+    """Decode and hash every image below ``[split/]LABEL/`` folders, at any depth. Other files are counted.
 
     Args:
         folder: contains ``train``, ``val`` and ``test`` folders, or the label folders themselves.
         relative_to: folder where the manifest will be written; default ``folder``.
         progress: wraps the iteration over files.
+        names: what the classes are called.
 
     Returns:
         The manifest, ordered by split, label and name, and the refused files with their reasons.
@@ -82,50 +121,69 @@ def scan_folder(
     """
     folder = Path(folder).absolute()
     root = Path(relative_to).absolute() if relative_to else folder
-    files = list(_labelled_files(folder))
-    if not files:
-        raise DatasetError(
-            f"expected folders {' and '.join(LABELS)} (or train, val, test with these inside) with images "
-            f"under {folder}, found none: check the path"
-        )
+    files, unused = _labelled_files(folder, names or ClassNames())
+    _check_found(files, folder)
     records, thumbnails, refused = [], [], []
     with ThreadPoolExecutor() as pool:
-        results = ordered_prefetch(
-            pool, lambda file: _describe(file[0], file[1], file[2], root), files, max_pending=_AHEAD
-        )
+        results = ordered_prefetch(pool, lambda file: _describe(*file, folder, root), files, max_pending=_AHEAD)
         for result in progress(results) if progress else results:
             if isinstance(result, Refused):
                 refused.append(result)
             else:
                 records.append(result[0])
                 thumbnails.append(result[1])
-    return Manifest(root, tuple(_with_groups(records, thumbnails))), refused
+    return Manifest(root, tuple(_with_groups(list(complete_records(records)), thumbnails)), unused), refused
 
 
-def _labelled_files(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """(file, label, split), sorted. Hidden files are skipped, also those of macOS."""
-    splits = [name for name in OFFICIAL_SPLITS if (folder / name).is_dir()]
-    for split in splits or [NO_SPLIT]:
-        for label in LABELS:
-            base = folder / split / label if splits else folder / label
-            if base.is_dir():
-                for path in sorted(base.iterdir()):
-                    if path.is_file() and not path.name.startswith("."):
-                        yield path, label, split
+def _labelled_files(folder: Path, names: ClassNames) -> tuple[list[tuple[Path, str, str]], dict[str, int]]:
+    """(file, label, split) of the images of a collection, in their order, and the number of other files by reason."""
+    content = find_images(folder)
+    if content.failures:
+        raise content.failures[0]
+    unused = content.left_out
+    unused[f"files ending in {Path(MANIFEST_NAME).suffix}"] -= (folder / MANIFEST_NAME).is_file()
+    found: list[tuple[Path, Membership]] = []
+    for path in content.images:
+        parts = path.relative_to(folder).parts
+        membership = find_membership(parts, names)
+        if membership and membership.start == 0:
+            found.append((path, membership))
+        else:
+            place = f"the folder {printable(parts[0])}" if len(parts) > 1 else "no folder"
+            unused[f"images in {place}, outside of {' and '.join(LABELS)}"] += 1
+    has_splits = any(membership.split != NO_SPLIT for _, membership in found)
+    files = []
+    for path, membership in found:
+        if has_splits and membership.split == NO_SPLIT:
+            unused[f"{membership.label} images outside of {', '.join(OFFICIAL_SPLITS)}"] += 1
+        else:
+            files.append((path, membership.label, membership.split))
+    order = [*OFFICIAL_SPLITS, NO_SPLIT]
+    files.sort(key=lambda file: (order.index(file[2]), LABELS.index(file[1]), file[0]))
+    return files, in_order(unused)
 
 
-def _describe(path: Path, label: str, split: str, root: Path) -> tuple[Record, np.ndarray] | Refused:
+def _describe_found(folder: Path) -> str:
+    """The folders that are there, for a message."""
+    if not folder.is_dir():
+        return ""
+    found = sorted(printable(path.name) for path in folder.iterdir() if path.is_dir() and not is_litter(path.name))
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f" (its folders are {', '.join(found[:5])}{more})" if found else ""
+
+
+def _describe(path: Path, label: str, split: str, folder: Path, root: Path) -> tuple[Record, np.ndarray] | Refused:
     """The record of an image and its thumbnail (32, 32) uint8, or why the file is refused."""
     try:
         data = read_file(path)
-        radiograph = read_radiograph(data)
+        radiograph = read_radiograph(data, any_age=True)  # the labels say what to learn, whatever the age
     except ImageError as error:
         return Refused(str(path), str(error))
+    place = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     record = Record(
-        path=path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path),
+        path=place,
         label=label,
-        sublabel=sublabel_of(path.name),
-        patient=patient_of(path.name),
+        sublabel="" if label == NORMAL else sublabel_of_path(path.relative_to(folder).as_posix()),
         split=split,
         sha256=hashlib.sha256(data).hexdigest(),
         bytes=len(data),
@@ -145,10 +203,19 @@ def _with_groups(records: list[Record], thumbnails: list[np.ndarray]) -> list[Re
             patient = leader[patient]
         return patient
 
+    pictures: dict[int, int] = {}  # index of an image -> index of the first with the same picture
     for first, second in same_pictures(np.stack(thumbnails) if thumbnails else np.zeros((0, 32, 32), np.uint8)):
         a, b = sorted((find_leader(records[first].patient), find_leader(records[second].patient)))
         leader[b] = a
-    return [replace(record, group=find_leader(record.patient)) for record in records]
+        pictures[first] = pictures[second] = pictures.get(first, pictures.get(second, first))
+    return [
+        replace(
+            record,
+            group=find_leader(record.patient),
+            picture=records[pictures[place]].sha256[:16] if place in pictures else "",
+        )
+        for place, record in enumerate(records)
+    ]
 
 
 def same_pictures(thumbnails: np.ndarray) -> list[tuple[int, int]]:

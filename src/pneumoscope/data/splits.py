@@ -111,7 +111,7 @@ def make_split(manifest: Manifest, scheme: str = PATIENT_WISE, *, seed: int = 0,
             if not any(record.key in side and record.label == label for record in pool):
                 raise DatasetError(
                     f"expected images of {label} on both sides of the split, one side has none: "
-                    "use more images or another --fraction"
+                    "use more images, or a larger share (data split --fraction, or validation_fraction in the recipe)"
                 )
     train = {record.key for record in pool} - val
     return Split(scheme, seed, fraction, tuple(sorted(train)), tuple(sorted(val)))

@@ -13,13 +13,15 @@ from pneumoscope.evaluation.figures import draw_figures
 from pneumoscope.evaluation.label_errors import find_label_errors
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
 from pneumoscope.evaluation.metrics import roc_auc
-from pneumoscope.evaluation.report import render_comparison, render_table, report_html
-from pneumoscope.evaluation.report_files import REPORT_NAME, csv_bytes, read_report, to_arrays
+from pneumoscope.evaluation.report import FIGURES, render_comparison, render_table, report_html
+from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, REPORT_NAME, csv_bytes, read_report, to_arrays
 from pneumoscope.evaluation.robustness import measure_shifts, with_intervals
 from pneumoscope.evaluation.subgroups import against_ratio, subtype_auc
 from pneumoscope.evaluation.uncertain import uncertain_band, uncertain_rule
 
 __all__ = [
+    "FIGURES",
+    "PREDICTIONS_NAME",
     "REPORT_NAME",
     "Estimate",
     "against_ratio",

@@ -13,6 +13,8 @@ import numpy as np
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
 from pneumoscope.data.manifest import Manifest, Record
+from pneumoscope.data.overlaps import find_overlaps
+from pneumoscope.data.patients import describe_sources
 from pneumoscope.errors import DatasetError
 from pneumoscope.evaluation.bootstrap import RESAMPLES
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
@@ -72,7 +74,10 @@ def evaluate_model(
             "threshold": float(predictor.threshold),
             "prevalence": predictor.prevalence,
         },
-        "data": _describe(records, manifest, split_name, fingerprint),
+        "data": {
+            **_describe(records, manifest, split_name, fingerprint),
+            **_describe_quality(records, predictions, manifest),
+        },
         "images": len(records),
         **_measure(rows, predictor.threshold, seed, resamples),
         "uncertain": sum(row["status"] == UNCERTAIN for row in rows),
@@ -131,6 +136,22 @@ def _describe(records: list[Record], manifest: Manifest, split_name: str, finger
         "median_size": _median_size(records),
         "split_fingerprint": fingerprint,
         "sha256": hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
+    }
+
+
+def _describe_quality(records: list[Record], predictions: list[Prediction], manifest: Manifest) -> dict[str, Any]:
+    """Where the patients come from, what was found and not used, and pictures that make the figures wrong."""
+    pairs = zip(records, predictions, strict=True)
+    hashes = {record.path: prediction.image_sha256 for record, prediction in pairs}
+    overlaps = find_overlaps(manifest, records, hashes)
+    return {
+        "patients_from": describe_sources(record.patient_from for record in records),
+        "patients_with_both_labels": overlaps.patients_with_both_labels,
+        "unused": dict(manifest.unused),
+        "mapping": list(manifest.mapping),
+        "both_labels": list(overlaps.both_labels),
+        "in_training": list(overlaps.in_training),
+        "warnings": overlaps.sentences(),
     }
 
 

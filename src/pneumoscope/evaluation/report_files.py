@@ -15,6 +15,7 @@ import numpy as np
 
 from pneumoscope.errors import DatasetError
 from pneumoscope.io.atomic import write_atomic
+from pneumoscope.io.names import decode_name, encode_cell
 from pneumoscope.labels import LABELS, label_index
 
 REPORT_NAME = "report.json"
@@ -84,7 +85,11 @@ def _read_predictions(path: Path) -> list[dict[str, Any]]:
                     f"expected the columns {', '.join(_COLUMNS)} in {path}, "
                     f"received {', '.join(reader.fieldnames or ()) or 'none'}: evaluate again"
                 )
-            return [_parse_row(row, path, line) for line, row in enumerate(reader, 2)]
+            rows = (
+                {key: decode_name(text) if isinstance(text, str) else text for key, text in row.items()}
+                for row in reader
+            )
+            return [_parse_row(row, path, line) for line, row in enumerate(rows, 2)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"expected the predictions of the report at {path}: {error}") from None
 
@@ -110,12 +115,13 @@ def _is_share(value: float | None) -> bool:
 
 
 def csv_bytes(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> bytes:
-    """A table of images as CSV. A file name that is not UTF-8 keeps its bytes."""
+    """A table of images as CSV, its texts as :func:`pneumoscope.io.names.encode_cell` writes them."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)  # None becomes an empty cell, a float keeps all its digits
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    for row in rows:  # None becomes an empty cell, a float keeps all its digits
+        writer.writerow({key: encode_cell(value) if isinstance(value, str) else value for key, value in row.items()})
+    return text.getvalue().encode()
 
 
 def to_arrays(rows: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

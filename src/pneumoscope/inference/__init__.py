@@ -2,7 +2,8 @@
 
 In: radiographs and a model file. Out: predictions, heatmaps.
 Read first: ``preprocess.py`` (radiograph to model input), then ``predict.py`` (model input to verdict). ``bundle.py``
-reads the model file. Import ``preprocess`` and ``explain`` from their modules, which have the same names.
+reads the model file, ``sessions.py`` opens its network. Import ``preprocess`` and ``explain`` from their modules, which
+have the same names.
 This package never imports TensorFlow.
 """
 
@@ -31,7 +32,8 @@ from pneumoscope.inference.calibration import (
 from pneumoscope.inference.explain import GRAD_CAM, Explanation, explain_prediction
 from pneumoscope.inference.predict import BATCH, Predictor, load, parse_threshold
 from pneumoscope.inference.prediction import ERROR, FIELDS, OK, UNCERTAIN, Prediction
-from pneumoscope.inference.preprocess import INPUT_SPECS, RESIZES, ImageSource, InputSpec, resize, to_input
+from pneumoscope.inference.preprocess import INPUT_SPECS, RESIZES, InputSpec, resize, to_input
+from pneumoscope.radiographs.images import ImageSource
 
 __all__ = [
     "BATCH",

@@ -9,18 +9,17 @@ refused.
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pneumoscope.errors import BundleError
 from pneumoscope.inference.preprocess import InputSpec
+from pneumoscope.inference.sessions import ForkSafeSession, read_unchanged
 from pneumoscope.labels import LABELS, SCOPE
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 METADATA_KEY = "pneumoscope"
 #: Version of the contract's keys; a file with another version is refused.
@@ -52,13 +51,21 @@ class Bundle:
         contract: the whole contract, as the exporter wrote it.
         spec: what the model takes as input.
         session: runs the network.
+        threads: for one forward pass; 0 means one per core.
+
+    A bundle can be pickled: the other process opens the same file again, and refuses one that has changed.
     """
 
     path: Path
     sha256: str
     contract: dict[str, Any]
     spec: InputSpec
-    session: "onnxruntime.InferenceSession"
+    session: ForkSafeSession
+    threads: int = 0
+
+    def __reduce__(self) -> tuple[Callable[[str, str, int], "Bundle"], tuple[str, str, int]]:
+        shipped = self.path == ZOO / self.path.name  # by its name: another installation may lie elsewhere
+        return _open_same, (self.path.stem if shipped else str(self.path.absolute()), self.sha256, self.threads)
 
     @property
     def name(self) -> str:
@@ -155,25 +162,11 @@ def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
     Raises:
         BundleError: not exported by pneumoscope, altered, or of another version.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: warnings concern the exporter, not the user
-    options.intra_op_num_threads = threads
-    # Threads that wait actively for the next layer would take the cores from the threads that decode images.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not _has_vnni():
-        # int8 products that cannot overflow, see pneumoscope.training.export.quantise. On its own, ONNX Runtime would
-        # choose the faster ones for every x86 processor.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the exceptions of ONNX Runtime have no other common base class
-        first_line = str(error).strip().splitlines()[0]
-        raise BundleError(f"expected an ONNX model at {path}, ONNX Runtime says {first_line}") from None
+    session = ForkSafeSession(data, path, threads)
     contract = _read_contract(session, path)
     _verify_bytes(contract, data, path)
-    bundle = Bundle(path, hashlib.sha256(data).hexdigest(), contract, InputSpec.from_dict(contract["input"]), session)
+    spec = InputSpec.from_dict(contract["input"])
+    bundle = Bundle(path, hashlib.sha256(data).hexdigest(), contract, spec, session, threads)
     _verify_graph(bundle)
     return bundle
 
@@ -194,6 +187,13 @@ def metadata_bytes(contract: dict[str, Any]) -> bytes:
     return b"\x72" + _varint(len(entry)) + entry
 
 
+@functools.lru_cache(maxsize=4)  # joblib and Dask send the same model with every task
+def _open_same(model: str, sha256: str, threads: int) -> Bundle:
+    """What a pickled bundle becomes in another process: the same file, opened there."""
+    path = ZOO / f"{model}.onnx" if model in shipped_models() else Path(model)
+    return read_bundle(read_unchanged(path, sha256), path, threads)
+
+
 def _find_model(model: str | Path) -> Path:
     if str(model) in shipped_models():
         return ZOO / f"{model}.onnx"
@@ -207,18 +207,7 @@ def _find_model(model: str | Path) -> Path:
     return path
 
 
-@functools.cache
-def _has_vnni() -> bool:
-    """Whether the processor can add int8 products in 32 bits (VNNI); False where /proc/cpuinfo does not say so."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    except OSError:
-        return False
-    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
-
-
-def _read_contract(session: "onnxruntime.InferenceSession", path: Path) -> dict[str, Any]:
+def _read_contract(session: ForkSafeSession, path: Path) -> dict[str, Any]:
     """Read the contract from the metadata, and check its keys and values."""
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:

@@ -6,19 +6,19 @@ A heatmap shows what raised the score of this model on this image. It is not a s
 the score is right.
 """
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from pneumoscope.errors import UsageError
+from pneumoscope.errors import ImageError, UsageError
 from pneumoscope.inference.bundle import PROBABILITIES
 from pneumoscope.inference.calibration import log_odds
-from pneumoscope.inference.predict import Predictor
+from pneumoscope.inference.predict import Predictor, content_sha256
 from pneumoscope.inference.prediction import Prediction
-from pneumoscope.inference.preprocess import ImageSource, InputSpec, resize, to_input
+from pneumoscope.inference.preprocess import InputSpec, resize, to_input
 from pneumoscope.labels import LABELS, PNEUMONIA, label_index
-from pneumoscope.radiographs.images import Radiograph, read_radiograph
+from pneumoscope.radiographs.contents import read_content, source_name
+from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiograph
 
 GRAD_CAM = "Grad-CAM"
 OCCLUSION = "occlusion sensitivity"
@@ -50,12 +50,20 @@ class Explanation:
     method: str
 
 
-def explain(predictor: Predictor, source: ImageSource, label: str | None = None) -> Explanation:
+def explain(
+    predictor: Predictor,
+    source: ImageSource,
+    label: str | None = None,
+    *,
+    value_range: tuple[float, float] | None = None,
+) -> Explanation:
     """Predict one radiograph and locate the evidence for a class.
+
+    The prediction is the one of :meth:`~pneumoscope.inference.predict.Predictor.predict`, digit by digit.
 
     Args:
         predictor: the model.
-        source: path, encoded bytes or array, see :meth:`pneumoscope.inference.predict.Predictor.predict`.
+        source, value_range: see :meth:`pneumoscope.inference.predict.Predictor.predict`.
         label: ``"NORMAL"`` or ``"PNEUMONIA"``; the predicted one by default.
 
     Raises:
@@ -68,10 +76,16 @@ def explain(predictor: Predictor, source: ImageSource, label: str | None = None)
     """
     if label is not None and label not in LABELS:
         raise UsageError(f"expected the class {' or '.join(LABELS)}, received {label!r}")
-    radiograph = read_radiograph(source)
-    prediction = predictor.predict(radiograph)
-    name = str(source) if isinstance(source, (str, Path)) else prediction.path
-    return explain_prediction(predictor, radiograph, replace(prediction, path=name), label)
+    content = read_content(source)
+    radiograph = read_radiograph(content, value_range=value_range, any_age=predictor.any_age)
+    # The model judges the pixels of its own scale, the heatmap is drawn on those of full size.
+    judged = content if predictor.bundle.spec.reads_smaller(content) else radiograph
+    prepared = predictor.prepare(judged)
+    if isinstance(prepared.pixels, ImageError):
+        raise prepared.pixels
+    named = prepared._replace(path=source_name(source, value_range), sha256=content_sha256(content))
+    (prediction,) = predictor.predict_prepared([named])
+    return explain_prediction(predictor, radiograph, prediction, label)
 
 
 def explain_prediction(

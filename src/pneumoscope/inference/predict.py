@@ -3,10 +3,11 @@
 :meth:`Predictor._judge` decides between NORMAL and PNEUMONIA.
 """
 
+import functools
 import hashlib
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +17,15 @@ from pneumoscope.errors import ImageError, RefusedImage, UsageError
 from pneumoscope.inference.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, SUBTYPES, Bundle, open_bundle
 from pneumoscope.inference.calibration import exact_log_odds, shift_log_odds
 from pneumoscope.inference.prediction import ERROR, OK, REJECTED, UNCERTAIN, Prediction
-from pneumoscope.inference.preprocess import ImageSource, resize, to_input
+from pneumoscope.inference.preprocess import resize, to_input
+from pneumoscope.io.cores import available_cores
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import NORMAL, PNEUMONIA, POSITIVE
-from pneumoscope.radiographs.images import read_file
+from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
+from pneumoscope.radiographs.images import ImageSource
 
-#: Images in one forward pass. With more, the data between two layers does not fit into a core's cache.
+#: Images between two saves, and in the smallest part of a result. No number depends on it: each image is one forward
+#: pass of its own, because the last digit of a probability can depend on the images in the same pass.
 BATCH = 4
 
 
@@ -31,12 +35,13 @@ def load(
     prevalence: float | None = None,
     *,
     threads: int = 0,
+    any_age: bool = False,
 ) -> "Predictor":
     """Open a model for use.
 
     Args:
         model: name of a shipped model, path of a model file, or path of a run folder.
-        threshold, prevalence: see :class:`Predictor`.
+        threshold, prevalence, any_age: see :class:`Predictor`.
         threads: for one forward pass; 0 means one per core. 1 is a little faster when several images are judged at
             the same time, with :meth:`Predictor.predict_many` or in the caller's own threads.
 
@@ -44,7 +49,7 @@ def load(
     >>> load().predict(sample_paths()[9]).label
     'PNEUMONIA'
     """
-    return Predictor(open_bundle(model, threads), threshold, prevalence)
+    return Predictor(open_bundle(model, threads), threshold, prevalence, any_age)
 
 
 class PreparedImage(NamedTuple):
@@ -54,15 +59,20 @@ class PreparedImage(NamedTuple):
         path: of the image, as given.
         sha256: of its bytes; empty where there are none.
         pixels: (height, width) uint8, or the error that says why there are none.
+        note: what was assumed about the file; empty where nothing was.
     """
 
     path: str
     sha256: str
     pixels: np.ndarray | ImageError
+    note: str = ""
 
 
 class Predictor:
     """A model at an operating point. It keeps no state between calls and can be used from several threads.
+
+    It can be pickled, and used after a fork: the other process opens the model file again. For a process on each core,
+    load it with ``threads=1``.
 
     The uncertain band moves with the operating point, by the same step of the log odds.
 
@@ -75,14 +85,23 @@ class Predictor:
         threshold: operating point, instead of the model's default: a probability from 0 to 1, or the name of one in
             the model file, such as ``"screening"``.
         prevalence: share of pneumonia among the patients, between 0 and 1, instead of the one that the model assumes.
+        any_age: judge DICOM files of patients of any age. Otherwise those are rejected whose header says that the
+            patient is older or younger than the children in the training images.
 
     Raises:
         UsageError: a threshold outside 0 to 1 or with an unknown name; or a prevalence for a model that is not
             calibrated.
     """
 
-    def __init__(self, bundle: Bundle, threshold: float | str | None = None, prevalence: float | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threshold: float | str | None = None,
+        prevalence: float | None = None,
+        any_age: bool = False,
+    ) -> None:
         self.bundle = bundle
+        self.any_age = any_age
         self._options = threshold, prevalence
         self.prevalence = bundle.prevalence if prevalence is None else prevalence
         self._prevalence_shift = _prevalence_shift(bundle, prevalence)
@@ -99,6 +118,7 @@ class Predictor:
             self.bundle,
             own_threshold if threshold is None else threshold,
             own_prevalence if prevalence is None else prevalence,
+            self.any_age,
         )
 
     @property
@@ -106,70 +126,78 @@ class Predictor:
         """The thresholds in the model file, by name, at this prevalence."""
         return {name: self._adjust(point) for name, point in self.bundle.operating_points.items()}
 
-    def predict(self, source: ImageSource | ImageError) -> Prediction:
+    def predict(
+        self, source: ImageSource | ImageError, *, value_range: tuple[float, float] | None = None
+    ) -> Prediction:
         """Judge one radiograph.
 
         Args:
-            source: path, encoded bytes, or array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16. From a file, a
-                large JPEG may be decoded at a smaller scale, if the model's input is ``scaled-224``. Its full-size
-                pixels, given as an array, then have a slightly different probability.
+            source: path, encoded bytes, file object that returns them, Pillow image, :class:`Radiograph`, or an array
+                (H, W), (H, W, 3) or (H, W, 4): uint8, uint16, or floats from 0 to 1. From a file, a large JPEG may be
+                decoded at a smaller scale, if the model's input is ``scaled-224``. Its full-size pixels, given as an
+                array or an image, then have a slightly different probability.
+            value_range: values of an array that mean black and white, such as ``(0, 4095)``; the prediction's path
+                then contains it.
 
         Returns:
             The prediction. If the image cannot be judged, its status and reason say why.
         """
-        (prediction,) = self.predict_prepared([self.prepare(source)])
+        (prediction,) = self.predict_prepared([self.prepare(source, value_range)])
         return prediction
 
-    def predict_many(self, sources: Iterable[ImageSource | ImageError]) -> Iterator[Prediction]:
-        """Judge many radiographs. Each core reads and judges its own batches, a few of them in advance.
+    def predict_many(
+        self, sources: Iterable[ImageSource | ImageError], *, value_range: tuple[float, float] | None = None
+    ) -> Iterator[Prediction]:
+        """Judge many radiographs. Each core reads and judges its own, a few of them in advance.
 
         Args:
-            sources: anything that :meth:`predict` takes; may be endless.
+            sources: anything that :meth:`predict` takes, or an array (N, H, W) or (N, H, W, C); may be endless.
+            value_range: as for :meth:`predict`; for all of them.
 
         Yields:
-            One prediction per source, in order.
+            One prediction per source, in order. Each has the same digits as from :meth:`predict`.
 
         Raises:
-            UsageError: one path instead of several.
+            UsageError: one image instead of several.
         """
-        if isinstance(sources, (str, bytes, os.PathLike)):
-            raise UsageError(f"expected several images, received {sources!r} alone: use predict, or put it in a list")
-        return self._predict_batches(sources)
+        if is_one_image(sources):
+            named = repr(sources) if isinstance(sources, (str, Path)) else f"one {type(sources).__name__}"
+            raise UsageError(f"expected several images, received {named} alone: use predict, or put it in a list")
+        return self._predict_in_threads(sources, value_range)
 
-    def prepare(self, source: ImageSource | ImageError) -> PreparedImage:
+    def prepare(
+        self, source: ImageSource | ImageError, value_range: tuple[float, float] | None = None
+    ) -> PreparedImage:
         """Read an image and resize it for the model.
 
         Args:
             source: as for :meth:`predict`. An error is kept: :func:`pneumoscope.radiographs.sources.expand` returns
                 one for a name that matches no file.
+            value_range: as for :meth:`predict`.
         """
-        name, digest = f"<{type(source).__name__}>", ""
+        name, digest = source_name(source, value_range), ""
         try:
-            if isinstance(source, ImageError):
-                raise source
-            if isinstance(source, (str, os.PathLike)):
-                name = str(source)
-                source = read_file(source)
-            if isinstance(source, (bytes, bytearray, memoryview)):
-                digest = hashlib.sha256(source).hexdigest()
-            return PreparedImage(name, digest, resize(self.bundle.spec.read(source), self.bundle.spec))
+            content = read_content(source)
+            digest = content_sha256(content)
+            radiograph = self.bundle.spec.read(content, value_range, self.any_age)
+            pixels = resize(radiograph, self.bundle.spec)
+            return PreparedImage(name, digest, pixels, "; ".join(radiograph.notes))
         except ImageError as error:
             return PreparedImage(getattr(error, "path", name), digest, error)
 
-    def predict_prepared(self, images: Sequence[PreparedImage]) -> Iterator[Prediction]:
-        """Judge prepared images in one forward pass.
+    def predict_prepared(self, images: Iterable[PreparedImage]) -> Iterator[Prediction]:
+        """Judge prepared images, each in a forward pass of its own.
 
         Yields:
             One prediction per image, in order.
         """
-        pixels = [image.pixels for image in images if not isinstance(image.pixels, ImageError)]
-        outputs = self._run_network(np.stack(pixels)) if pixels else iter(())
         for image in images:
             if isinstance(image.pixels, ImageError):
                 status = REJECTED if isinstance(image.pixels, RefusedImage) else ERROR
-                yield self._prediction(image, None, None, status, str(image.pixels))
+                unjudged = self._prediction(image, None, None, status, str(image.pixels))
+                yield replace(unjudged, code=image.pixels.code)
             else:
-                yield self._judge(image, *next(outputs))
+                yield self._judge(image, *self._run_network(image.pixels))
 
     def _judge(
         self, image: PreparedImage, probability: float, bacterial: float | None, gradcam: np.ndarray | None
@@ -185,13 +213,12 @@ class Predictor:
             reason = f"the probability lies between {low:.3f} and {high:.3f}, too close to the operating point"
         return self._prediction(image, label, probability, status, reason, bacterial, gradcam)
 
-    def _run_network(self, pixels: np.ndarray) -> Iterator[tuple[float, float | None, np.ndarray | None]]:
-        """(N, height, width) uint8 -> for each image the probability of pneumonia, of bacterial, and Grad-CAM maps."""
-        outputs = self.bundle.run(to_input(pixels, self.bundle.spec))
-        nothing = [None] * len(pixels)
-        probability = outputs[PROBABILITIES][:, POSITIVE].tolist()
-        bacterial = outputs[SUBTYPES][:, 0].tolist() if SUBTYPES in outputs else nothing
-        return zip(probability, bacterial, outputs.get(GRADCAM, nothing), strict=True)
+    def _run_network(self, pixels: np.ndarray) -> tuple[float, float | None, np.ndarray | None]:
+        """(height, width) uint8 -> the probability of pneumonia, of bacterial, and Grad-CAM maps."""
+        outputs = self.bundle.run(to_input(pixels[None], self.bundle.spec))
+        probability = float(outputs[PROBABILITIES][0, POSITIVE])
+        bacterial = float(outputs[SUBTYPES][0, 0]) if SUBTYPES in outputs else None
+        return probability, bacterial, outputs[GRADCAM][0] if GRADCAM in outputs else None
 
     def _prediction(
         self,
@@ -211,6 +238,7 @@ class Predictor:
             model=self.bundle.name,
             status=status,
             reason=reason,
+            note=image.note,
             bacterial=bacterial,
             prevalence=self.prevalence,
             image_sha256=image.sha256,
@@ -218,14 +246,13 @@ class Predictor:
             gradcam=gradcam,
         )
 
-    def _predict_batches(self, sources: Iterable[ImageSource | ImageError]) -> Iterator[Prediction]:
-        workers = min(4, os.cpu_count() or 1)
+    def _predict_in_threads(
+        self, sources: Iterable[ImageSource | ImageError], value_range: tuple[float, float] | None
+    ) -> Iterator[Prediction]:
+        workers = min(4, available_cores())
+        predict = functools.partial(self.predict, value_range=value_range)
         with ThreadPoolExecutor(workers) as pool:
-            for predictions in ordered_prefetch(pool, self._predict_batch, _batches(sources), max_pending=2 * workers):
-                yield from predictions
-
-    def _predict_batch(self, sources: list[ImageSource | ImageError]) -> list[Prediction]:
-        return list(self.predict_prepared([self.prepare(source) for source in sources]))
+            yield from ordered_prefetch(pool, predict, sources, max_pending=8 * workers)
 
     def _resolve_threshold(self, threshold: float | str | None) -> float:
         """The operating point as a number."""
@@ -256,6 +283,11 @@ def parse_threshold(text: str | None) -> float | str | None:
         return text
 
 
+def content_sha256(content: ImageSource) -> str:
+    """SHA-256 of bytes; empty for pixels."""
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
+
+
 def _prevalence_shift(bundle: Bundle, prevalence: float | None) -> float:
     """How much a prevalence shifts the log odds of the model's probabilities."""
     if prevalence is None:
@@ -267,14 +299,3 @@ def _prevalence_shift(bundle: Bundle, prevalence: float | None) -> float:
             f"expected a calibrated model with a prevalence, {bundle.name} is not calibrated: leave the prevalence out"
         )
     return exact_log_odds(prevalence) - exact_log_odds(bundle.prevalence)
-
-
-def _batches(sources: Iterable[ImageSource | ImageError]) -> Iterator[list[ImageSource | ImageError]]:
-    batch = []
-    for source in sources:
-        batch.append(source)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

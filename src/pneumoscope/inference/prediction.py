@@ -14,7 +14,7 @@ ERROR = "error"
 #: Fields of a prediction in JSON and CSV.
 FIELDS = (
     "path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence",
-    "image_sha256", "model_sha256",
+    "image_sha256", "model_sha256", "code", "note",
 )  # fmt: skip
 
 
@@ -31,11 +31,14 @@ class Prediction:
         status: ``"ok"``; ``"uncertain"``: too close to the operating point to rely on; ``"rejected"``: readable, but
             not an image to judge; ``"error"``: not readable.
         reason: one sentence, for every status except ``"ok"``.
+        note: what was assumed about the file where it is not as its format asks, such as a window that was left out;
+            mostly empty.
         bacterial: probability that the pneumonia is bacterial and not viral, if it is a pneumonia; None for models
             that do not tell them apart.
         prevalence: share of pneumonia that the probability assumes; None for a model that is not calibrated.
         image_sha256: of the file or the bytes; empty for pixels, and for a file that could not be read.
         model_sha256: of the model file.
+        code: why it was not judged, for programs, see :data:`pneumoscope.errors.CODES`; empty if it was judged.
         gradcam: (2, h, w) float32, zero or above: one map per class, at the resolution of the last convolution; None
             for models without one.
     """
@@ -47,10 +50,12 @@ class Prediction:
     model: str
     status: str
     reason: str = ""
+    note: str = ""
     bacterial: float | None = None
     prevalence: float | None = None
     image_sha256: str = ""
     model_sha256: str = ""
+    code: str = ""
     gradcam: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -7,13 +7,12 @@ There are two steps, so that training can keep the small 8-bit images in memory:
 """
 
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from pneumoscope.errors import BundleError
-from pneumoscope.radiographs.images import Radiograph, read_radiograph
+from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiograph
 
 IMAGE = "image"
 ROWS = "rows"
@@ -24,9 +23,6 @@ MIN_DECODED_SIDE = 320
 #: Limit of height, width and channels. A model file is untrusted input, and a huge size would use up the memory.
 #: Networks for radiographs take 1024 pixels at most.
 MAX_SIDE = 4096
-
-#: An image as a caller gives it: a path or an address, the bytes of a file, pixels, or a radiograph.
-ImageSource: TypeAlias = str | Path | bytes | np.ndarray | Radiograph
 
 
 @dataclass(frozen=True)
@@ -79,12 +75,19 @@ class InputSpec:
             return (self.height, self.width * self.channels)
         return (self.height, self.width, self.channels)
 
-    def read(self, source: ImageSource) -> Radiograph:
+    def read(
+        self, source: ImageSource, value_range: tuple[float, float] | None = None, any_age: bool = False
+    ) -> Radiograph:
         """Read a radiograph at the size that this input needs.
 
         See :func:`pneumoscope.radiographs.images.read_radiograph`.
         """
-        return read_radiograph(source, MIN_DECODED_SIDE if self.resize == SCALED_224 else 0)
+        min_side = MIN_DECODED_SIDE if self.resize == SCALED_224 else 0
+        return read_radiograph(source, min_side, value_range=value_range, any_age=any_age)
+
+    def reads_smaller(self, source: ImageSource) -> bool:
+        """Whether :meth:`read` may decode these bytes at a smaller scale, because they are a JPEG."""
+        return self.resize == SCALED_224 and isinstance(source, bytes) and source.startswith(b"\xff\xd8")
 
     def to_dict(self) -> dict[str, Any]:
         """The values that go into the model file."""

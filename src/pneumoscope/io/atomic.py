@@ -2,23 +2,32 @@
 
 import io
 import os
+import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write to a temporary name, flush to disk, then rename."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Write to a temporary name, flush to disk, then rename. Each writer has its own name, so two do not mix."""
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_npz(path: Path, arrays: "dict[str, np.ndarray]") -> None:
     """Write arrays of numbers or text as ``.npz``; these need no pickle."""
+    import numpy as np  # here, as --help needs this package but not NumPy
+
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # the stub allows a key to be the bool allow_pickle; none is
     write_atomic(path, content.getvalue())

@@ -17,6 +17,7 @@ OPACITY = 0.5
 #: A radiograph whose longer side has fewer pixels is enlarged, so that the caption can be read.
 MIN_LONGER_SIDE = 600
 
+_JPEG_COMMENT = b"\xff\xfe\x00\x0dpneumoscope"  # tells this program that it wrote the file (T.81, B.2.4.5)
 _AFTER_IHDR = 33  # bytes of a PNG's signature and first chunk, IHDR
 _BACKGROUND = 24  # gray level of the margins
 _WHITE, _LIGHT_GRAY, _GRAY = (255, 255, 255), (220, 220, 220), (190, 190, 190)  # of text
@@ -59,6 +60,7 @@ def write_overlay(explanation: Explanation, path: str | Path) -> Path:
         content = content[:_AFTER_IHDR] + _text_chunk(explanation.prediction) + content[_AFTER_IHDR:]
     else:
         content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+        content = content[:2] + _JPEG_COMMENT + content[2:]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)

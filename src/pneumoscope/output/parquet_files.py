@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 class ParquetParts(ResultsFile):
     """A folder of Parquet files with :data:`PART_ROWS` rows each; the last one may have fewer.
 
-    Each part is written as a whole. Parquet text is UTF-8: in other file names, the invalid bytes are replaced.
+    Each part is written as a whole.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -80,23 +80,23 @@ class ParquetParts(ResultsFile):
         if len(self._rows) == PART_ROWS:
             self._full_parts, self._rows = self._full_parts + 1, []
 
-    def _key(self, prediction: Prediction) -> tuple[str, ...]:
-        return _to_utf8(prediction.path), *super()._key(prediction)[1:]
-
     def _write_part(self) -> None:
         write_atomic(self.path / part_name(self._full_parts), parquet_part(self._rows))
         self._last_write = time.monotonic()
 
 
 def parquet_part(rows: list[dict[str, Any]]) -> bytes:
-    """Rows -> content of a Parquet part. The same rows always give the same bytes."""
+    """Rows -> content of a Parquet part. The same rows always give the same bytes.
+
+    Args:
+        rows: from :func:`pneumoscope.output.results.row_of`.
+    """
     import pyarrow
     import pyarrow.parquet
 
     types = {name: pyarrow.float64() if name in NUMERIC_FIELDS else pyarrow.string() for name in FIELDS}
     content = pyarrow.BufferOutputStream()
-    utf8_rows = [{**row, "path": _to_utf8(row["path"])} for row in rows]
-    table = pyarrow.Table.from_pylist(utf8_rows, schema=pyarrow.schema(types.items()))
+    table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(types.items()))
     pyarrow.parquet.write_table(table, content)
     part: bytes = content.getvalue().to_pybytes()
     return part
@@ -136,8 +136,3 @@ def folder_not_empty(folder: Path, parts: int) -> UsageError:
         f"expected a folder without results at {folder}, it has {parts} parts: resume from them with --resume, or "
         "name another folder"
     )
-
-
-def _to_utf8(name: str) -> str:
-    """A file name in which bytes that are not UTF-8 are replaced."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

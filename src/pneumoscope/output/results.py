@@ -14,12 +14,15 @@ from typing import Any, BinaryIO
 from pneumoscope.errors import ImageError, UsageError
 from pneumoscope.inference.predict import BATCH, Predictor
 from pneumoscope.inference.prediction import ERROR, FIELDS, Prediction
+from pneumoscope.io.names import decode_name, encode_name
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.radiographs.images import read_file
 from pneumoscope.radiographs.sources import Source
 
 #: The fields of a prediction that are numbers; the others are text.
 NUMERIC_FIELDS = ("probability", "threshold", "bacterial", "prevalence")
+#: The fields of the first files of results, which had no ``code``.
+FIRST_FIELDS = FIELDS[:-1]
 
 
 class ResultsFile(ABC):
@@ -66,7 +69,7 @@ class ResultsFile(ABC):
         if self._already_written[key]:
             self._already_written[key] -= 1
         else:
-            self._append(prediction.to_dict())
+            self._append(row_of(prediction))
 
     def close(self) -> None:
         """Write what is still in memory and release the file."""
@@ -155,10 +158,18 @@ def lock_or_refuse(file: BinaryIO, path: Path) -> None:
 
 def prediction_from_row(row: dict[str, Any]) -> Prediction:
     """Turn a row back into the prediction it was written from; only the Grad-CAM maps are lost."""
-    values = {name: row[name] for name in FIELDS}
+    values = {name: row[name] for name in FIRST_FIELDS} | {
+        "path": decode_name(row["path"]),
+        "code": row.get("code", ""),
+    }
     for name in NUMERIC_FIELDS:
         values[name] = None if values[name] in ("", None) else float(values[name])
-    return Prediction(**{**values, "label": values["label"] or None})
+    return Prediction(**{**values, "label": values["label"] or None, "code": values["code"] or ""})
+
+
+def row_of(prediction: Prediction) -> dict[str, Any]:
+    """The fields of a prediction for JSON and Parquet, with a path that is valid UTF-8."""
+    return prediction.to_dict() | {"path": encode_name(prediction.path)}
 
 
 def _find_keys(sources: Sequence[Source], known_paths: set[str]) -> list[tuple[str, str]]:

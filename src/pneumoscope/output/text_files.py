@@ -10,7 +10,8 @@ from typing import Any
 
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.prediction import FIELDS, Prediction
-from pneumoscope.output.results import ResultsFile, lock_or_refuse, prediction_from_row
+from pneumoscope.io.names import decode_name, encode_cell
+from pneumoscope.output.results import FIRST_FIELDS, ResultsFile, lock_or_refuse, prediction_from_row
 
 
 class TextFile(ResultsFile):
@@ -47,21 +48,30 @@ class TextFile(ResultsFile):
         """The complete rows, and where the last one ends; raises an error if pneumoscope did not write the file."""
 
     def _write_text(self, text: str) -> None:
-        # surrogateescape: a file name that is not UTF-8 keeps its bytes
-        self._file.write(text.encode("utf-8", "surrogateescape"))
+        self._file.write(text.encode())
         self._file.flush()
 
 
 class CsvFile(TextFile):
-    """A table with a header line."""
+    """A table with a header line, one line for each row.
+
+    A cell is written as :func:`pneumoscope.io.names.encode_cell` does, so that no spreadsheet runs it as a formula.
+    A file from before there was a column ``code`` is continued without it.
+    """
+
+    _fields: tuple[str, ...] = FIELDS
 
     def _header(self) -> str:
-        return _csv_line(FIELDS)
+        return _csv_line(self._fields)
 
     def _append(self, row: dict[str, Any]) -> None:
-        self._write_text(_csv_line(row.values()))
+        cells = {name: encode_cell(value) if isinstance(value, str) else value for name, value in row.items()}
+        cells["path"] = encode_cell(decode_name(row["path"]))
+        self._write_text(_csv_line(cells[name] for name in self._fields))
 
     def _read_complete_rows(self, data: bytes) -> tuple[list[dict[str, Any]], int]:
+        if data.startswith(_csv_line(FIRST_FIELDS).encode()):
+            self._fields = FIRST_FIELDS
         header = self._header().encode()
         if not data.startswith(header):
             if header.startswith(data):  # cut off in the header
@@ -80,9 +90,11 @@ class CsvFile(TextFile):
             for cells in csv.reader(lines(), strict=True):
                 if data[position - 1 : position] != b"\n":  # the last row is cut off
                     break
-                if len(cells) != len(FIELDS):
+                if len(cells) != len(self._fields):
                     raise ValueError
-                rows.append(dict(zip(FIELDS, cells, strict=True)))
+                # Not the path, which prediction_from_row decodes.
+                texts = (cells[0], *map(decode_name, cells[1:]))
+                rows.append(dict(zip(self._fields, texts, strict=True)))
                 end = position
         except csv.Error:
             # An odd number of quotes at the end of the file: the last row is cut off inside a quoted cell.

@@ -2,23 +2,49 @@
 
 In: JPEG, PNG and DICOM files, folders, lists, addresses. Out: :class:`Radiograph`, or an error that says why not.
 Read first: ``images.py``, which decides what is read and what is refused; then ``sources.py``, which finds the files.
-``containers.py`` checks PNG and JPEG files before decoding, ``dicom/`` reads DICOM, ``remote.py`` opens addresses.
+``containers.py`` checks PNG and JPEG files before decoding, ``dicom/`` reads DICOM, ``remote.py`` opens addresses,
+``memory.py`` takes what a Python program holds, ``contents.py`` says what any source is.
 """
 
 from pneumoscope.radiographs.containers import image_size
-from pneumoscope.radiographs.images import MAX_BYTES, Radiograph, read_file, read_radiograph
+from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
+from pneumoscope.radiographs.dicom.reader import is_dicom
+from pneumoscope.radiographs.folders import find_images, in_order, is_litter
+from pneumoscope.radiographs.images import MAX_BYTES, ImageSource, Radiograph, read_file, read_radiograph
 from pneumoscope.radiographs.remote import is_address, stamp_address
-from pneumoscope.radiographs.sources import NothingFound, Source, expand
+from pneumoscope.radiographs.sources import NothingFound, Source, expand, stem_of
+from pneumoscope.radiographs.tables import PATH_COLUMNS, Table, describe_columns, find_column, read_table, simplify
+from pneumoscope.radiographs.zip_files import DAMAGE, MAX_TOTAL, member_problem, open_zip, read_member
 
 __all__ = [
+    "DAMAGE",
     "MAX_BYTES",
+    "MAX_TOTAL",
+    "PATH_COLUMNS",
+    "ImageSource",
     "NothingFound",
     "Radiograph",
     "Source",
+    "Table",
+    "describe_columns",
     "expand",
+    "find_column",
+    "find_images",
     "image_size",
+    "in_order",
     "is_address",
+    "is_dicom",
+    "is_litter",
+    "is_one_image",
+    "member_problem",
+    "open_zip",
+    "read_content",
     "read_file",
+    "read_member",
     "read_radiograph",
+    "read_table",
+    "simplify",
+    "source_name",
     "stamp_address",
+    "stem_of",
 ]

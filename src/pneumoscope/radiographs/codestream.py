@@ -78,9 +78,13 @@ def exif_orientation(data: bytes) -> int:
     exif_contents = [content[6:] for content in contents if content.startswith(b"Exif\0")]
     if not exif_contents:
         return 1
-    tiff = exif_contents[0]
+    return exif_orientation_of_tiff(exif_contents[0]) if len(exif_contents) == 1 else 0
+
+
+def exif_orientation_of_tiff(tiff: bytes) -> int:
+    """Orientation from the content of EXIF, which is a TIFF, as :func:`exif_orientation` returns it."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if len(exif_contents) > 1 or order is None or len(tiff) < 8:
+    if order is None or len(tiff) < 8:
         return 0
     (directory,) = struct.unpack(order + "I", tiff[4:8])
     if not 8 <= directory <= len(tiff) - 2:
@@ -98,7 +102,7 @@ def exif_orientation(data: bytes) -> int:
 
 def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
     """Width, height and components from SIZ, the segment after the start of the code stream (T.800, A.5.1)."""
-    start = 0 if data.startswith(_SOC_SIZ) else _jp2_codestream_start(data)
+    start = 0 if data.startswith(_SOC_SIZ) else jp2_codestream_start(data)
     stream = data[start : start + 42]
     if len(stream) < 42 or not stream.startswith(_SOC_SIZ):
         return None
@@ -106,7 +110,7 @@ def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
     return right - left, bottom - top, struct.unpack(">H", stream[40:])[0]
 
 
-def _jp2_codestream_start(data: bytes) -> int:
+def jp2_codestream_start(data: bytes) -> int:
     """Position of the code stream in the boxes of a JP2 file (T.800, I.4); the end of the data if there is none."""
     position = 0
     while position + 8 <= len(data):

@@ -1,19 +1,35 @@
-"""PNG and JPEG files before decoding: which format, which size, and whether the file is complete."""
+"""Image files before decoding: which format, which size, and whether the file is complete."""
 
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 
 from pneumoscope.errors import UnreadableImage
-from pneumoscope.radiographs.codestream import is_frame_marker, jpeg_segments
+from pneumoscope.radiographs.codestream import (
+    exif_orientation,
+    exif_orientation_of_tiff,
+    is_frame_marker,
+    jpeg_segments,
+)
 from pneumoscope.radiographs.dicom.reader import is_dicom
+from pneumoscope.radiographs.raster_formats import (
+    bmp_size,
+    check_tiff,
+    is_bmp,
+    is_tiff,
+    is_webp,
+    tiff_orientation,
+    tiff_size,
+    webp_orientation,
+    webp_size,
+)
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 _OTHER_FORMATS = (  # (first bytes of the file, name for the message)
-    (rb"GIF8", "a GIF"), (rb"BM.{4}\0{4}", "a BMP"), (rb"II\*\0|MM\0\*", "a TIFF"), (rb"RIFF.{4}WEBP", "a WebP"),
-    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000"), (rb".{4}ftyp", "a HEIF or AVIF"),
+    (rb"GIF8", "a GIF"), (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000"), (rb".{4}ftyp", "a HEIF or AVIF"),
     (rb"%PDF", "a PDF"), (rb"PK\x03\x04", "a zip archive"), (rb"\x1f\x8b", "a gzip archive"),
     (rb"\s*<(!doctype|html)", "a web page"),
 )  # fmt: skip
@@ -23,10 +39,10 @@ _JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Width and height from the header of a JPEG or PNG, without decoding.
+    """Width and height from the header of a JPEG, PNG, TIFF, BMP or WebP, without decoding.
 
     Raises:
-        UnreadableImage: not a JPEG or PNG, or cut off.
+        UnreadableImage: none of these, or cut off.
 
     >>> from pneumoscope import sample_paths
     >>> width, height = image_size(sample_paths()[0].read_bytes())
@@ -37,6 +53,12 @@ def image_size(data: bytes) -> tuple[int, int]:
         return _png_size(data)
     if data.startswith(_JPEG_SIGNATURE):
         return _jpeg_size(data)
+    if is_tiff(data) and not is_dicom(data):
+        return tiff_size(data)
+    if is_bmp(data):
+        return bmp_size(data)
+    if is_webp(data):
+        return webp_size(data)
     if is_dicom(data):
         raise UnreadableImage("expected a JPEG or PNG image, received a DICOM file: export it as PNG")
     flags = re.DOTALL | re.IGNORECASE
@@ -46,13 +68,54 @@ def image_size(data: bytes) -> tuple[int, int]:
     )
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Whether bytes start like a JPEG file."""
+    return data.startswith(_JPEG_SIGNATURE)
+
+
+def is_image(head: bytes) -> bool:
+    """Whether the first 512 bytes of a file are those of a format that this package reads."""
+    return (
+        is_png(head)
+        or head.startswith(_JPEG_SIGNATURE)
+        or is_dicom(head)
+        or is_tiff(head)
+        or is_bmp(head)
+        or is_webp(head)
+    )
+
+
 def is_png(data: bytes) -> bool:
     """Whether bytes start with the PNG signature."""
     return data.startswith(_PNG_SIGNATURE)
 
 
+def orientation(data: bytes) -> int:
+    """How the picture of a file is turned: 1 to 8 as in EXIF, where 1 is upright; 0 if the file is unclear."""
+    if is_png(data):
+        contents = [content for kind, content in png_chunks(data) if kind == b"eXIf"]
+        if not contents:
+            return 1
+        return exif_orientation_of_tiff(contents[0]) if len(contents) == 1 else 0
+    if is_tiff(data):
+        return tiff_orientation(data)
+    if is_webp(data):
+        return webp_orientation(data)
+    return exif_orientation(data) if data.startswith(_JPEG_SIGNATURE) else 1
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of each chunk of a PNG that is complete, without the pixels (PNG, section 5.3)."""
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        if kind != b"IDAT":
+            yield kind, data[position + 8 : position + 8 + length]
+        position += 12 + length
+
+
 def check_complete(data: bytes) -> None:
-    """Refuse a PNG that is cut off or changed, and a JPEG that is cut off.
+    """Refuse a PNG or TIFF that is cut off or changed, and a JPEG that is cut off.
 
     Lenient decoders fill the missing part with gray.
 
@@ -65,6 +128,10 @@ def check_complete(data: bytes) -> None:
     if is_png(data):
         _check_png_chunks(data)
         return
+    if is_tiff(data):
+        check_tiff(data)
+    if not data.startswith(_JPEG_SIGNATURE):
+        return  # image_size checks a BMP and a WebP
     scan = next((start for marker, start, _ in jpeg_segments(data) if marker == 0xDA), len(data))
     if data.rfind(b"\xff\xd9", scan) < 0:  # an end-of-image marker before the scan belongs to an EXIF thumbnail
         raise UnreadableImage("expected a whole JPEG image, received one that is cut off: export it again")

@@ -9,20 +9,54 @@ The steps of :func:`read_radiograph`:
 """
 
 import os
+import select
+import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 
 from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, UsageError
 from pneumoscope.radiographs.codestream import check_size, exif_orientation
-from pneumoscope.radiographs.containers import check_complete, image_size, is_png
+from pneumoscope.radiographs.containers import check_complete, image_size, is_jpeg, orientation
 from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom
+from pneumoscope.radiographs.memory import (
+    BinaryFile,
+    check_range,
+    is_file_object,
+    is_pillow_image,
+    pillow_pixels,
+    read_file_object,
+    scale_values,
+)
+from pneumoscope.radiographs.raster_formats import is_bmp, is_tiff, is_white_zero
 from pneumoscope.radiographs.remote import is_address, read_address
+from pneumoscope.radiographs.zip_files import is_member_address, read_member_address
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: An image as a caller gives it: a path or an address, encoded bytes, a file object, pixels, or a radiograph.
+ImageSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, BinaryFile, np.ndarray, "Image", "Radiograph"]
 
 #: Endings of the file names that are searched for in a folder.
-SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm")
+SUFFIXES = (
+    ".jpeg",
+    ".jpg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+    ".dcm",
+    ".dicom",
+    ".dic",
+    ".ima",
+)
 
 #: Pixels in one image. The largest Kermany radiograph has 7.3 million, a full CR plate about 20 million.
 MAX_PIXELS = 50_000_000
@@ -36,6 +70,9 @@ MAX_ASPECT = 4.0
 MIN_CONTRAST = 5.0
 #: An image is in colour if its channels differ by over 30 levels in over 5 % of its pixels. No training radiograph is.
 COLOUR_SPREAD, MAX_COLOURED = 30, 0.05
+
+#: Seconds that a pipe or device may send nothing.
+MAX_WAIT = 10.0
 
 _ROWS_PER_STEP = 256
 
@@ -59,10 +96,12 @@ class Radiograph:
     Attributes:
         pixels: (H, W) uint8, 0 black to 255 white, bone white.
         source: where the image came from, for messages; ``"<array>"`` or ``"<bytes>"`` if it came from memory.
+        notes: sentences that say what was assumed where a file is not as its format asks; of DICOM files only.
     """
 
     pixels: np.ndarray
     source: str = "<array>"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if getattr(self.pixels, "dtype", None) != np.uint8 or self.pixels.ndim != 2:
@@ -81,45 +120,73 @@ class Radiograph:
         return int(self.pixels.shape[1])
 
 
-def read_radiograph(source: "str | Path | bytes | np.ndarray | Radiograph", min_side: int = 0) -> Radiograph:
-    """Read a JPEG, PNG or DICOM file, its bytes, or an array, as one gray 8-bit radiograph.
+def read_radiograph(
+    source: ImageSource,
+    min_side: int = 0,
+    *,
+    value_range: tuple[float, float] | None = None,
+    any_age: bool = False,
+) -> Radiograph:
+    """Read a JPEG, PNG or DICOM file, its bytes, or pixels, as one gray 8-bit radiograph.
 
     - Colour becomes luma (ITU-R BT.601). Transparent pixels become black.
     - A 16-bit image is scaled by the number of bits that its brightest pixel needs: a 12-bit image in a 16-bit file
       keeps its brightness.
-    - The EXIF orientation of a JPEG is applied.
+    - The EXIF orientation of a JPEG is applied, and that of a Pillow image.
     - A file that is cut off is refused, and so is a PNG with any changed byte. A JPEG has no checksums: a changed byte
       in its pixel data is detected only if it breaks the code, which is the case for about half of them.
     - DICOM (extra ``dicom``) is displayed as its header says, see
       :func:`pneumoscope.radiographs.dicom.reader.read_dicom`.
 
     Args:
-        source: path, encoded bytes, or an array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
+        source: path, encoded bytes, file object that returns them, Pillow image, or an array (H, W), (H, W, 3) RGB or
+            (H, W, 4) RGBA: uint8, uint16, or floats from 0 to 1.
         min_side: decode a JPEG at the smallest scale at which both sides have this many pixels, to save time.
             libjpeg-turbo can decode at multiples of 1/8 of the size. 0 decodes at full size.
+        value_range: values of an array that mean black and white, such as ``(0, 4095)``; needed for other types.
+        any_age: read a DICOM file of a patient of any age. Otherwise one that says that the patient is no child of
+            one to five years is refused.
 
     Returns:
         The radiograph, at full size unless ``min_side`` allows less.
 
     Raises:
-        UnreadableImage: not a JPEG, PNG or DICOM file, or damaged.
+        UnreadableImage: not a JPEG, PNG or DICOM file, or damaged; or values outside the range.
         ImageTooLarge: over :data:`MAX_BYTES` or :data:`MAX_PIXELS`.
         RefusedImage: blank, tiny, a strip, in colour, or not a frontal chest radiograph according to its header.
-        UsageError: not one of these types.
+        UsageError: not one of these types, or a range for something else than an array.
 
     >>> import numpy as np
     >>> read_radiograph(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).pixels.max()
     np.uint8(255)
     """
+    if value_range is not None and not isinstance(source, np.ndarray):
+        raise UsageError(f"expected an array with value_range, received {_describe(source)}: leave value_range out")
     if isinstance(source, Radiograph):
         return source
     if isinstance(source, np.ndarray):
-        return _check_radiograph(_to_gray(source), "<array>")
+        return _check_radiograph(_to_gray(scale_values(source, value_range)), array_name(value_range))
+    if is_pillow_image(source):
+        pixels, orientation = pillow_pixels(source, MAX_PIXELS)
+        return _check_radiograph(_to_gray(_EXIF_ORIENTATIONS[orientation](scale_values(pixels, None))), "<image>")
+    if is_file_object(source):
+        source = read_file_object(source, MAX_BYTES + 1)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _check_radiograph(_decode(bytes(source), min_side), "<bytes>")
+        return _read_encoded(bytes(source), min_side, any_age, "<bytes>")
     if not isinstance(source, (str, os.PathLike)):
-        raise UsageError(f"expected a path, encoded bytes or an array of pixels, received {_describe(source)}")
-    return _check_radiograph(_decode(read_file(source), min_side), str(source))
+        raise UsageError(
+            "expected a path, encoded bytes, a file object, a Pillow image or an array of pixels, "
+            f"received {_describe(source)}"
+        )
+    return _read_encoded(read_file(source), min_side, any_age, str(source))
+
+
+def array_name(value_range: tuple[float, float] | None) -> str:
+    """What stands for an array in place of a path; it says which range of values was stated."""
+    if value_range is None:
+        return "<array>"
+    low, high = check_range(value_range)
+    return f"<array, {low:g} to {high:g}>"
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -133,17 +200,22 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UnreadableImage: a folder, a missing file, or one that cannot be read.
     """
+    if is_member_address(path):
+        return read_member_address(path, MAX_BYTES)
     if is_address(path):
         return read_address(path, MAX_BYTES + 1)
     try:
         if Path(path).is_dir():
             raise UnreadableImage("expected an image file, received a folder: name the files in it")
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size  # read(n) allocates n bytes: ask for no more than the file has
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return _read_stream(file.fileno(), MAX_BYTES + 1)
+            size = status.st_size  # read(n) allocates n bytes: ask for no more than the file has
             data = file.read(size + 1) if 0 < size < MAX_BYTES else b""
             if 0 < len(data) <= size:
                 return data
-            return data + file.read(MAX_BYTES + 1 - len(data))  # size unknown (a pipe), or the file grew
+            return data + file.read(MAX_BYTES + 1 - len(data))  # the file grew, or says 0 bytes as in /proc
     except FileNotFoundError:
         raise UnreadableImage("expected an image file, found nothing under this name: check the path") from None
     except PermissionError:
@@ -153,16 +225,47 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         raise UnreadableImage(f"expected a readable file, the system says {reason}: check the path") from None
 
 
-def _decode(data: bytes, min_side: int) -> np.ndarray:
-    """Encoded bytes -> (H, W) uint8."""
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe is opened at once, even if nobody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such pipes
+
+
+def _read_stream(descriptor: int, limit: int) -> bytes:
+    """Read a pipe or a device, at most ``limit`` bytes.
+
+    Raises:
+        UnreadableImage: nothing comes for :data:`MAX_WAIT` seconds.
+    """
+    data = bytearray()
+    while len(data) < limit:
+        if not select.select([descriptor], [], [], MAX_WAIT)[0]:
+            raise UnreadableImage(
+                f"expected an image file, received a pipe or device that sent nothing for {MAX_WAIT:.0f} seconds: "
+                "name a file"
+            )
+        part = os.read(descriptor, min(2**20, limit - len(data)))
+        if not part:
+            break
+        data += part
+    return bytes(data)
+
+
+def _read_encoded(data: bytes, min_side: int, any_age: bool, source: str) -> Radiograph:
+    """The bytes of a file -> a radiograph."""
     if len(data) > MAX_BYTES:
         raise ImageTooLarge(f"expected a file of at most {MAX_BYTES // 10**6} MB, received more: save it smaller")
     if is_dicom(data):
-        return read_dicom(data, MAX_PIXELS, MAX_BYTES)
+        image = read_dicom(data, MAX_PIXELS, MAX_BYTES, any_age)
+        return replace(_check_radiograph(image.pixels, source), notes=image.notes)
+    return _check_radiograph(_decode(data, min_side), source)
+
+
+def _decode(data: bytes, min_side: int) -> np.ndarray:
+    """Bytes of a JPEG or PNG -> (H, W) uint8."""
     width, height = image_size(data)
     check_size(width, height, MAX_PIXELS)
     check_complete(data)
-    if not is_png(data) and (upright := _decode_jpeg_strictly(data, min_side)) is not None:
+    if is_jpeg(data) and (upright := _decode_jpeg_strictly(data, min_side)) is not None:
         return _to_gray(upright)
     return _to_gray(_decode_with_opencv(data))
 
@@ -189,17 +292,25 @@ def _decode_jpeg_strictly(data: bytes, min_side: int) -> np.ndarray | None:
 
 
 def _decode_with_opencv(data: bytes) -> np.ndarray:
-    """PNG or JPEG bytes -> (H, W) uint8 or uint16, or (H, W, 3) RGB or (H, W, 4) RGBA uint8."""
+    """PNG, TIFF, BMP, WebP or JPEG bytes -> (H, W) uint8 or uint16, or (H, W, 3) RGB or (H, W, 4) RGBA uint8."""
     import cv2
 
     # A PNG keeps its alpha channel, which _to_gray needs. A JPEG has none; this flag applies its EXIF orientation.
-    flags = cv2.IMREAD_UNCHANGED if is_png(data) else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if is_jpeg(data) else cv2.IMREAD_UNCHANGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
-        raise UnreadableImage("expected a whole JPEG or PNG image, received a damaged one: export it again")
+        raise UnreadableImage(
+            "expected a whole JPEG, PNG, TIFF, BMP or WebP image, received a damaged one: export it again"
+        )
+    if image.ndim == 3 and is_bmp(data):
+        image = image[:, :, :3]  # the fourth channel of a BMP is not used
+    if not is_jpeg(data) and not is_tiff(data):  # OpenCV turns these two upright
+        image = np.ascontiguousarray(_EXIF_ORIENTATIONS.get(orientation(data), _EXIF_ORIENTATIONS[1])(image))
+    if image.dtype == np.uint16 and image.ndim == 2 and is_tiff(data) and is_white_zero(data):
+        image = np.invert(image)  # OpenCV does this for 8 bits only
     if image.ndim == 3:
         image = _to_uint8(image)
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
@@ -210,14 +321,15 @@ def _to_gray(image: np.ndarray) -> np.ndarray:
     """(H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16 -> (H, W) uint8."""
     if image.dtype.kind != "u" or image.dtype.itemsize > 2:
         raise UnreadableImage(
-            f"expected uint8 or uint16 pixels, received {_describe(image)}: "
-            "scale the image to 0-255 and convert it to uint8"
+            f"expected uint8 or uint16 pixels, or floats from 0 to 1, received {_describe(image)}: "
+            + ("state the values for black and white as value_range" if image.dtype.kind in "ui" else "convert them")
         )
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
         raise UnreadableImage(
-            f"expected an array (H, W), (H, W, 3) or (H, W, 4), received shape {image.shape}: pass one image"
+            f"expected an array (H, W), (H, W, 3) or (H, W, 4), received shape {image.shape}: "
+            "pass one image, or several to predict_many"
         )
     image = _to_uint8(image)
     if image.ndim == 2:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import IO, Any, TypeGuard
 
 from pneumoscope.errors import MissingExtra, UnreadableImage, UsageError
+from pneumoscope.radiographs.zip_files import is_member_address, split_address
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _READ_BYTES = 2**20
@@ -65,6 +66,9 @@ def stamp_address(address: str) -> str:
     """A text that changes when the file at an address changes: its size, and its tag or time; empty if unknown."""
     try:
         with _errors_as_unreadable_image():
+            if is_member_address(address):
+                status = split_address(address)[1].stat()
+                return f"{status.st_size} {status.st_mtime_ns}"
             details = _file_system(address).info(address)
     except UnreadableImage:
         return ""

@@ -14,14 +14,15 @@ from starlette.types import ASGIApp
 from pneumoscope import RESEARCH_USE_ONLY, __version__
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.service.capacity import Capacity
+from pneumoscope.service.description import ERRORS, add_description
 from pneumoscope.service.guard import TIMEOUT, Guard
 from pneumoscope.service.health import add_health
-from pneumoscope.service.metrics import Metrics, MetricsMiddleware
+from pneumoscope.service.metrics import LogRequest, Metrics, MetricsMiddleware
 from pneumoscope.service.models import add_models
 from pneumoscope.service.pages import add_pages
+from pneumoscope.service.paths import Paths
 from pneumoscope.service.predictions import add_predictions
-from pneumoscope.service.problems import PROBLEM_JSON, add_error_handlers
-from pneumoscope.service.schemas import Problem
+from pneumoscope.service.problems import add_error_handlers
 from pneumoscope.service.scoring import Scorer
 
 #: Names by which a browser on this machine reaches the service.
@@ -35,6 +36,8 @@ def create_app(
     hosts: Sequence[str] = LOOPBACK,
     capacity: Capacity | None = None,
     timeout: float = TIMEOUT,
+    root_path: str = "",
+    log_request: LogRequest | None = None,
 ) -> ASGIApp:
     """The service as an ASGI application.
 
@@ -44,6 +47,8 @@ def create_app(
         hosts: host names that the service answers to, see :mod:`pneumoscope.service.guard`.
         capacity: limits of images and bytes that it holds at a time.
         timeout: seconds that a request may take.
+        root_path: path below which a proxy offers the service, such as ``/chest``.
+        log_request: called after each request, see :mod:`pneumoscope.service.logs`; None for no log.
     """
     capacity, metrics = capacity or Capacity(), Metrics()
     metrics.images_in_flight.set_function(lambda: capacity.images)
@@ -55,15 +60,16 @@ def create_app(
         docs_url=None,  # FastAPI's pages load scripts from other servers
         redoc_url=None,
         redirect_slashes=False,  # a redirection would be an error without problem details
-        responses={"4XX": {"model": Problem, "content": {PROBLEM_JSON: {}}}, 503: {"model": Problem}},
+        responses=ERRORS,
     )
     add_error_handlers(app)
     add_predictions(app, predictors, capacity, metrics)
     add_models(app, predictors)
     add_pages(app, capacity)
     add_health(app, capacity, metrics)
+    add_description(app, next(iter(predictors.values())), needs_token=token is not None)
     # Not added as FastAPI's own middleware, which does not see the answers to unexpected errors.
-    return MetricsMiddleware(Guard(app, tuple(hosts), token, timeout), metrics)
+    return Paths(MetricsMiddleware(Guard(app, tuple(hosts), token, timeout), metrics, log_request), root_path)
 
 
 @contextlib.asynccontextmanager

@@ -68,7 +68,8 @@ class Admission:
             UsageError: this request alone has more images than the service may hold.
         """
         if self._images >= self._capacity.max_images:
-            raise UsageError(f"expected at most {self._capacity.max_images} files a request, received more: send fewer")
+            sentence = f"expected at most {self._capacity.max_images} files a request, received more: send fewer"
+            raise UsageError(sentence, code="too_many_files")
         self._capacity.acquire(images=1)
         self._images += 1
 

@@ -9,8 +9,9 @@ import asyncio
 import hmac
 from urllib.parse import urlsplit
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pneumoscope.service.problems import problem_response
@@ -35,6 +36,8 @@ SECURITY_HEADERS = {
 PAGE_PATH = "/page"
 #: Paths that need no token: they show only that the service runs, or are the page, which asks for the token.
 OPEN_PATHS = ("/", "/healthz", "/readyz")
+#: Paths that answer under any host name: an orchestrator asks for them at the address of the container.
+ANY_HOST_PATHS = ("/healthz", "/readyz", "/metrics")
 
 
 class Guard:
@@ -57,7 +60,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        refusal = self._refuse(scope["path"], exchange.headers)
+        path = get_route_path(scope)
+        refusal = self._refuse(path, exchange.headers)
+        if not refusal and not path:  # the links of the page are relative to the path of the proxy with a slash
+            refusal = RedirectResponse(f"{scope['root_path']}/", 308)
         if refusal:
             await refusal(scope, receive, exchange.send)
             return
@@ -67,34 +73,36 @@ class Guard:
         except (TimeoutError, asyncio.CancelledError) as error:
             if exchange.started:  # a part of the answer is sent: the server closes the connection
                 return
-            status, sentence = self._explain_end(error, exchange.body_complete)
-            late = problem_response(status, sentence, {"retry-after": "1", "connection": "close"})
+            status, code, sentence = self._explain_end(error, exchange.body_complete)
+            late = problem_response(status, code, sentence, {"retry-after": "1", "connection": "close"})
             await late(scope, receive, exchange.send)
 
-    def _explain_end(self, error: BaseException, body_complete: bool) -> tuple[int, str]:
-        """Status and sentence for a request that was ended before its answer."""
+    def _explain_end(self, error: BaseException, body_complete: bool) -> tuple[int, str, str]:
+        """Status, code and sentence for a request that was ended before its answer."""
         if isinstance(error, asyncio.CancelledError):  # the server stops, and its grace period is over
-            return 503, "expected an answer before the service ends, it ends now: try again later"
+            return 503, "stopping", "expected an answer before the service ends, it ends now: try again later"
         late = "the answer" if body_complete else "the request"
         sentence = f"expected {late} within {self.timeout:g} seconds, it took longer: send fewer images at a time"
-        return 503 if body_complete else 408, sentence
+        return (503, "answer_timeout", sentence) if body_complete else (408, "request_timeout", sentence)
 
-    def _refuse(self, path: str, headers: Headers) -> JSONResponse | None:
+    def _refuse(self, path: str, headers: Headers) -> Response | None:
         """The answer to a request that is not allowed; None for one that is."""
-        if not self._is_own_host(f"//{headers.get('host', '')}"):
-            return problem_response(421, f"expected one of {', '.join(sorted(self.hosts))} as host, received another")
+        if path not in ANY_HOST_PATHS and not self._is_own_host(f"//{headers.get('host', '')}"):
+            return problem_response(
+                421, "wrong_host", f"expected one of {', '.join(sorted(self.hosts))} as host, received another"
+            )
         origin = headers.get("origin")
         is_link = path == "/" and headers.get("sec-fetch-mode") == "navigate"  # a user followed a link to this page
         from_other_site = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link
         if (origin is not None and not _is_same_origin(origin, headers)) or from_other_site:
             return problem_response(
-                403, "expected a request of this service's own page or of a program, received a page's"
+                403, "cross_origin", "expected a request of this service's own page or of a program, received a page's"
             )
         if self._token and path not in OPEN_PATHS and not path.startswith(f"{PAGE_PATH}/"):
             scheme, _, given = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
                 sentence = "expected the header 'Authorization: Bearer TOKEN' with the token of this service"
-                return problem_response(401, sentence, {"www-authenticate": "Bearer"})
+                return problem_response(401, "unauthorized", sentence, {"www-authenticate": "Bearer"})
         return None
 
     def _is_own_host(self, address: str) -> bool:

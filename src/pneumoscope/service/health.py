@@ -8,18 +8,18 @@ from starlette.responses import JSONResponse
 
 from pneumoscope.service.capacity import Admission, Capacity
 from pneumoscope.service.metrics import Metrics
-from pneumoscope.service.schemas import Problem
+from pneumoscope.service.schemas import Health
 
 
 def add_health(app: FastAPI, capacity: Capacity, metrics: Metrics) -> None:
     """Add the routes."""
 
-    @app.get("/healthz")
+    @app.get("/healthz", response_model=Health)
     def healthz() -> dict[str, Any]:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", responses={503: {"model": Problem}})
+    @app.get("/readyz", response_model=Health)
     def readyz() -> Response:
         """There is room for an image."""
         Admission(capacity)

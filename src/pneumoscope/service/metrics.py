@@ -1,9 +1,14 @@
-"""Metrics of the service, for Prometheus."""
+"""Metrics of the service, for Prometheus, and what a log may say of each request."""
 
 import time
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # others are what a client invented
+#: Takes method, route, status, bytes received and sent, and seconds of a request, by name.
+LogRequest = Callable[[dict[str, object]], None]
 
 
 class Metrics:
@@ -23,26 +28,51 @@ class Metrics:
 
 
 class MetricsMiddleware:
-    """ASGI middleware that counts requests by route and status, and measures their time."""
+    """ASGI middleware that counts requests by route and status, and measures their time.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    Args:
+        app: the application.
+        metrics: count here.
+        log_request: called with the facts of each request. The path is that of the route: what a client wrote in its
+            place, or as the name of a file, is not among them.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, log_request: LogRequest | None = None) -> None:
+        self.app, self.metrics, self.log_request = app, metrics, log_request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status, received, sent = time.perf_counter(), 500, 0, 0
 
-        async def send_and_note_status(message: Message) -> None:
-            nonlocal status
+        async def receive_and_count() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, sent
             status = message.get("status", status)
+            sent += len(message.get("body", b""))
             await send(message)
 
         try:
-            await self.app(scope, receive, send_and_note_status)
+            await self.app(scope, receive_and_count, send_and_note)
         finally:
-            route = getattr(scope.get("route"), "path", "none")
+            route, seconds = getattr(scope.get("route"), "path", "none"), time.perf_counter() - start
             self.metrics.requests.labels(route, status).inc()
-            self.metrics.seconds.labels(route).observe(time.perf_counter() - start)
+            self.metrics.seconds.labels(route).observe(seconds)
+            if self.log_request:
+                self.log_request(
+                    {
+                        "method": scope["method"] if scope["method"] in _METHODS else "other",
+                        "route": route,
+                        "status": status,
+                        "received": received,
+                        "sent": sent,
+                        "seconds": round(seconds, 6),
+                    }
+                )

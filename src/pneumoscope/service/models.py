@@ -9,17 +9,18 @@ from starlette.exceptions import HTTPException
 
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.labels import LABELS
+from pneumoscope.service.schemas import ModelCard, Models
 
 
 def add_models(app: FastAPI, predictors: Mapping[str, Predictor]) -> None:
     """Add the routes."""
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", response_model=Models)
     def models() -> dict[str, Any]:
         """The models, the default one first, with their metrics on held-out patients."""
         return {"models": [_summary(name, predictor) for name, predictor in predictors.items()]}
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name}", response_model=ModelCard)
     def model(name: str = InPath(examples=list(predictors))) -> dict[str, Any]:
         """The card of a model: all metadata of its file."""
         if name not in predictors:

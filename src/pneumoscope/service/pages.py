@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from pneumoscope.samples import sample_paths
 from pneumoscope.service.capacity import Admission, Capacity
 from pneumoscope.service.guard import PAGE_PATH
-from pneumoscope.service.schemas import BINARY
+from pneumoscope.service.schemas import BINARY, Samples
 from pneumoscope.service.scoring import wait_while_connected
 from pneumoscope.service.uploads import read_uploads
 
@@ -35,7 +35,7 @@ def add_pages(app: FastAPI, capacity: Capacity) -> None:
 def _add_samples(app: FastAPI) -> None:
     by_name = {path.name: path for path in sample_paths()}
 
-    @app.get("/v1/samples")
+    @app.get("/v1/samples", response_model=Samples)
     def samples() -> dict[str, Any]:
         """Names of the bundled radiographs."""
         return {"samples": list(by_name)}

@@ -18,7 +18,6 @@ from pneumoscope.inference.explain import GRAD_CAM
 from pneumoscope.inference.predict import Predictor, parse_threshold
 from pneumoscope.inference.prediction import Prediction
 from pneumoscope.labels import label_index
-from pneumoscope.samples import sample_paths
 from pneumoscope.service.capacity import Admission, Capacity
 from pneumoscope.service.metrics import Metrics
 from pneumoscope.service.problems import problem_response
@@ -48,7 +47,7 @@ _CONTENT = {"multipart/form-data": _FORM, **{media_type: BINARY for media_type i
 
 
 def add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], capacity: Capacity, metrics: Metrics) -> None:
-    """Add the route, and its example to the description of the service."""
+    """Add the route."""
     default = next(iter(predictors))
     predictor_at = _remember_predictors(predictors)
 
@@ -84,8 +83,6 @@ def add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], capacity:
             admission.reserve_bytes(len(answer.body))
         return admission.release_after_sending(answer)
 
-    _add_example(app, predictors[default])
-
 
 def _remember_predictors(
     predictors: Mapping[str, Predictor],
@@ -119,7 +116,8 @@ async def _judge_uploads(
             if draw and len(uploads) == MAX_DRAWN:
                 raise UsageError(
                     f"expected at most {MAX_DRAWN} files a request with heatmap=png, received more: send them in "
-                    "parts, or ask for heatmap=json"
+                    "parts, or ask for heatmap=json",
+                    code="too_many_files",
                 )
             admission.admit_image()
             waiting.append(asyncio.wrap_future(scorer.submit(predictor, upload.data, upload.name)))
@@ -145,25 +143,5 @@ async def _make_heatmap(
 def _make_answer(results: list[Prediction], heatmaps: list[dict[str, Any] | None]) -> Response:
     rows = [{**prediction.to_dict(), "heatmap": heatmap} for prediction, heatmap in zip(results, heatmaps, strict=True)]
     if len(results) == 1 and not results[0].judged:
-        return problem_response(ImageError.http_status, results[0].reason, prediction=rows[0])
+        return problem_response(ImageError.http_status, results[0].code, results[0].reason, prediction=rows[0])
     return JSONResponse({"predictions": rows, "notice": RESEARCH_USE_ONLY})
-
-
-def _add_example(app: FastAPI, predictor: Predictor) -> None:
-    """Add a real answer to the description of the service: a sample is judged when the description is asked for."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is not None:
-            return app.openapi_schema
-        description = FastAPI.openapi(app)
-        sample = sample_paths()[-1]
-        row = {**predictor.predict(sample).to_dict(), "path": sample.name}
-        answer = {
-            "predictions": [{name: value for name, value in row.items() if value is not None}],
-            "notice": RESEARCH_USE_ONLY,
-        }
-        response = description["paths"]["/v1/predictions"]["post"]["responses"]["200"]
-        response["content"]["application/json"]["example"] = answer
-        return description
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents

@@ -30,10 +30,12 @@ class ImagePrediction(BaseModel):
     model: str
     status: Literal["ok", "uncertain", "rejected", "error"]
     reason: str = Field(description="one sentence for every status but ok")
+    note: str = Field(description="what was assumed about the file; mostly empty")
     bacterial: float | None = Field(description="probability that a pneumonia is bacterial")
     prevalence: float | None = Field(description="share of pneumonia among the patients that the probability assumes")
     image_sha256: str
     model_sha256: str
+    code: str = Field(description="why the image was not judged, see the reference; empty if it was judged")
     heatmap: Heatmap | None = Field(None, description="null if not asked for, or if the model has no feature map")
 
 
@@ -42,6 +44,44 @@ class Predictions(BaseModel):
 
     predictions: list[ImagePrediction]
     notice: str = RESEARCH_USE_ONLY
+
+
+class Model(BaseModel):
+    """A model that the service offers."""
+
+    name: str
+    sha256: str = Field(description="of the model file")
+    labels: list[str] = Field(description="in the order of the outputs")
+    input: list[int] = Field(description="shape of one image, without the batch")
+    operating_points: dict[str, float] = Field(description="thresholds by name, at this prevalence")
+    threshold: float = Field(description="the operating point that is used if a request names none")
+    prevalence: float | None = Field(description="share of pneumonia that the probabilities assume")
+    heatmap: bool = Field(description="whether it has Grad-CAM maps")
+    metrics: dict[str, Any] | None = Field(description="figures on held-out patients")
+
+
+class ModelCard(Model):
+    """A model with all metadata of its file."""
+
+    contract: dict[str, Any] = Field(description="see the reference of the model file")
+
+
+class Models(BaseModel):
+    """The models, the default one first."""
+
+    models: list[Model]
+
+
+class Samples(BaseModel):
+    """Names of the bundled radiographs."""
+
+    samples: list[str]
+
+
+class Health(BaseModel):
+    """The service answers."""
+
+    status: Literal["ok"]
 
 
 class Problem(BaseModel):
@@ -54,3 +94,5 @@ class Problem(BaseModel):
         description="what was expected, what came, what to do",
         examples=["expected at least 64 pixels a side, received 40x40: send the full-size radiograph"],
     )
+    code: str = Field(description="for programs: it stays when the sentence changes", examples=["too_small"])
+    prediction: ImagePrediction | None = Field(None, description="with status 422: the only image of the request")

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from pneumoscope.errors import BundleError
 from pneumoscope.inference.explain import explain_prediction
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.inference.prediction import Prediction
+from pneumoscope.io.cores import available_cores
 from pneumoscope.output.overlay import draw_overlay, encode_png
 from pneumoscope.radiographs.images import read_radiograph
 
@@ -32,7 +32,7 @@ class Scorer:
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self._workers = ThreadPoolExecutor(workers or os.cpu_count(), thread_name_prefix="judge")
+        self._workers = ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="judge")
 
     def submit(self, predictor: Predictor, data: bytes, name: str) -> "Future[Prediction]":
         """Judge the bytes of an image; cancelling the future frees them."""
@@ -99,8 +99,8 @@ def _judge(predictor: Predictor, data: bytes, name: str) -> Prediction:
 
 
 def _draw(predictor: Predictor, data: bytes, prediction: Prediction) -> bytes:
-    return encode_png(draw_overlay(explain_prediction(predictor, read_radiograph(data), prediction)))
+    return encode_png(draw_overlay(explain_prediction(predictor, read_radiograph(data, any_age=True), prediction)))
 
 
 def _render(data: bytes) -> bytes:
-    return encode_png(read_radiograph(data).pixels)
+    return encode_png(read_radiograph(data, any_age=True).pixels)

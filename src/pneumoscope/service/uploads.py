@@ -1,8 +1,12 @@
 """The body of a request -> image files in memory, one by one as they arrive. Nothing is written to disk."""
 
+import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from email.utils import decode_rfc2231
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -11,6 +15,8 @@ from pneumoscope.errors import ImageTooLarge, UsageError
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
+
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # its warnings quote bytes of the body
 
 #: Bytes of one file, and files of one request.
 MAX_FILE_BYTES, MAX_FILES = 20_000_000, 64
@@ -53,7 +59,8 @@ async def read_uploads(
         form.finish()
         if not number:
             raise UsageError(
-                "expected at least one file in the form, received none: send images as files, under any field name"
+                "expected at least one file in the form, received none: send images as files, under any field name",
+                code="no_file",
             )
         return
     data = bytearray()
@@ -62,7 +69,8 @@ async def read_uploads(
         reserve_bytes(len(chunk))
         data += chunk
     if not data:
-        raise UsageError("expected an image as the body, or a form of files, received an empty body: send an image")
+        sentence = "expected an image as the body, or a form of files, received an empty body: send an image"
+        raise UsageError(sentence, code="no_file")
     yield Upload("body", bytes(data))
 
 
@@ -72,14 +80,14 @@ def _check_size(size: int) -> None:
 
 
 class _Form:
-    """Collects the files of a multipart form (RFC 7578) as its bytes arrive."""
+    """Collects the parts of a multipart form (RFC 7578) as its bytes arrive. Each part counts as a file."""
 
     def __init__(self, boundary: bytes, reserve_bytes: Callable[[int], None]) -> None:
         self._reserve_bytes = reserve_bytes
         self._file_count = 0
         self._header_bytes = 0
         self._complete: list[Upload] = []
-        self._name: str | None = None  # of the current file; None between files and for plain fields
+        self._name = ""  # of the current part
         self._ended = False
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
@@ -91,28 +99,36 @@ class _Form:
             "on_end": self._end,
         }
         if not boundary:
-            raise UsageError("expected a boundary in the header Content-Type of the form, received none: send it")
+            raise UsageError(
+                "expected a boundary in the header Content-Type of the form, received none: send it", code="wrong_form"
+            )
         try:
             self._parser = MultipartParser(boundary, callbacks)
         except FormParserError:
-            raise UsageError("expected a boundary of at most 256 bytes, received a longer one: shorten it") from None
+            sentence = "expected a boundary of at most 256 bytes, received a longer one: shorten it"
+            raise UsageError(sentence, code="wrong_form") from None
 
     def feed(self, chunk: bytes) -> list[Upload]:
         """Take a chunk, and return the files that it completes."""
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise UsageError("expected a form as RFC 7578 describes it, received another: send files") from None
+            sentence = "expected a form as RFC 7578 describes it, received another: send files"
+            raise UsageError(sentence, code="wrong_form") from None
         complete, self._complete = self._complete, []
         return complete
 
     def finish(self) -> None:
         """Check that the form is complete."""
         if not self._ended:
-            raise UsageError("expected a whole form, received one that is cut off: send it again")
+            raise UsageError("expected a whole form, received one that is cut off: send it again", code="wrong_form")
 
     def _begin(self) -> None:
-        self._name, self._data = None, bytearray()
+        self._file_count += 1
+        if self._file_count > MAX_FILES:
+            sentence = f"expected at most {MAX_FILES} files a request, received more: send them in parts"
+            raise UsageError(sentence, code="too_many_files")
+        self._name, self._data = f"part {self._file_count}", bytearray()
         self._field, self._value = b"", b""
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
@@ -125,26 +141,17 @@ class _Form:
 
     def _header_end(self) -> None:
         if self._field.lower() == b"content-disposition":
-            name = parse_options_header(self._value)[1].get(b"filename")
-            if name is not None:
-                self._file_count += 1
-                if self._file_count > MAX_FILES:
-                    raise UsageError(f"expected at most {MAX_FILES} files a request, received more: send them in parts")
-                self._name = name.decode("utf-8", "replace")[:_MAX_NAME]
+            self._name = _part_name(self._value) or self._name
         self._field, self._value = b"", b""
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name is None:
-            self._count_header_bytes(end - start)
-            return
         _check_size(len(self._data) + end - start)
         self._reserve_bytes(end - start)
         self._data += data[start:end]
 
     def _part_end(self) -> None:
-        if self._name is not None:
-            self._complete.append(Upload(self._name, bytes(self._data)))
-        self._name, self._data = None, bytearray()
+        self._complete.append(Upload(self._name, bytes(self._data)))
+        self._data = bytearray()
 
     def _end(self) -> None:
         self._ended = True
@@ -152,4 +159,25 @@ class _Form:
     def _count_header_bytes(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > _MAX_HEADER_BYTES * MAX_FILES:
-            raise UsageError("expected images as files of the form, received long fields: send files alone")
+            sentence = "expected images as files of the form, received long headers: send files alone"
+            raise UsageError(sentence, code="wrong_form")
+
+
+def _part_name(disposition: bytes) -> str:
+    """The name of a part by its header: of the file, in either notation, or else of the field."""
+    options = parse_options_header(disposition)[1]
+    name = options.get(b"filename", b"").decode("utf-8", "replace")
+    if not name:
+        # filename*=charset'language'name; RFC 7578 forbids it, but some programs send it. The parser leaves it out.
+        extended = re.search(rb";\s*filename\*\s*=\s*\"?([^;\"]+)", disposition, re.IGNORECASE)
+        charset, _, text = decode_rfc2231(extended[1].decode("latin-1")) if extended else (None, None, "")
+        name = _unquote(text, charset or "utf-8")
+    name = name or options.get(b"name", b"").decode("utf-8", "replace")
+    return name[:_MAX_NAME]
+
+
+def _unquote(text: str, charset: str) -> str:
+    try:
+        return unquote(text, charset, "replace")
+    except LookupError:  # a character set that does not exist
+        return unquote(text, "utf-8", "replace")

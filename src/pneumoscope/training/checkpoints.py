@@ -40,9 +40,9 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Ker
         self.training.start_epoch(epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Report the batch."""
-        if self.on_batch:
-            steps = len(self.training)
+        """Report the batch; the last one of the epoch is reported with the validation figures."""
+        steps = len(self.training)
+        if self.on_batch and batch + 1 < steps:
             self.on_batch(self.epoch * steps + batch + 1, self.run.recipe.epochs * steps, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -55,6 +55,9 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Ker
             write_npz(self.run.folder / "best.npz", best)
         self.history.append(row)
         _write_checkpoint(self.run, self.model, self.history)
+        if self.on_batch:
+            steps = len(self.training)
+            self.on_batch((epoch + 1) * steps, self.run.recipe.epochs * steps, logs or {})
 
 
 def restore_checkpoint(run: Run, model: Model) -> list[dict[str, float]]:

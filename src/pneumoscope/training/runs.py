@@ -147,6 +147,8 @@ def open_run(run: Run, manifest: Manifest, resume: bool, hashes: dict[str, str])
     if resume:
         raise RunError(f"expected a run to resume at {run.folder}, found none: leave out --resume to begin it")
     run.folder.mkdir(parents=True, exist_ok=True)
+    if not config.is_file():
+        _check_empty(run.folder)
     write_split(run.split, run.folder / "split.json")
     packages = ("pneumoscope", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
     content = {
@@ -158,6 +160,16 @@ def open_run(run: Run, manifest: Manifest, resume: bool, hashes: dict[str, str])
         "versions": {name: _version(name) for name in packages},
     }
     write_atomic(config, json.dumps(content, indent=1).encode())
+
+
+def _check_empty(folder: Path) -> None:
+    """Refuse to write a run into a folder with files of somebody else."""
+    others = sorted(path.name for path in folder.iterdir() if path.name != "lock")
+    if others:
+        raise RunError(
+            f"expected no folder {folder}, or a run in it, found other files there (first: {others[0]!r}): give "
+            "another --runs folder"
+        )
 
 
 def _read_config(path: Path) -> dict[str, Any]:

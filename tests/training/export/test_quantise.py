@@ -75,7 +75,7 @@ def test_the_first_and_the_depthwise_convolutions_stay_in_float32(int8_file):
 def test_the_slow_method_of_processors_without_vnni_gives_the_same_answers(shipped, int8_file, monkeypatch):
     _, images = shipped
     here = open_bundle(int8_file)
-    monkeypatch.setattr("pneumoscope.inference.bundle._has_vnni", lambda: False)
+    monkeypatch.setattr("pneumoscope.inference.sessions._has_vnni", lambda: False)
     exact = open_bundle(int8_file)
     key = "session.x64quantprecision"
     assert exact.session.get_session_options().get_session_config_entry(key) == "1"

@@ -7,7 +7,7 @@ colour only if they look like code strings, encodings by their name in the stand
 import contextlib
 import math
 import re
-from collections.abc import MutableSequence
+from collections.abc import Mapping, MutableSequence
 from typing import TYPE_CHECKING, Any
 
 from pneumoscope.errors import RefusedImage, UnreadableImage
@@ -19,7 +19,27 @@ if TYPE_CHECKING:  # pydicom is an optional package
 #: Pixels that are not square are resampled if their longer side is at most this many times the shorter one.
 MAX_PIXEL_RATIO = 5.0
 
+#: Longest value in bytes of the elements that are converted, by tag; -1 for sequences. Longer ones take seconds.
+VALUE_LIMITS: Mapping[int, int] = {
+    **dict.fromkeys(
+        (
+            *(0x00080005, 0x00080016, 0x00080018, 0x00080020, 0x00080022, 0x00080023, 0x00080060, 0x00080068),
+            *(0x00100030, 0x00101010, 0x00102201, 0x00102292, 0x00180015, 0x00185101, 0x00200020, 0x00281056),
+            *(0x00181164, 0x00182010, 0x00280030, 0x00280034, 0x00280002, 0x00280004, 0x00280006, 0x00280008),
+            *(0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120, 0x00280121),
+            *(0x00281050, 0x00281051, 0x00281052, 0x00281053, 0x00283002, 0x00080100, 0x00080104, 0x00080102),
+        ),
+        16_384,
+    ),
+    0x00283006: 262_144,  # LUTData
+    0x7FE00001: 65_536,  # ExtendedOffsetTable
+    0x7FE00002: 65_536,
+    **dict.fromkeys((0x00082218, 0x00540220, 0x00283000, 0x00283010, 0x00102202), -1),
+}
+
 _RLE = "1.2.840.10008.1.2.5"
+_JPEG, _JPEG_LS = "1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.4.8"
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 
 
 class Header:
@@ -36,7 +56,13 @@ class Header:
         syntax = dataset.file_meta.TransferSyntaxUID
         self.sop_class_uid = text("SOPClassUID")
         self.modality = text("Modality")
+        self.body_part_bytes = _raw(dataset, "BodyPartExamined")
         self.body_part_examined = text("BodyPartExamined")
+        self.character_sets = [str(value) for value in _all_values(dataset, "SpecificCharacterSet")]
+        self.patient_age, self.patient_birth_date = text("PatientAge"), text("PatientBirthDate")
+        self.image_date = text("AcquisitionDate") or text("ContentDate") or text("StudyDate")
+        self.patient_species = text("PatientSpeciesDescription"), _first_code(dataset, "PatientSpeciesCodeSequence")
+        self.patient_breed = text("PatientBreedDescription")
         self.anatomic_region = _first_code(dataset, "AnatomicRegionSequence")
         self.view_position = text("ViewPosition")
         self.view_code = _first_code(dataset, "ViewCodeSequence")
@@ -50,7 +76,14 @@ class Header:
         self.bits_stored = number("BitsStored", self.bits_allocated)
         self.high_bit = number("HighBit", self.bits_stored - 1)
         self.pixel_ratio = _pixel_ratio(dataset)
+        self.planar_configuration = number("PlanarConfiguration")
+        self.is_colour = self.samples_per_pixel == 3 and self.photometric_interpretation in _COLOUR
         self.has_pixel_data = "PixelData" in dataset
+        self.transfer_syntax = str(syntax)
+        #: Whether decoding turns YBR into RGB: JPEG and JPEG 2000.
+        self.is_converted_by_decoder = self.transfer_syntax.startswith(_JPEG) and not self.transfer_syntax.startswith(
+            _JPEG_LS
+        )
         #: The name in the standard. A UID without a name may be any text.
         self.transfer_syntax_name = "unknown" if syntax.name == syntax else syntax.name
         self.is_compressed = syntax.is_compressed
@@ -78,9 +111,10 @@ def check_pixels(header: Header, max_pixels: int) -> None:
         raise RefusedImage(
             f"expected one frame, received a DICOM file with {header.number_of_frames}: send one radiograph"
         )
-    if header.samples_per_pixel != 1 or header.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
+    is_gray = header.samples_per_pixel == 1 and header.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
+    if not is_gray and not (header.is_colour and header.bits_allocated == header.bits_stored == 8):
         raise RefusedImage(
-            "expected a gray DICOM file (MONOCHROME1 or 2), received "
+            "expected a gray DICOM file (MONOCHROME1 or 2, or RGB and YBR of 8 bits with gray content), received "
             f"{printable_code(header.photometric_interpretation, 'one without a colour space')}: send the radiograph "
             "itself, not a screenshot in colour"
         )
@@ -119,6 +153,19 @@ def _first_code(dataset: "Dataset", keyword: str) -> tuple[str, str]:
     """CodeValue and CodeMeaning of the first item of a sequence."""
     item = next(iter(dataset.get(keyword) or ()), None)
     return (_text(item, "CodeValue"), _text(item, "CodeMeaning")) if item is not None else ("", "")
+
+
+def _raw(dataset: "Dataset", keyword: str) -> bytes:
+    """The bytes of a value, before any character set is applied. Call it before the element is read in another way."""
+    if keyword not in dataset:
+        return b""
+    value = dataset.get_item(keyword).value
+    return value if isinstance(value, bytes) else str(value or "").encode("utf-8", "surrogateescape")
+
+
+def _all_values(dataset: "Dataset", keyword: str) -> list[Any]:
+    value = dataset.get(keyword)
+    return list(value) if isinstance(value, MutableSequence) else [value] if value else []
 
 
 def _values(dataset: "Dataset", keyword: str) -> list[Any]:

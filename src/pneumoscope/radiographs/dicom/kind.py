@@ -3,12 +3,11 @@
 import re
 
 from pneumoscope.errors import RefusedImage
+from pneumoscope.radiographs.dicom.body_parts import bytes_name_chest, names_chest
 from pneumoscope.radiographs.dicom.header import Header, printable_code
 
 #: Modalities of projection radiographs (PS3.3, C.7.3.1.1.1). A secondary capture may also have OT or no modality.
 MODALITIES = ("CR", "DX", "RG")
-#: A body part is a chest if one of its words starts so: defined terms (PS3.16, annex L) and common other spellings.
-CHEST_WORDS = ("CHEST", "THORAX", "TORAX", "LUNG", "RIB")
 #: Words for views other than the upright frontal one: lateral, decubitus, oblique (PS3.3, C.8.4.1.1 and C.8.1.1).
 OTHER_VIEWS = (
     *("LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "DECUB", "DECUBITUS"),
@@ -91,7 +90,9 @@ def non_chest_body_part(header: Header) -> str:
     """BodyPartExamined, or else the anatomic region, if it is not a chest; empty if it is, or if neither is given."""
     code, meaning = header.anatomic_region
     part = header.body_part_examined or (meaning or code if code not in CHEST_CODES else "")
-    return "" if any(word.startswith(CHEST_WORDS) for word in _words(part)) else part
+    if header.body_part_examined and bytes_name_chest(header.body_part_bytes, header.character_sets):
+        return ""
+    return "" if names_chest(part) else part
 
 
 def non_frontal_view(header: Header) -> str:

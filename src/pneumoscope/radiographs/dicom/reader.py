@@ -1,70 +1,119 @@
 """DICOM bytes -> gray pixels as a workstation displays them; single-frame CR, DX and secondary captures.
 
-``header.py`` reads the elements, ``kind.py`` decides what is refused, ``pixels.py`` computes the gray levels.
+``elements.py`` counts the elements before pydicom reads them, ``header.py`` reads them, ``kind.py`` and ``patient.py``
+decide what is refused, ``frames.py`` decodes, ``pixels.py`` computes the gray levels.
 """
 
 import functools
 import io
 import logging
+import os
+import threading
 import warnings
-import zlib
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pneumoscope.errors import ImageError, ImageTooLarge, UnreadableImage
-from pneumoscope.radiographs.dicom.header import Header, check_pixels
+from pneumoscope.errors import ImageError, RefusedImage, UnreadableImage
+from pneumoscope.radiographs.dicom.elements import Layout, inflate, is_dicom, read_layout
+from pneumoscope.radiographs.dicom.header import VALUE_LIMITS, Header, check_pixels
 from pneumoscope.radiographs.dicom.kind import check_kind
-from pneumoscope.radiographs.dicom.pixels import stored_values, to_display, to_square_pixels
+from pneumoscope.radiographs.dicom.patient import check_patient
+from pneumoscope.radiographs.dicom.pixels import (
+    Display,
+    gray_of_colour,
+    stored_values,
+    to_display,
+    to_square_pixels,
+)
+
+if TYPE_CHECKING:  # pydicom is an optional package
+    from pydicom.dataset import FileDataset
+
+__all__ = ["DicomImage", "is_dicom", "read_dicom"]
+
+#: Images with more pixels than this are decoded one at a time. A JPEG 2000 decoder needs 10 to 20 bytes for a pixel.
+LARGE_PIXELS = 12_000_000
+_one_large_image = threading.Lock()
 
 
-def is_dicom(data: bytes) -> bool:
-    """Whether bytes start like a DICOM file: a preamble of 128 bytes, then ``DICM`` (PS3.10, section 7.1)."""
-    return data[128:132] == b"DICM"
+def _renew_lock() -> None:
+    global _one_large_image
+    _one_large_image = threading.Lock()
 
 
-def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
+if hasattr(os, "register_at_fork"):  # a thread that does not exist in the child may hold the lock
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+class DicomImage(NamedTuple):
+    """What a DICOM file shows.
+
+    Attributes:
+        pixels: (H, W) uint8, bone white.
+        notes: sentences that say what was assumed where the file is not as the standard asks.
+    """
+
+    pixels: np.ndarray
+    notes: tuple[str, ...]
+
+
+def read_dicom(data: bytes, max_pixels: int, max_bytes: int, any_age: bool = False) -> DicomImage:
     """Read the pixels of a chest radiograph as they are displayed.
 
     Args:
         data: the whole file.
         max_pixels: of the image, checked before decoding.
         max_bytes: of the data set after decompression.
+        any_age: read the image of a patient of any age.
 
     Returns:
-        (H, W) uint8, bone white. H and W are Rows and Columns of the header if its pixels are square.
+        The image. H and W are Rows and Columns of the header if its pixels are square.
 
     Raises:
-        UnreadableImage: not DICOM, damaged, without pixels, or pydicom or a decoder is not installed.
+        UnreadableImage: not DICOM, cut off, damaged, over the budget for headers, without pixels, or pydicom or the
+            decoders are not installed.
         ImageTooLarge: more pixels or bytes than allowed.
-        RefusedImage: another modality or body part, a lateral view, raw, in colour, or of several frames.
+        RefusedImage: another modality, body part or age, an animal, a lateral view, raw, in colour, or of several
+            frames.
     """
+    _check_installed()
+    layout = read_layout(data)
+    dataset = _read_elements(inflate(data, layout, max_bytes, VALUE_LIMITS), layout)
     try:
-        import pydicom
-    except ImportError:
-        raise UnreadableImage(
-            "expected pydicom to read a DICOM file, it is not installed: run  pip install 'pneumoscope[dicom]'"
-        ) from None
-    _silence_pydicom()
-    try:
-        dataset = pydicom.dcmread(_LimitedFile(data, max_bytes))
         header = Header(dataset)
-    except ImageTooLarge:
-        raise
-    except Exception:  # pydicom raises any type for a damaged file, and its message may contain patient data
-        raise UnreadableImage("expected a whole DICOM file, received a damaged one: export it again") from None
+    except Exception:  # pydicom raises any type for a damaged value, and its message may contain patient data
+        raise UnreadableImage(
+            "expected valid values in the header, received a DICOM file where one cannot be read: export it again"
+        ) from None
     check_kind(header)
     check_pixels(header, max_pixels)
+    check_patient(header, any_age)
+    if header.rows * header.columns <= LARGE_PIXELS:
+        display = _decode(dataset, header, max_pixels)
+    else:
+        with _one_large_image:
+            display = _decode(dataset, header, max_pixels)
+    return DicomImage(to_square_pixels(display.gray, header), (*_describe_layout(layout), *display.notes))
+
+
+def _decode(dataset: "FileDataset", header: Header, max_pixels: int) -> Display:
     try:
         stored = stored_values(dataset, header, max_pixels)
     except ImageError:
         raise
-    except Exception:  # as above; the decoders raise any type as well
+    except Exception:  # the decoders raise any type
         raise UnreadableImage(
             "expected pixels that can be decoded, received a DICOM file whose pixels cannot be decoded "
             f"({header.transfer_syntax_name}): export it again, or as PNG"
         ) from None
+    if header.is_colour:
+        note = f"gray stored as {header.photometric_interpretation}; the window, if any, does not apply to it"
+        return Display(gray_of_colour(stored), (note,))
     try:
-        return to_square_pixels(to_display(dataset, header, stored), header)
+        return to_display(dataset, header, stored)
+    except RefusedImage:
+        raise
     except Exception:  # as above
         raise UnreadableImage(
             "expected a window or lookup table that can be applied, received a DICOM file with an invalid one: export "
@@ -72,26 +121,47 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int) -> np.ndarray:
         ) from None
 
 
-class _LimitedFile(io.BytesIO):
-    """A file in memory whose content must stay under a limit after decompression.
+def _read_elements(data: bytes, layout: Layout) -> "FileDataset":
+    """The data set of a file whose elements were counted. ``data`` is the file, or its inflated data set."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-    pydicom reads to the end of the file in one call only if it is going to inflate what it has read. So the limit is
-    checked there. This holds wherever the file meta information ends.
-    """
+    syntax = UID(layout.syntax.decode("ascii", "replace"))
+    is_inflated = syntax == DeflatedExplicitVRLittleEndian
+    file = io.BytesIO(data)
+    file.seek(0 if is_inflated else layout.start)
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    try:
+        elements = read_dataset(file, syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian)
+        return FileDataset(file, elements, preamble=None, file_meta=meta)
+    except Exception:  # pydicom raises any type for a damaged file, and its message may contain patient data
+        raise UnreadableImage(
+            "expected elements that follow one another, received a DICOM file with a damaged header: export it again"
+        ) from None
 
-    def __init__(self, data: bytes, max_bytes: int) -> None:
-        super().__init__(data)
-        self.max_bytes = max_bytes
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
-        if size is None or size < 0:
-            inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, self.max_bytes + 1)
-            if len(inflated) > self.max_bytes:
-                raise ImageTooLarge(
-                    f"expected a DICOM data set of at most {self.max_bytes // 10**6} MB, received more: save it smaller"
-                )
-        return data
+def _describe_layout(layout: Layout) -> tuple[str, ...]:
+    """What was assumed about a file that does not start as the standard asks."""
+    from pydicom.uid import UID
+
+    notes = () if layout.has_prefix else ("read without the preamble of a DICOM file",)
+    if layout.is_guessed:
+        notes = (*notes, f"no transfer syntax in the file, {UID(layout.syntax.decode()).name} assumed")
+    return notes
+
+
+def _check_installed() -> None:
+    try:
+        import imagecodecs  # noqa: F401
+        import pydicom  # noqa: F401
+    except ImportError as error:
+        raise UnreadableImage(
+            f"expected {error.name or 'pydicom'} to read a DICOM file, it is not installed: run  pip install "
+            "'pneumoscope[dicom]'"
+        ) from None
+    _silence_pydicom()
 
 
 @functools.cache

@@ -1,10 +1,10 @@
 // The page: it takes files, lists them, and shows one radiograph at a time, twice if two models are compared.
-import { Viewer, colour, drawHeat, grayOf, heatPicture, newView, windowed } from "/page/viewer.js";
-import { entry, zip } from "/page/zip.js";
+import { Viewer, colour, drawHeat, grayOf, heatPicture, newView, windowed } from "./viewer.js";
+import { entry, zip } from "./zip.js";
 
 const $ = (id) => document.getElementById(id);
 const AT_A_TIME = 2, LARGEST = 20e6, TRIES = 60, KEPT_IMAGES = 3, ARCHIVE = 1e9;
-const FIELDS = ["path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence", "image_sha256", "model_sha256"];
+const FIELDS = ["path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence", "image_sha256", "model_sha256", "code", "note"];
 
 const state = {
   models: [], items: [], chosen: null, view: newView(), viewers: [], images: new Map(), running: 0, samples: null,
@@ -50,7 +50,7 @@ async function judge(file, model, signal) {
   if (pointFor(model)) query.set("threshold", pointFor(model));
   try {
     const began = performance.now();
-    const answer = await (await askUntilFree(`/v1/predictions?${query}`, { method: "POST", body, signal }, signal)).json();
+    const answer = await (await askUntilFree(`v1/predictions?${query}`, { method: "POST", body, signal }, signal)).json();
     return { ...answer.predictions[0], ms: performance.now() - began };
   } catch (error) {
     if (error.prediction) return error.prediction;
@@ -218,7 +218,7 @@ async function readImage(item) {
   if (first !== 0xff || second !== 0xd8) { // browsers read only JPEG as the service does: not 16 bits, rotated PNGs, or DICOM
     try {
       const options = { method: "POST", body: item.file, headers: { "content-type": "application/octet-stream" } };
-      picture = await (await askUntilFree("/v1/renderings", options)).blob();
+      picture = await (await askUntilFree("v1/renderings", options)).blob();
     } catch (error) {
       if (!(error.status >= 400 && error.status < 500) || error.status === 401) throw error;
     }
@@ -343,12 +343,15 @@ function save(blob, name) {
 }
 
 function csv() {
+  // As in the files of the command line: \xNN for control characters, and where a spreadsheet would see a formula.
+  const hex = (text) => [...new TextEncoder().encode(text)].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("");
+  const safe = (text) => text.replace(/\\(?=x[0-9a-f]{2})/g, "\\x5c").replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]|(?:^|(?<=;))[=+\-@\uff1d\uff0b\uff0d\uff20]/g, hex);
   const quoted = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const rows = state.items.flatMap((item) => chosenModels().map((model) => {
     const error = item.refused || item.errors[model] || "this was not judged";
     return { ...(item.results[model] ?? { model, status: "error", reason: error }), path: item.name };
   }));
-  const lines = [FIELDS, ...rows.map((found) => FIELDS.map((name) => String(found[name] ?? "")))];
+  const lines = [FIELDS, ...rows.map((found) => FIELDS.map((name) => safe(String(found[name] ?? ""))))];
   save(new Blob([lines.map((line) => line.map(quoted).join(",") + "\n").join("")], { type: "text/csv" }), "pneumoscope.csv");
 }
 
@@ -388,7 +391,7 @@ async function overlays() {
 
 async function card() {
   try {
-    const model = await (await ask(`/v1/models/${encodeURIComponent($("model").value)}`)).json();
+    const model = await (await ask(`v1/models/${encodeURIComponent($("model").value)}`)).json();
     $("card-title").textContent = model.name;
     const figure = (m) => (m ? `${m.value.toFixed(3)} (${m.low.toFixed(3)} to ${m.high.toFixed(3)}; n = ${m.n})` : "–");
     const { contract } = model, metrics = model.metrics ?? {};
@@ -421,12 +424,12 @@ function say(sentence) {
 
 async function sample() {
   try {
-    state.samples ??= (await (await ask("/v1/samples")).json()).samples;
+    state.samples ??= (await (await ask("v1/samples")).json()).samples;
     const taken = new Set(state.items.map((item) => item.name));
     const free = state.samples.filter((name) => !taken.has(name));
     if (!free.length) return say("All bundled samples are in the list.");
     const name = free[(7 * state.items.length + 13) % free.length];
-    const blob = await (await ask(`/v1/samples/${encodeURIComponent(name)}`)).blob();
+    const blob = await (await ask(`v1/samples/${encodeURIComponent(name)}`)).blob();
     add([new File([blob], name, { type: "image/jpeg" })]);
     choose(state.items.at(-1));
   } catch (error) {
@@ -446,7 +449,7 @@ function points() {
 
 async function begin() {
   try {
-    const { models } = await (await ask("/v1/models")).json();
+    const { models } = await (await ask("v1/models")).json();
     state.models = models;
     $("model").replaceChildren(...models.map(({ name }) => new Option(name, name)));
     $("second").replaceChildren(new Option("no other", ""), ...models.map(({ name }) => new Option(name, name)));
