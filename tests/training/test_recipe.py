@@ -168,7 +168,7 @@ def test_augment_is_a_table_of_the_file(tmp_path):
     assert saved["augment"]["crop_side"] == 0.6
     assert Recipe(**saved) == recipe
     with pytest.raises(
-        UsageError, match=r"expected augment keys among equalize_aspect, crop_side, .*, erase, received shear, zoom$"
+        UsageError, match=r"expected augment keys among equalize_aspect, crop_side, .*, style_corners, received shear, zoom$"
     ):
         read_recipe(recipe_file(tmp_path, text + "zoom = 2\nshear = 1\n"))
 

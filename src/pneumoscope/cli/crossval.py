@@ -36,8 +36,9 @@ def crossval(
 ) -> None:
     """Train and measure a recipe on patient-wise folds.
 
-    Each fold is an ordinary run. It is measured on its held-out patients, with their images unchanged and under
-    simulated shifts. Stop it at any time: the same command continues it.
+    Each fold is an ordinary run. It is measured on its held-out patients: with their images unchanged, under simulated
+    shifts, and with the style of other images, which shows whether the model reads the console. Stop it at any time:
+    the same command continues it.
     """
     from pneumoscope.training.recipe import read_recipe
 

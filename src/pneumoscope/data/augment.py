@@ -1,8 +1,9 @@
 """Random changes of a radiograph: geometry, exposure, image quality, and marks on the picture. All are seeded.
 
 Each image of each epoch has its own random generator. A resumed training run therefore draws the same pictures as an
-uninterrupted one. The order is: crop, resize to the model's input and warp, then change the exposure, then degrade
-the picture. If nothing is drawn, the result is exactly what the prediction path makes of the image.
+uninterrupted one. The order is: crop, resize to the model's input and warp, then move the style, then change the
+exposure, then degrade the picture. If nothing is drawn, the result is exactly what the prediction path makes of the
+image.
 
 The aspect ratio matters most on these data, see :mod:`pneumoscope.data.aspect_ratio`. A crop that keeps a random share
 of one side makes the ratio random, but each class still has its own mean. ``equalize_aspect`` brings every image to one
@@ -17,6 +18,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from pneumoscope.data.style import StylePartners, random_style
 from pneumoscope.errors import UsageError
 from pneumoscope.inference import InputSpec, resize
 from pneumoscope.radiographs import Radiograph
@@ -48,6 +50,9 @@ class Augmentation:
         border: probability of a black frame of up to a tenth of a side.
         erase: probability of a gray rectangle of up to a third of each side (Zhong et al., "Random erasing data
             augmentation", 2020).
+        style: probability of moving the style of the image (frequency bands and histogram) by random shares towards the
+            style of a random other training image, see :mod:`pneumoscope.data.style`.
+        style_corners: probability of copying corners of that other image, each of the four with probability one half.
     """
 
     equalize_aspect: float = 0.0
@@ -68,6 +73,8 @@ class Augmentation:
     markers: float = 0.0
     border: float = 0.0
     erase: float = 0.0
+    style: float = 0.0
+    style_corners: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = dict.fromkeys((field.name for field in fields(self)), (0.0, 1.0))
@@ -79,6 +86,11 @@ class Augmentation:
                 raise UsageError(f"expected augment.{name} from {low:g} to {high:g}, received {value!r}")
             object.__setattr__(self, name, float(value))
 
+    @property
+    def needs_partners(self) -> bool:
+        """Whether other radiographs must lend their style."""
+        return self.style > 0 or self.style_corners > 0
+
 
 def augment(
     pixels: np.ndarray,
@@ -86,6 +98,7 @@ def augment(
     augmentation: Augmentation,
     rng: np.random.Generator,
     aspect_correction: float = 1.0,
+    partners: StylePartners | None = None,
 ) -> np.ndarray:
     """Draw one changed radiograph at the size of the model's input.
 
@@ -95,11 +108,19 @@ def augment(
         augmentation: the ranges to draw from.
         rng: the generator of this image.
         aspect_correction: of this image, from :func:`pneumoscope.data.aspect_ratio.aspect_corrections`.
+        partners: radiographs that lend their style, at the size of ``spec``; for ``style`` and ``style_corners``.
 
     Returns:
         (height, width) uint8.
+
+    Raises:
+        UsageError: ``style`` or ``style_corners`` without partners.
     """
     image = _warp(pixels, spec, augmentation, rng, aspect_correction)
+    if augmentation.needs_partners:
+        if partners is None:
+            raise UsageError("expected partners with augment.style or augment.style_corners, received none: give some")
+        image = random_style(image, partners, augmentation.style, augmentation.style_corners, rng)
     if augmentation.border and rng.random() < augmentation.border:
         image = _add_border(image, rng)
     if augmentation.markers:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pneumoscope.data.augment import Augmentation, augment
 from pneumoscope.data.manifest import Manifest, Record
+from pneumoscope.data.style import StylePartners
 from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.inference.preprocess import InputSpec, resize, to_input
 from pneumoscope.radiographs.images import Radiograph
@@ -164,6 +165,7 @@ def augmentation_transform(
     seed: int,
     teacher: Teacher | None = None,
     aspect_correction: np.ndarray | None = None,
+    partners: StylePartners | None = None,
 ) -> Transform:
     """Transform for :class:`Batches`; each image of each epoch has a random generator of its own.
 
@@ -173,13 +175,21 @@ def augmentation_transform(
         seed: of the random generators.
         teacher: with a teacher, images are augmented at its input size, and the transform also gives its answers.
         aspect_correction: (N,) a factor for each image, see :func:`pneumoscope.data.aspect_ratio.aspect_corrections`.
+        partners: radiographs that lend their style, at the size at which images are augmented.
     """
     augmented_spec = teacher.spec if teacher else spec
 
     def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         factors = np.ones(len(rows)) if aspect_correction is None else aspect_correction[rows]
         images = [
-            augment(image, augmented_spec, augmentation, np.random.default_rng([seed, epoch, row, _AUGMENT]), factor)
+            augment(
+                image,
+                augmented_spec,
+                augmentation,
+                np.random.default_rng([seed, epoch, row, _AUGMENT]),
+                factor,
+                partners,
+            )
             for image, row, factor in zip(pixels, rows.tolist(), factors.tolist(), strict=True)
         ]
         if teacher is None:

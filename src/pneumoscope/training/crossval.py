@@ -1,11 +1,13 @@
 """Recipe + data -> patient-wise cross-validation: fold models, and their out-of-fold predictions pooled.
 
 Each fold is an ordinary run. It is trained and exported, and the exported file is measured on the patients it has not
-seen, as they are and under every shift of :mod:`pneumoscope.evaluation.robustness`. The model that ships trains on
+seen, as they are, under every shift of :mod:`pneumoscope.evaluation.robustness`, and with the style of other images
+(:mod:`pneumoscope.evaluation.style_proxies`). The model that ships trains on
 every image, so it cannot be measured or calibrated on itself; :mod:`pneumoscope.training.pooling` uses the folds for
 that.
 """
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,12 +16,13 @@ from typing import Any
 
 from pneumoscope.data import ALL, Manifest, make_split, read_dataset
 from pneumoscope.errors import RunError
-from pneumoscope.evaluation import REPORT_NAME, csv_bytes, measure_shifts
+from pneumoscope.evaluation import REPORT_NAME, csv_bytes, measure_shifts, measure_style_shifts, style_scores
 from pneumoscope.inference import load
 from pneumoscope.io import write_atomic
 from pneumoscope.training.pooling import (
     RATIOS_NAME,
     SHIFTS_NAME,
+    STYLE_NAME,
     covered_images,
     pool_folds,
     same_recipe,
@@ -63,10 +66,12 @@ def cross_validate(
         ``runs/<name>-folds.json``, and the suspected labels of ``pooled`` to ``runs/<name>-suspects.csv``.
     """
     manifest = read_dataset(data)
+    scores_by_key = functools.cache(lambda: _style_scores_by_key(manifest))  # reads every image: only if it is needed
     rows: dict[Path, dict[str, Any]] = {}  # the bootstrap of a row takes a second
     for seed in seeds:
         for split in splits:
             run = _finish_run(replace(recipe, split=split, seed=seed), manifest, Path(runs), progress, on_batch)
+            _measure_style(run, manifest, scores_by_key, progress)
             rows[run.folder] = summarise_run(run.folder)
             if on_finished_run:
                 on_finished_run(rows[run.folder])
@@ -107,6 +112,31 @@ def _finish_run(
         ratios = {record.path: record.ratio for record in held_out if record.ratio}
         write_atomic(folder / RATIOS_NAME, (json.dumps(ratios) + "\n").encode())
     return run
+
+
+def _style_scores_by_key(manifest: Manifest) -> dict[str, float]:
+    """How much the style of each image looks like PNEUMONIA; of all images but the official test set."""
+    records = make_split(manifest, ALL).records(manifest, "train")
+    scores = style_scores(manifest, records)
+    if scores is None:
+        return {}
+    return {record.key: round(float(score), 6) for record, score in zip(records, scores, strict=True)}
+
+
+def _measure_style(
+    run: Run, manifest: Manifest, scores_by_key: Callable[[], dict[str, float]], progress: Progress | None
+) -> None:
+    """Write ``style.json``: the probabilities with moved styles, and the style score of each held-out image by path."""
+    path = run.folder / STYLE_NAME
+    if path.is_file():
+        return
+    held_out = run.split.records(manifest, "val")
+    known = scores_by_key()
+    content = {
+        "shifts": measure_style_shifts(load(run.folder), manifest, held_out, progress),
+        "scores": {record.path: known[record.key] for record in held_out if record.key in known},
+    }
+    write_atomic(path, (json.dumps(content) + "\n").encode())
 
 
 def _train_and_release(

@@ -11,9 +11,10 @@ import numpy as np
 from pneumoscope.data import aspect_corrections
 from pneumoscope.data.manifest import Manifest, Record
 from pneumoscope.data.splits import class_weights
+from pneumoscope.data.style import StylePartners
 from pneumoscope.errors import DatasetError
 from pneumoscope.inference.preprocess import InputSpec, to_input
-from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL
+from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL, label_index
 from pneumoscope.training import networks
 from pneumoscope.training.batches import (
     Batches,
@@ -80,7 +81,10 @@ def prepare_inputs(
         transforms = {side: lambda batch, rows, epoch: np.asarray(batch) for side in SIDES}
     elif recipe.augments:
         factors = _aspect_corrections(records["train"], recipe)
-        transforms["train"] = augmentation_transform(run.spec, recipe.augment, recipe.seed, teacher, factors)
+        partners = None
+        if recipe.augment.needs_partners:
+            partners = _style_partners(arrays["train"], records["train"], teacher.spec if teacher else run.spec)
+        transforms["train"] = augmentation_transform(run.spec, recipe.augment, recipe.seed, teacher, factors, partners)
     ready_at = time.perf_counter()
 
     training, validation = _make_batches(recipe, records, arrays, transforms)
@@ -156,6 +160,11 @@ def _cut(rows: np.ndarray, records: Mapping[str, Sequence[Record]]) -> dict[str,
 def _aspect_corrections(records: Sequence[Record], recipe: Recipe) -> np.ndarray:
     """(N,) by how much each training image is widened, see :func:`pneumoscope.data.aspect_ratio.aspect_corrections`."""
     return aspect_corrections([r.ratio for r in records], [r.label for r in records], recipe.augment.equalize_aspect)
+
+
+def _style_partners(pixels: np.ndarray, records: Sequence[Record], spec: InputSpec) -> StylePartners:
+    """The training images as partners of each other; a held-out image lends its style to none."""
+    return StylePartners.measure(pixels, np.array([label_index(record.label) for record in records]), spec)
 
 
 def _make_batches(
