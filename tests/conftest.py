@@ -89,7 +89,7 @@ def fine_tuned_recipe(tiny_recipe):
             "label_smoothing": 0.05, "mixup": 0.2, "class_weights": "balanced", "keep": "last",
             "augment": {
                 "equalize_aspect": 1, "crop_side": 0.7, "rotation": 9, "flip": 0.5, "tone": 0.5, "noise": 0.02,
-                "markers": 0.3, "style": 0.9, "style_corners": 0.7,
+                "markers": 0.3,
             },
         }  # fmt: skip
         return tiny_recipe("mobilenet", **{**values, **changes})

@@ -116,7 +116,31 @@ def augment(
     Raises:
         UsageError: ``style`` or ``style_corners`` without partners.
     """
-    image = _warp(pixels, spec, augmentation, rng, aspect_correction)
+    return augment_with_mask(pixels, None, spec, augmentation, rng, aspect_correction, partners)[0]
+
+
+def augment_with_mask(
+    pixels: np.ndarray,
+    mask: np.ndarray | None,
+    spec: InputSpec,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    aspect_correction: float = 1.0,
+    partners: StylePartners | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draw one changed radiograph, and move a mask in the same way.
+
+    What leaves the picture in the warp leaves the mask. What is laid over the picture later (style, frame, letters,
+    rectangle) leaves the mask as it is. The mask changes no random draw.
+
+    Args:
+        pixels, spec, augmentation, rng, aspect_correction, partners: as for :func:`augment`.
+        mask: (H, W) uint8 of the size of ``pixels``, 255 inside; or None.
+
+    Returns:
+        (height, width) uint8 both; None instead of no mask.
+    """
+    image, moved_mask = _warp(pixels, mask, spec, augmentation, rng, aspect_correction)
     if augmentation.needs_partners:
         if partners is None:
             raise UsageError("expected partners with augment.style or augment.style_corners, received none: give some")
@@ -129,7 +153,7 @@ def augment(
     image = _degrade(image, augmentation, rng)
     if augmentation.erase and rng.random() < augmentation.erase:
         image = _erase_rectangle(image, rng)
-    return image
+    return image, moved_mask
 
 
 def compress_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
@@ -143,11 +167,12 @@ def compress_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
 
 def _warp(
     pixels: np.ndarray,
+    mask: np.ndarray | None,
     spec: InputSpec,
     augmentation: Augmentation,
     rng: np.random.Generator,
     aspect_correction: float,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Crop, squash, mirror, rotate, scale and shift in one interpolation; outside the radiograph all is black.
 
     A second interpolation would make training images softer than the images of prediction. The network would then
@@ -160,8 +185,8 @@ def _warp(
     angle = rng.uniform(-augmentation.rotation, augmentation.rotation)
     factor, shift = augmentation.scale ** rng.uniform(-1, 1), rng.uniform(-augmentation.shift, augmentation.shift, 2)
     if angle == 0 and factor == 1 and aspect_correction == 1 and not shift.any():
-        image = resize(Radiograph(np.ascontiguousarray(pixels[rows, columns])), spec)
-        return np.ascontiguousarray(image[:, ::-1]) if flip else image
+        parts = [_resize_part(part[rows, columns], spec, flip) for part in (pixels, mask) if part is not None]
+        return parts[0], parts[1] if mask is not None else None
     height, width = spec.height, spec.width
     center = ((width - 1) / 2, (height - 1) / 2)
     rotation = np.asarray(cv2.getRotationMatrix2D(center, angle, factor), dtype=np.float64)  # (2, 3)
@@ -173,12 +198,20 @@ def _warp(
         return cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)
 
     image = warp_with(pixels, aspect_correction)
+    moved = None if mask is None else warp_with(mask, aspect_correction)
     if aspect_correction == 1:
-        return image
+        return image, moved
     # The opposite correction adds its black on the other two sides. Every image gets both, because black on two sides
     # only would tell the labels apart.
-    mask = warp_with(np.full_like(pixels, 255), 1 / aspect_correction)
-    return cv2.multiply(image, mask, scale=1 / 255)
+    field = warp_with(np.full_like(pixels, 255), 1 / aspect_correction)
+    shown = [cv2.multiply(part, field, scale=1 / 255) for part in (image, moved) if part is not None]
+    return shown[0], shown[1] if moved is not None else None
+
+
+def _resize_part(part: np.ndarray, spec: InputSpec, flip: bool) -> np.ndarray:
+    """A crop at the model's size, mirrored if asked."""
+    image = resize(Radiograph(np.ascontiguousarray(part)), spec)
+    return np.ascontiguousarray(image[:, ::-1]) if flip else image
 
 
 def _draw_crop(shape: tuple[int, ...], augmentation: Augmentation, rng: np.random.Generator) -> tuple[slice, slice]:

@@ -46,6 +46,7 @@ def cross_validate(
     progress: Progress | None = None,
     on_finished_run: Callable[[dict[str, Any]], None] | None = None,
     on_batch: BatchCallback | None = None,
+    masks: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train and measure a recipe on patient-wise folds; finished steps are not repeated.
 
@@ -58,7 +59,7 @@ def cross_validate(
         runs: parent of the run folders.
         progress: ``progress(items, total, what)``.
         on_finished_run: called with the row of each finished run, see :func:`summarise_run`.
-        on_batch: as for training.
+        on_batch, masks: as for training.
 
     Returns:
         ``recipe``; ``runs``, a row for each measured run of this recipe in the folder; and ``pooled`` (see
@@ -70,7 +71,8 @@ def cross_validate(
     rows: dict[Path, dict[str, Any]] = {}  # the bootstrap of a row takes a second
     for seed in seeds:
         for split in splits:
-            run = _finish_run(replace(recipe, split=split, seed=seed), manifest, Path(runs), progress, on_batch)
+            one = replace(recipe, split=split, seed=seed)
+            run = _finish_run(one, manifest, Path(runs), progress, on_batch, masks)
             _measure_style(run, manifest, scores_by_key, progress)
             rows[run.folder] = summarise_run(run.folder)
             if on_finished_run:
@@ -96,12 +98,17 @@ def measured_runs(runs: str | Path) -> list[Run]:
 
 
 def _finish_run(
-    recipe: Recipe, manifest: Manifest, runs: Path, progress: Progress | None, on_batch: BatchCallback | None
+    recipe: Recipe,
+    manifest: Manifest,
+    runs: Path,
+    progress: Progress | None,
+    on_batch: BatchCallback | None,
+    masks: str | Path | None,
 ) -> Run:
     """Train, export and measure one run; an interrupted run continues, a finished step is not repeated."""
     folder = runs / run_id(recipe)
     if not (folder / "evaluation-val" / REPORT_NAME).is_file():
-        _train_and_release(recipe, manifest, runs, progress, on_batch)
+        _train_and_release(recipe, manifest, runs, progress, on_batch, masks)
     run = open_finished_run(folder)
     _check_origin(run, recipe, manifest)
     held_out = run.split.records(manifest, "val")
@@ -140,7 +147,12 @@ def _measure_style(
 
 
 def _train_and_release(
-    recipe: Recipe, manifest: Manifest, runs: Path, progress: Progress | None, on_batch: BatchCallback | None
+    recipe: Recipe,
+    manifest: Manifest,
+    runs: Path,
+    progress: Progress | None,
+    on_batch: BatchCallback | None,
+    masks: str | Path | None,
 ) -> None:
     # Imported here: a cross-validation that is finished needs no TensorFlow.
     from pneumoscope.training.keras_backend import keras
@@ -148,7 +160,7 @@ def _train_and_release(
     from pneumoscope.training.train import train
 
     begun = (runs / run_id(recipe) / "checkpoint.npz").is_file()
-    run = train(recipe, manifest, runs=runs, resume=begun, progress=progress, on_batch=on_batch)
+    run = train(recipe, manifest, runs=runs, resume=begun, progress=progress, on_batch=on_batch, masks=masks)
     release(run, manifest, progress)
     keras.utils.clear_session()  # otherwise the graphs of all folds stay in memory
 
