@@ -11,7 +11,8 @@ from builders.collections import write_zip
 
 from pneumoscope.errors import UnreadableImage
 from pneumoscope.radiographs import images, zip_files
-from pneumoscope.radiographs.images import read_file, read_radiograph
+from pneumoscope.radiographs.files import read_file
+from pneumoscope.radiographs.images import read_radiograph
 from pneumoscope.radiographs.sources import NothingFound, expand, stem_of
 
 

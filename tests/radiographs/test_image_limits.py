@@ -8,7 +8,8 @@ from builders.image_files import encode, png_file, with_jpeg_size
 from pneumoscope.errors import ImageTooLarge
 from pneumoscope.radiographs import images
 from pneumoscope.radiographs.containers import image_size
-from pneumoscope.radiographs.images import MAX_BYTES, read_file, read_radiograph
+from pneumoscope.radiographs.files import MAX_BYTES, read_file
+from pneumoscope.radiographs.images import read_radiograph
 
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (50_000_001, 1), (2**31 - 1, 2**31 - 1)])

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pneumoscope.errors import UnreadableImage
 from pneumoscope.radiographs.containers import is_image
-from pneumoscope.radiographs.images import MAX_BYTES, SUFFIXES
+from pneumoscope.radiographs.files import MAX_BYTES
+from pneumoscope.radiographs.images import SUFFIXES
 from pneumoscope.radiographs.zip_files import MAX_TOTAL, member_problem, open_zip, read_member
 
 #: Files and folders that systems, viewers and disks put beside images. DICOMDIR is the index of a DICOM disk.
