@@ -6,10 +6,11 @@ import shutil
 import cv2
 import pytest
 from builders.command_lines import json_objects
+from builders.dicom_files import dicom_file
 
 from pneumoscope.errors import UnreadableImage
 from pneumoscope.labels import SCOPE
-from pneumoscope.radiographs import read_file
+from pneumoscope.radiographs import read_file, read_radiograph
 
 
 def test_two_writers_of_one_csv_are_kept_apart(run, samples, tmp_path):
@@ -146,3 +147,15 @@ def test_a_full_disk_gives_a_sentence(run, samples):
     code, _, err = run("predict", samples[0], "--csv", "/dev/full")
     assert code == 1
     assert "No space left on device" in err
+
+
+def test_what_was_assumed_about_a_file_is_shown_and_written(run, samples, tmp_path):
+    pixels = read_radiograph(samples[9]).pixels
+    (tmp_path / "a.dcm").write_bytes(dicom_file(pixels, WindowCenter=128, WindowWidth=0))
+    code, out, _ = run("predict", "a.dcm", "--csv", "r.csv", "--heatmaps", "h", "--html", "i.html")
+    note = "window of width 0 left out, because it is not valid"
+    assert code == 0
+    assert f"a.dcm  ({note})" in out
+    assert f"<p>{note}</p>" in (tmp_path / "i.html").read_text()
+    (row,) = csv.DictReader((tmp_path / "r.csv").read_text().splitlines())
+    assert (row["status"], row["reason"], row["note"]) == ("ok", "", note)

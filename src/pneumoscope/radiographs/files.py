@@ -43,9 +43,13 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
                 return data
             return data + file.read(MAX_BYTES + 1 - len(data))  # the file grew, or says 0 bytes as in /proc
     except FileNotFoundError:
-        raise UnreadableImage("expected an image file, found nothing under this name: check the path") from None
+        raise UnreadableImage(
+            "expected an image file, found nothing under this name: check the path", code="not_found"
+        ) from None
     except PermissionError:
-        raise UnreadableImage("expected a readable file, received 'permission denied': check its rights") from None
+        raise UnreadableImage(
+            "expected a readable file, received 'permission denied': check its rights", code="permission"
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         reason = getattr(error, "strerror", None) or error
         raise UnreadableImage(f"expected a readable file, the system says {reason}: check the path") from None

@@ -97,7 +97,8 @@ class Radiograph:
     def __post_init__(self) -> None:
         if getattr(self.pixels, "dtype", None) != np.uint8 or self.pixels.ndim != 2:
             raise UnreadableImage(
-                f"expected (H, W) uint8 pixels, received {_describe(self.pixels)}: make it with read_radiograph"
+                f"expected (H, W) uint8 pixels, received {_describe(self.pixels)}: make it with read_radiograph",
+                code="pixel_values",
             )
 
     @property
@@ -214,7 +215,9 @@ def _decode_jpeg_strictly(data: bytes, min_side: int) -> np.ndarray | None:
             data, output, min_height=min_side, min_width=min_side, strict=True
         )  # (H, W, 1), (H, W, 3) or (H, W, 4) uint8
     except ValueError:
-        raise UnreadableImage("expected a whole JPEG image, received a damaged one: export it again") from None
+        raise UnreadableImage(
+            "expected a whole JPEG image, received a damaged one: export it again", code="damaged"
+        ) from None
     make_upright = _EXIF_ORIENTATIONS.get(exif_orientation(data))
     if output == "CMYK" or make_upright is None:
         return None
@@ -233,7 +236,8 @@ def _decode_with_opencv(data: bytes) -> np.ndarray:
         image = None
     if image is None:
         raise UnreadableImage(
-            "expected a whole JPEG, PNG, TIFF, BMP or WebP image, received a damaged one: export it again"
+            "expected a whole JPEG, PNG, TIFF, BMP or WebP image, received a damaged one: export it again",
+            code="damaged",
         )
     if image.ndim == 3 and is_bmp(data):
         image = image[:, :, :3]  # the fourth channel of a BMP is not used
@@ -252,14 +256,16 @@ def _to_gray(image: np.ndarray) -> np.ndarray:
     if image.dtype.kind != "u" or image.dtype.itemsize > 2:
         raise UnreadableImage(
             f"expected uint8 or uint16 pixels, or floats from 0 to 1, received {_describe(image)}: "
-            + ("state the values for black and white as value_range" if image.dtype.kind in "ui" else "convert them")
+            + ("state the values for black and white as value_range" if image.dtype.kind in "ui" else "convert them"),
+            code="pixel_values",
         )
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
         raise UnreadableImage(
             f"expected an array (H, W), (H, W, 3) or (H, W, 4), received shape {image.shape}: "
-            "pass one image, or several to predict_many"
+            "pass one image, or several to predict_many",
+            code="pixel_values",
         )
     image = _to_uint8(image)
     if image.ndim == 2:
@@ -300,7 +306,8 @@ def _refuse_colour(colour: np.ndarray) -> None:
     if coloured > MAX_COLOURED:
         raise RefusedImage(
             f"expected a gray radiograph, {coloured:.0%} of this image is in colour: "
-            "send the radiograph itself, not a photograph or a screenshot of it"
+            "send the radiograph itself, not a photograph or a screenshot of it",
+            code="colour",
         )
 
 
@@ -311,18 +318,21 @@ def _check_radiograph(pixels: np.ndarray, source: str) -> Radiograph:
     height, width = pixels.shape
     if min(height, width) < MIN_SIDE:
         raise RefusedImage(
-            f"expected at least {MIN_SIDE} pixels a side, received {width}x{height}: send the full-size radiograph"
+            f"expected at least {MIN_SIDE} pixels a side, received {width}x{height}: send the full-size radiograph",
+            code="too_small",
         )
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise RefusedImage(
             f"expected a radiograph at most {MAX_ASPECT:.0f} times as long as wide, received {width}x{height}: "
-            "send the whole radiograph, not a strip of it"
+            "send the whole radiograph, not a strip of it",
+            code="strip",
         )
     contrast = float(cv2.meanStdDev(pixels)[1][0, 0])  # np.std copies to float64 and takes as long as decoding
     if contrast < MIN_CONTRAST:
         raise RefusedImage(
             f"expected a radiograph, received a blank image (contrast {contrast:.1f} gray levels, "
-            f"at least {MIN_CONTRAST:.0f} needed): check the export"
+            f"at least {MIN_CONTRAST:.0f} needed): check the export",
+            code="blank",
         )
     return Radiograph(pixels, source)
 
