@@ -48,7 +48,10 @@ def image_size(data: bytes) -> tuple[int, int]:
     >>> width, height = image_size(sample_paths()[0].read_bytes())
     """
     if not data:
-        raise UnreadableImage("expected an image file, received an empty file: export it again", code="empty")
+        raise UnreadableImage(
+            "expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image, received an empty file: export it again",
+            code="empty",
+        )
     if is_png(data):
         return _png_size(data)
     if data.startswith(_JPEG_SIGNATURE):
