@@ -12,6 +12,25 @@ from PIL import Image
 from pneumoscope.data import Manifest, read_dataset
 from pneumoscope.samples import SAMPLES, sample_paths
 
+#: Files that take minutes, the longest first: no worker may be left alone with one of them at the end.
+LONGEST_FILES = (
+    "test_real_data.py",
+    "test_train.py",
+    "test_weight_averaging.py",
+    "test_cluster_run.py",
+    "test_crossval.py",
+    "test_onnx_export.py",
+    "test_quantise.py",
+    "test_training_commands.py",
+    "test_same_digits.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first; the others stay in their order."""
+    places = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture(scope="session")
 def samples() -> list[Path]:

@@ -25,6 +25,8 @@ import packages
 import scaling
 import service_load
 
+from pneumoscope.errors import CODES
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"(<!-- generated (\S+): python tools/generate\.py -->\n).*?(<!-- end generated -->)", re.DOTALL)
@@ -87,11 +89,16 @@ def _script() -> list[str]:
     return ["```python", text.rstrip("\n"), "```"]
 
 
+def _codes() -> list[str]:
+    return ["| code | when |", "|---|---|", *(f"| `{code}` | {when} |" for code, when in CODES.items())]
+
+
 #: Blocks by the name in their first comment.
 BLOCKS: dict[str, Callable[[], list[str]]] = {
     "headline": model_cards.headline,
     "packages": packages.packages,
     "results": _readme_tables,
+    "codes": _codes,
     "onnx_alone.py": _script,
     "damaged-frames": lambda: dicom_damage.damage_table(_measured("damaged_frames")),
     "hostile-headers": lambda: dicom_damage.hostile_table(_measured("hostile_headers")),

@@ -125,7 +125,7 @@ def _hostile_files(fuzz: dict) -> list[str]:
         "## Hostile files",
         "",
         *paragraph(
-            f"`tests/builders/mutations.py` made {fuzz['files']:,} files. The service answered",
+            f"`tests/builders/mutations.py` and `hostile_dicom.py` made {fuzz['files']:,} files. The service answered",
             f"{_answers(fuzz['answers'])}. There were {fuzz['errors_of_the_server']} server errors. The slowest answer",
             f"took {fuzz['slowest_seconds']} s. A sound radiograph was sent between these files.",
             "Its answer was the same each time."

@@ -2,11 +2,11 @@
 
     python benchmarks/service/fuzz_service.py [--files 2000] [--seed 0]
 
-The script starts ``pneumoscope serve`` on a free port. Four clients send the files of tests/builders/mutations.py, one
-in each request; they are made from bundled radiographs. Between them it sends an intact radiograph, whose answer must
-not change. The script prints the answers by mutation and writes ``benchmarks/results/fuzz_service.json``. Its exit code
-is 1 after a status of 500 or above, a connection that ended without an answer, or another answer for the intact
-radiograph.
+The script starts ``pneumoscope serve`` on a free port. Four clients send the files of tests/builders/mutations.py,
+made from bundled radiographs, and as many DICOM files of tests/builders/hostile_dicom.py, one in each request.
+Between them it sends an intact radiograph, whose answer must not change. The script prints the answers by mutation and
+writes ``benchmarks/results/fuzz_service.json``. Its exit code is 1 after a status of 500 or above, a connection that
+ended without an answer, or another answer for the intact radiograph.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pneumoscope import sample_paths
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+from builders.hostile_dicom import hostile_files
 from builders.mutations import mutated_files
 
 RESULT = ROOT / "benchmarks" / "results" / "fuzz_service.json"
@@ -32,11 +33,14 @@ CLIENTS, PAUSE = 4, 100  # PAUSE: hostile files between two intact radiographs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--files", type=int, default=2000, help="of each of the two builders")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     paths = sample_paths()
-    hostile = list(mutated_files(paths[::4], arguments.files, arguments.seed))
+    hostile = [
+        *mutated_files(paths[::4], arguments.files, arguments.seed),
+        *hostile_files(arguments.files, arguments.seed),
+    ]
     with service() as (process, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         answers, intact, memory = _attack(client, hostile, paths[0].read_bytes(), process.pid)
     content = {

@@ -28,7 +28,7 @@ from pneumoscope.inference.predict import BATCH, Predictor
 from pneumoscope.inference.preprocess import MIN_DECODED_SIDE, SCALED_224, VIA_224, resize, to_input
 from pneumoscope.labels import POSITIVE
 from pneumoscope.radiographs.containers import image_size
-from pneumoscope.radiographs.images import read_file
+from pneumoscope.radiographs.files import read_file
 
 RESULT = Path(__file__).parents[1] / "results" / "profile_folder.json"
 DECODE, CHECKS = "decode the JPEG", "checks, gray, contrast"

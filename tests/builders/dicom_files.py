@@ -22,7 +22,8 @@ from pydicom.uid import (
 )
 
 from pneumoscope.radiographs.dicom import read_dicom
-from pneumoscope.radiographs.images import MAX_BYTES, MAX_PIXELS
+from pneumoscope.radiographs.files import MAX_BYTES
+from pneumoscope.radiographs.images import MAX_PIXELS
 
 #: Stands for the name of a patient. No message, log or result may contain it.
 SECRET = "Doe^Jane^1957"

@@ -6,8 +6,11 @@ import shutil
 import cv2
 import pytest
 from builders.command_lines import json_objects
+from builders.dicom_files import dicom_file
 
+from pneumoscope.errors import UnreadableImage
 from pneumoscope.labels import SCOPE
+from pneumoscope.radiographs import read_file, read_radiograph
 
 
 def test_two_writers_of_one_csv_are_kept_apart(run, samples, tmp_path):
@@ -51,7 +54,7 @@ def test_resume_judges_the_rest_and_outputs_everything(run, samples, tmp_path):
     drawn.unlink()
     code, out, err = run("predict", *samples, *files, "--html", "i.html", "--json", "--resume")
     assert code == 0
-    assert "16 of 24 images are already done" in err  # the batch that was not full is judged again
+    assert "18 of 24 images are already done" in err
     assert [row["path"] for row in json_objects(out)] == [str(path) for path in samples]
     rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert [row["path"] for row in rows] == [str(path) for path in samples]
@@ -60,7 +63,7 @@ def test_resume_judges_the_rest_and_outputs_everything(run, samples, tmp_path):
     assert all(f'src="h/{path.stem}.png"' in page for path in samples)
 
 
-def test_a_resumed_sheet_shows_each_image_its_own_heatmap(run, samples, tmp_path, monkeypatch):
+def test_a_resumed_sheet_shows_each_image_its_own_heatmap(run, samples, tmp_path):
     """Names of overlays depend on what comes before: a new image of the same name moves them all."""
     for folder, sample in (("b", samples[0]), ("c", samples[9])):
         (tmp_path / folder).mkdir()
@@ -69,7 +72,6 @@ def test_a_resumed_sheet_shows_each_image_its_own_heatmap(run, samples, tmp_path
     drawn = {one: (tmp_path / "h" / name).read_bytes() for one, name in (("b", "IM1.png"), ("c", "IM1-2.png"))}
     (tmp_path / "a").mkdir()
     shutil.copy(samples[17], tmp_path / "a" / "IM1.jpeg")
-    monkeypatch.setattr("pneumoscope.output.results.BATCH", 1)  # or the neighbours of the new one are judged again
     run("predict", "a", "b", "c", "--csv", "r.csv", "--heatmaps", "h", "--resume", "--html", "i.html")
     assert (tmp_path / "h" / "IM1-2.png").read_bytes() == drawn["b"]
     assert (tmp_path / "h" / "IM1-3.png").read_bytes() == drawn["c"]
@@ -116,20 +118,16 @@ def test_a_second_call_does_not_judge_its_own_heatmaps(run, samples, tmp_path):
 
 
 def test_a_file_that_can_be_read_only_once_loses_only_its_overlay(run, samples, tmp_path, monkeypatch):
-    import pneumoscope.radiographs.images
-
     once = set()
 
-    def vanishing(path, read=pneumoscope.radiographs.images.read_file):
+    def vanishing(path, read=read_file):
         if path in once and path.name == samples[0].name:
-            raise pneumoscope.radiographs.images.UnreadableImage(
-                "expected an image file, found nothing under this name"
-            )
+            raise UnreadableImage("expected an image file, found nothing under this name")
         once.add(path)
         return read(path)
 
-    for module in ("radiographs.images", "inference.predict"):  # the first draws, the second judges
-        monkeypatch.setattr(f"pneumoscope.{module}.read_file", vanishing)
+    for module in ("images", "contents"):  # the first draws, the second judges
+        monkeypatch.setattr(f"pneumoscope.radiographs.{module}.read_file", vanishing)
     code, out, err = run("predict", samples[0], samples[1], "--heatmaps", "h", "--json")
     assert code == 1
     assert [row["label"] for row in json_objects(out)] == ["NORMAL", "NORMAL"]
@@ -149,3 +147,15 @@ def test_a_full_disk_gives_a_sentence(run, samples):
     code, _, err = run("predict", samples[0], "--csv", "/dev/full")
     assert code == 1
     assert "No space left on device" in err
+
+
+def test_what_was_assumed_about_a_file_is_shown_and_written(run, samples, tmp_path):
+    pixels = read_radiograph(samples[9]).pixels
+    (tmp_path / "a.dcm").write_bytes(dicom_file(pixels, WindowCenter=128, WindowWidth=0))
+    code, out, _ = run("predict", "a.dcm", "--csv", "r.csv", "--heatmaps", "h", "--html", "i.html")
+    note = "window of width 0 left out, because it is not valid"
+    assert code == 0
+    assert f"a.dcm  ({note})" in out
+    assert f"<p>{note}</p>" in (tmp_path / "i.html").read_text()
+    (row,) = csv.DictReader((tmp_path / "r.csv").read_text().splitlines())
+    assert (row["status"], row["reason"], row["note"]) == ("ok", "", note)

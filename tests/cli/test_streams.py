@@ -65,7 +65,7 @@ def test_nothing_of_a_file_is_printed_and_no_colour_where_nobody_looks(talkative
 
 def test_a_worker_of_a_cluster_is_quiet_too(talkative, capfd):
     bundle = load().bundle
-    worker = Worker(bundle.path.read_bytes(), str(bundle.path), 0.5, None)
+    worker = Worker(bundle.path.read_bytes(), str(bundle.path), 0.5, None, any_age=False)
     names = [str(path) for path in talkative.rglob("*.png")]
     worker({"number": 0, "sources": encode_sources(names)})
     assert capfd.readouterr().err == ""

@@ -21,6 +21,7 @@ from pneumoscope.cluster.cluster_run import ClusterRun
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.inference.bundle import shipped_models
 from pneumoscope.inference.predict import BATCH
+from pneumoscope.io import encode_name
 from pneumoscope.output import parquet_files
 from pneumoscope.output.parquet_files import MANIFEST, ParquetParts
 from pneumoscope.radiographs.sources import expand
@@ -121,7 +122,7 @@ def test_every_image_is_judged_once_although_a_worker_is_killed(predictor, sourc
     assert sorted(part.number for part in written) == list(range(len(expected)))
     assert len({part.worker for part in written}) >= 2
     assert [row["path"] for row in _rows(tmp_path / "out")] == [
-        parquet_files._to_utf8(getattr(source, "path", str(source))) for source in sources
+        encode_name(getattr(source, "path", str(source))) for source in sources
     ]
     assert _parts(tmp_path / "out") == expected
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())

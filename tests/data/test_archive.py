@@ -136,7 +136,7 @@ def test_members_that_are_not_images_are_refused_by_name(tmp_path, layout):
     result = fetch(tmp_path / "out", write_zip(tmp_path / "a.zip", {**layout, **extra}))
     reasons = {refused.path: refused.reason for refused in result.refused}
     assert set(reasons) == set(extra)
-    assert "expected a JPEG, PNG or DICOM image" in reasons[TRAIN_NORMAL + "text.jpeg"]
+    assert "expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image" in reasons[TRAIN_NORMAL + "text.jpeg"]
     assert "this is elsewhere" in reasons["chest_xray/README.md"]
     assert len(jpeg_names(tmp_path / "out")) == len(layout)
 

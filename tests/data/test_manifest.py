@@ -6,10 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from pneumoscope.data.manifest import MANIFEST_NAME, Record, read_manifest, write_manifest
+from pneumoscope.data.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Record,
+    complete_records,
+    read_manifest,
+    write_manifest,
+)
 from pneumoscope.data.patients import FROM_NAME, OWN
 from pneumoscope.data.scan import read_dataset, scan_folder
 from pneumoscope.errors import DatasetError
+from pneumoscope.labels import NORMAL
 
 NORMALS = ("NORMAL/IM-0001-0001.png", "NORMAL/NORMAL2-IM-0002-0001.png")
 PNEUMONIAS = ("PNEUMONIA/person1_bacteria_1.png", "PNEUMONIA/person2_virus_2.png")
@@ -31,6 +39,19 @@ def test_a_written_manifest_is_read_back_unchanged(data_folder):
     assert read_dataset(folder) == manifest
     assert read_dataset(folder / MANIFEST_NAME) == manifest
     assert sorted(path.name for path in folder.iterdir()) == ["NORMAL", "PNEUMONIA", MANIFEST_NAME]
+
+
+def test_a_written_manifest_is_text_and_runs_no_formula(data_folder):
+    strange = ("NORMAL/=cmd.png", "NORMAL/a\nb.png", "NORMAL/\\x41.png")
+    folder = data_folder(*NORMALS, *PNEUMONIAS, *strange)
+    records = [replace(record, path=record.path.removeprefix("NORMAL/")) for record in read_dataset(folder).records]
+    manifest = Manifest(folder / "NORMAL", complete_records([record for record in records if record.label == NORMAL]))
+    path = folder / "NORMAL" / "list.csv"
+    write_manifest(manifest, path)
+    text = path.read_bytes().decode("utf-8")
+    assert len(text.splitlines()) == 1 + len(manifest.records)
+    assert not [line for line in text.splitlines() if line.startswith(("=", "+", "-", "@"))]
+    assert [record.path for record in read_dataset(path).records] == [record.path for record in manifest.records]
 
 
 def test_file_names_that_are_not_utf_8_are_read_back_unchanged(data_folder):

@@ -90,8 +90,10 @@ def test_unreadable_files_are_listed_with_their_reason(data_folder):
     manifest, refused = scan_folder(folder)
     assert len(manifest) == 4
     assert [pathlib.Path(file.path).name for file in refused] == ["bad.png", "empty.jpeg"]
-    assert "expected a JPEG, PNG or DICOM" in refused[0].reason
-    with pytest.raises(DatasetError, match=r"2 cannot be read \(first: .*bad.png: expected a JPEG, PNG or DICOM"):
+    assert "expected a JPEG, PNG, TIFF, BMP, WebP or DICOM" in refused[0].reason
+    with pytest.raises(
+        DatasetError, match=r"2 cannot be read \(first: .*bad.png: expected a JPEG, PNG, TIFF, BMP, WebP or DICOM"
+    ):
         read_dataset(folder)
 
 

@@ -32,4 +32,4 @@ def evaluated(small_samples, tmp_path) -> Path:
 @pytest.fixture
 def batches_in_order(monkeypatch):
     """Batches one after the other, because :class:`builders.given_models.GivenBundle` gives its answers in order."""
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("pneumoscope.inference.predict.available_cores", lambda: 1)

@@ -89,7 +89,7 @@ def test_a_bad_file_has_an_error_in_its_place(predictor, samples, tmp_path):
     assert predictions[1].path == str(text)
     assert predictions[1].label is None
     assert predictions[1].probability is None
-    assert "expected a JPEG, PNG or DICOM" in predictions[1].reason
+    assert "expected a JPEG, PNG, TIFF, BMP, WebP or DICOM" in predictions[1].reason
     assert "blank" in predictions[2].reason
 
 

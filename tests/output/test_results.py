@@ -16,7 +16,7 @@ from pneumoscope import load
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.inference.prediction import FIELDS
 from pneumoscope.io.names import decode_name
-from pneumoscope.output import formats, parquet_files, results
+from pneumoscope.output import formats, parquet_files
 from pneumoscope.output.parquet_files import ParquetParts
 from pneumoscope.output.results import find_finished
 from pneumoscope.output.text_files import CsvFile, JsonLinesFile
@@ -217,8 +217,7 @@ def test_opening_a_file_does_not_change_its_content(predictor, judged, tmp_path)
     assert path.read_bytes() == before[:-20]
 
 
-def test_a_changed_image_is_judged_again_and_a_known_one_is_not(predictor, samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "BATCH", 2)
+def test_a_changed_image_is_judged_again_and_a_known_one_is_not(predictor, samples, tmp_path):
     paths = [tmp_path / f"{number}.jpeg" for number in range(4)]
     for path, sample in zip(paths, samples, strict=False):
         shutil.copy(sample, path)
@@ -233,8 +232,8 @@ def test_a_changed_image_is_judged_again_and_a_known_one_is_not(predictor, sampl
     file = JsonLinesFile(tmp_path / "r.jsonl", predictor, True)
     finished = find_finished([file], sources)
     file.release()
-    # The other image in the batch of the changed one is judged again, and so are the unreadable images.
-    assert finished == [first[0], first[1], None, None, None, None, first[6], first[7], None]
+    # The unreadable images are judged again too.
+    assert finished == [first[0], first[1], first[2], None, None, None, first[6], first[7], None]
 
 
 def test_an_unreadable_image_is_judged_again_when_its_extra_is_installed(predictor, samples, tmp_path, monkeypatch):

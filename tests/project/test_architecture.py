@@ -174,3 +174,9 @@ def test_names_that_are_imported_on_first_use_are_complete(package):
         assert getattr(module, name) is getattr(importlib.import_module(f"{package}.{defining}"), name)
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
         module.nothing  # noqa: B018  the access is the test
+
+
+def test_the_files_that_run_first_exist():
+    from conftest import LONGEST_FILES
+
+    assert [name for name in LONGEST_FILES if not list((ROOT / "tests").rglob(name))] == []

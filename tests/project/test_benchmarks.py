@@ -9,7 +9,9 @@ from builders import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(
-    path for folder in ("speed", "service", "training", "models") for path in (BENCHMARKS / folder).glob("*.py")
+    path
+    for folder in ("damage", "speed", "service", "training", "models")
+    for path in (BENCHMARKS / folder).glob("*.py")
 )
 ROWS = {
     re.search(r"benchmarks/\w+/(\w+)\.py", line)[1]: line
@@ -45,7 +47,9 @@ def test_every_script_is_in_the_table():
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_the_table_names_the_file_that_a_script_writes(path):
-    written = re.findall(r'"results" / "([\w.]+)"', path.read_text(encoding="utf-8"))
+    written = re.findall(
+        r'(?:"results" / "|benchmarks/results/)([\w.]+\.(?:json|csv))"', path.read_text(encoding="utf-8")
+    )
     kept_by_hand = re.findall(r"benchmarks/results/(\w+\.txt)", path.read_text(encoding="utf-8"))
     assert re.findall(r"\(results/([\w.]+)\)", ROWS[path.stem]) == written + kept_by_hand
 

@@ -9,7 +9,7 @@ from builders.file_server import serving_files
 
 from pneumoscope import load
 from pneumoscope.errors import MissingExtra, UnreadableImage, UsageError
-from pneumoscope.radiographs.images import read_file
+from pneumoscope.radiographs.files import read_file
 from pneumoscope.radiographs.remote import read_address
 from pneumoscope.radiographs.sources import expand
 

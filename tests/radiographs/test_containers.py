@@ -167,7 +167,8 @@ def other_formats() -> dict[str, bytes]:
 def test_other_formats_are_named(name, tmp_path):
     path = tmp_path / "radiograph.jpeg"
     path.write_bytes(other_formats()[name])
-    with pytest.raises(UnreadableImage, match=f"^expected a JPEG, PNG or DICOM image, received {name}[:,]"):
+    sentence = f"^expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image, received {name}[:,]"
+    with pytest.raises(UnreadableImage, match=sentence):
         read_radiograph(path)
 
 

@@ -58,7 +58,7 @@ def test_meta_information_without_a_preamble_is_read(image):
 
 @pytest.mark.parametrize("data", [b"\x08\0" + bytes(200), b"\x08\0\x05\0CS\2\0AB" + bytes(200), b"\2\0\0\0" * 60])
 def test_bytes_that_only_start_like_an_element_are_no_dicom(data):
-    with pytest.raises(UnreadableImage, match="expected a JPEG, PNG or DICOM image"):
+    with pytest.raises(UnreadableImage, match="expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image"):
         read_radiograph(data)
 
 

@@ -10,8 +10,9 @@ import pytest
 from builders.collections import write_zip
 
 from pneumoscope.errors import UnreadableImage
-from pneumoscope.radiographs import images, zip_files
-from pneumoscope.radiographs.images import read_file, read_radiograph
+from pneumoscope.radiographs import files, zip_files
+from pneumoscope.radiographs.files import read_file
+from pneumoscope.radiographs.images import read_radiograph
 from pneumoscope.radiographs.sources import NothingFound, expand, stem_of
 
 
@@ -90,7 +91,7 @@ def test_what_is_no_regular_file_is_left_out_and_nothing_waits(tmp_path):
 
 def test_a_pipe_that_nobody_writes_to_is_one_sentence(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.png")
-    monkeypatch.setattr(images, "MAX_WAIT", 0.2)
+    monkeypatch.setattr(files, "MAX_WAIT", 0.2)
     started = time.monotonic()
     with pytest.raises(UnreadableImage, match=r"empty file|sent nothing"):
         read_radiograph(tmp_path / "pipe.png")

@@ -6,9 +6,10 @@ import pytest
 from builders.image_files import encode, png_file, with_jpeg_size
 
 from pneumoscope.errors import ImageTooLarge
-from pneumoscope.radiographs import images
+from pneumoscope.radiographs import files, images
 from pneumoscope.radiographs.containers import image_size
-from pneumoscope.radiographs.images import MAX_BYTES, read_file, read_radiograph
+from pneumoscope.radiographs.files import MAX_BYTES, read_file
+from pneumoscope.radiographs.images import read_radiograph
 
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (50_000_001, 1), (2**31 - 1, 2**31 - 1)])
@@ -26,7 +27,8 @@ def test_a_jpeg_bomb_is_refused_by_its_header(gray, no_opencv):
 
 
 def test_too_many_bytes_are_refused(no_opencv, monkeypatch, tmp_path, gray):
-    monkeypatch.setattr(images, "MAX_BYTES", 1_000)
+    for module in (files, images):
+        monkeypatch.setattr(module, "MAX_BYTES", 1_000)
     data = encode(gray, "PNG") + bytes(1_000)
     path = tmp_path / "large.png"
     path.write_bytes(data)
@@ -37,7 +39,8 @@ def test_too_many_bytes_are_refused(no_opencv, monkeypatch, tmp_path, gray):
 
 @pytest.mark.skipif(not pathlib.Path("/dev/zero").exists(), reason="needs an endless device file")
 def test_an_endless_device_is_read_up_to_the_limit(monkeypatch, no_opencv):
-    monkeypatch.setattr(images, "MAX_BYTES", 1_000_000)
+    for module in (files, images):
+        monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)
     assert len(read_file("/dev/zero")) == 1_000_001
     with pytest.raises(ImageTooLarge, match="received more"):
         read_radiograph("/dev/zero")

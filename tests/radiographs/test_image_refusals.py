@@ -39,7 +39,7 @@ def test_a_file_without_read_permission(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:  # chmod 000 does not stop root, the usual user in containers
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pneumoscope.radiographs.images.os.open", refuse)
+    monkeypatch.setattr("pneumoscope.radiographs.files.os.open", refuse)
     with pytest.raises(UnreadableImage, match="permission denied"):
         read_radiograph(tmp_path / "secret.png")
 

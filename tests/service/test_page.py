@@ -115,7 +115,7 @@ def test_files_are_judged_and_sorted_and_a_bad_one_says_why(page, samples, tmp_p
     assert shown[-1] == ["notes.txt", "error", "–"]
     assert page.locator("#progress").inner_text() == "4 of 5 judged, 1 could not be"
     page.get_by_role("button", name="notes.txt").click()
-    assert "expected a JPEG, PNG or DICOM image" in page.locator("#panels .reason").inner_text()
+    assert "expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image" in page.locator("#panels .reason").inner_text()
     assert page.locator("#panels .label").inner_text() == "Not judged"
 
 

@@ -94,7 +94,7 @@ def test_a_bad_file_is_an_entry_among_others_and_a_problem_alone(client, samples
     alone = client.post("/v1/predictions", files=[bad])
     assert (
         problem_of(alone, 422)
-        == "expected a JPEG, PNG or DICOM image, received something else: convert it to PNG or JPEG"
+        == "expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image, received something else: convert it to PNG or JPEG"
     )
     assert alone.json()["prediction"]["path"] == "notes.txt"
     assert alone.json()["code"] == alone.json()["prediction"]["code"] == answer.json()["predictions"][1]["code"] != ""

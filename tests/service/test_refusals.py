@@ -39,7 +39,9 @@ def test_wrong_bodies_give_a_sentence(client):
     long = b"".join(b"--x\r\n" + headers + b"\r\nabc\r\n" for _ in range(64)) + b"--x--\r\n"
     assert "long headers" in problem_of(ask(long, form), 400)
     assert "RFC 7578" in problem_of(ask(b"--x\r\nX-Long: " + bytes(100_000), form), 400)
-    assert problem_of(ask(part + b"--x--\r\n", form), 422).startswith("expected a JPEG, PNG or DICOM image")
+    assert problem_of(ask(part + b"--x--\r\n", form), 422).startswith(
+        "expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image"
+    )
 
 
 def test_limits_of_files(client):

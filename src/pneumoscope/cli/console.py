@@ -32,9 +32,9 @@ class Table:
         self.uncertain += prediction.status == "uncertain"
         verdict = prediction.label or "-"
         probability = "-" if prediction.probability is None else f"{prediction.probability:.3f}"
-        reason = f"  ({prediction.reason})" if prediction.reason else ""
+        remarks = f"  ({prediction.remarks})" if prediction.remarks else ""
         style = _STYLES[prediction.status]
-        line = f"{verdict:<10} {probability:>11}  {prediction.status:<9}  {prediction.path}{reason}"
+        line = f"{verdict:<10} {probability:>11}  {prediction.status:<9}  {prediction.path}{remarks}"
         self._print(printable(line), style)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from pneumoscope.data.file_names import sublabel_of
 from pneumoscope.data.patients import FROM_COLUMN, SPLIT_NAMES, name_patients
 from pneumoscope.errors import DatasetError
 from pneumoscope.io.atomic import write_atomic
+from pneumoscope.io.names import decode_name, encode_cell
 from pneumoscope.labels import LABELS, NORMAL
 from pneumoscope.radiographs.tables import PATH_COLUMNS, Table, describe_columns, find_column, read_table, simplify
 
@@ -22,10 +23,6 @@ OFFICIAL_SPLITS = ("train", "val", "test")
 #: Split of images that are in no official split folder, as in a user's own collection.
 NO_SPLIT = "all"
 MANIFEST_NAME = "manifest.csv"
-
-#: The system gives file names that are not UTF-8 as surrogates. Written this way they become the same bytes again.
-_NAMES = "surrogateescape"
-
 
 #: Usual names of columns by the field of a record that they fill, as ``radiographs.tables.simplify`` writes them.
 USUAL_COLUMNS = {
@@ -151,12 +148,17 @@ class Manifest:
 
 
 def write_manifest(manifest: Manifest, path: str | Path) -> None:
-    """Write a manifest as CSV. The file is complete or absent."""
+    """Write a manifest as CSV, with its texts as :func:`pneumoscope.io.encode_cell` writes them.
+
+    The file is complete or absent.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([getattr(record, name) or "" for name in COLUMNS] for record in manifest.records)
-    write_atomic(Path(path), text.getvalue().encode("utf-8", _NAMES))
+    for record in manifest.records:
+        values = [getattr(record, name) or "" for name in COLUMNS]
+        writer.writerow(encode_cell(value) if isinstance(value, str) else value for value in values)
+    write_atomic(Path(path), text.getvalue().encode())
 
 
 def complete_records(records: Sequence[Record]) -> tuple[Record, ...]:
@@ -202,8 +204,9 @@ def read_manifest(path: str | Path, options: TableOptions | None = None) -> Mani
         with path.open("rb") as file:
             table = read_table(file, _USUAL_COLUMNS)
             columns = _find_columns(table.columns, options, path)
+            decode = decode_name if tuple(table.columns) == COLUMNS else str  # other programs do not write names so
             rows = [
-                (line, {name: cell for name, column in columns.items() if (cell := row[column].strip())})
+                (line, {name: decode(cell) for name, column in columns.items() if (cell := row[column].strip())})
                 for line, row in table.rows
             ]
     except (OSError, ValueError, csv.Error) as error:  # ValueError: a NUL byte in the name

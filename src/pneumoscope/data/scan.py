@@ -26,6 +26,7 @@ from pneumoscope.data.manifest import (
 )
 from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.inference import InputSpec, resize
+from pneumoscope.io.cores import available_cores
 from pneumoscope.io.names import printable
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import LABELS, NORMAL
@@ -124,7 +125,7 @@ def scan_folder(
     files, unused = _labelled_files(folder, names or ClassNames())
     _check_found(files, folder)
     records, thumbnails, refused = [], [], []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(2 * available_cores()) as pool:
         results = ordered_prefetch(pool, lambda file: _describe(*file, folder, root), files, max_pending=_AHEAD)
         for result in progress(results) if progress else results:
             if isinstance(result, Refused):

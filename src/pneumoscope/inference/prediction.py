@@ -68,6 +68,11 @@ class Prediction:
         """Whether the image was judged, so that there is a label."""
         return self.label is not None
 
+    @property
+    def remarks(self) -> str:
+        """Reason and note in one text for people; empty where there is neither."""
+        return "; ".join(text for text in (self.reason, self.note) if text)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields that go into JSON and CSV."""
         return {name: getattr(self, name) for name in FIELDS}

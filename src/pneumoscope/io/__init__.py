@@ -1,21 +1,54 @@
 """Writing files and running threads; independent of radiographs.
 
 In: bytes, arrays, work items. Out: complete files, results in order.
-Read first: ``atomic.py`` (files that are complete or absent), then ``prefetch.py`` (threads), ``names.py`` (file
-names in tables) and ``streams.py`` (standard error).
+Read first: ``atomic.py`` (files that are complete or absent), then ``prefetch.py`` (threads), ``cores.py`` (how many),
+``names.py`` (file names in tables) and ``streams.py`` (standard error).
+Names are imported on first use: the command line needs few of them to start.
 """
 
-from pneumoscope.io.atomic import write_atomic, write_npz
-from pneumoscope.io.names import decode_name, encode_name, printable
-from pneumoscope.io.own_files import may_replace
-from pneumoscope.io.prefetch import ordered_prefetch
+from typing import TYPE_CHECKING
+
+from pneumoscope.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
+    from pneumoscope.io.atomic import write_atomic, write_npz
+    from pneumoscope.io.cores import available_cores
+    from pneumoscope.io.names import decode_name, encode_cell, encode_name, printable
+    from pneumoscope.io.own_files import may_replace
+    from pneumoscope.io.prefetch import ordered_prefetch
+    from pneumoscope.io.streams import occupy_standard_streams, quiet_libraries
+
+# name -> module that defines it
+_PUBLIC = {
+    "available_cores": "cores",
+    "decode_name": "names",
+    "encode_cell": "names",
+    "encode_name": "names",
+    "may_replace": "own_files",
+    "occupy_standard_streams": "streams",
+    "ordered_prefetch": "prefetch",
+    "printable": "names",
+    "quiet_libraries": "streams",
+    "write_atomic": "atomic",
+    "write_npz": "atomic",
+}
 
 __all__ = [
+    "available_cores",
     "decode_name",
+    "encode_cell",
     "encode_name",
     "may_replace",
+    "occupy_standard_streams",
     "ordered_prefetch",
     "printable",
+    "quiet_libraries",
     "write_atomic",
     "write_npz",
 ]
+
+__getattr__ = lazy_exports(__name__, _PUBLIC)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

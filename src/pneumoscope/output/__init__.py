@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
         parquet_part,
         part_name,
     )
-    from pneumoscope.output.results import ResultsFile, find_finished
+    from pneumoscope.output.results import ResultsFile, find_finished, row_of
     from pneumoscope.output.text_files import CsvFile, JsonLinesFile
 
 # name -> module that defines it
@@ -41,6 +41,7 @@ _PUBLIC = {
     "lock_folder": "parquet_files",
     "parquet_part": "parquet_files",
     "part_name": "parquet_files",
+    "row_of": "results",
     "write_contact_sheet": "contact_sheet",
     "write_overlay": "overlay",
 }
@@ -61,6 +62,7 @@ __all__ = [
     "lock_folder",
     "parquet_part",
     "part_name",
+    "row_of",
     "write_contact_sheet",
     "write_overlay",
 ]

@@ -85,9 +85,9 @@ def _card(prediction: Prediction, overlay: Path | None, folder: Path) -> str:
             f'operating point {threshold:.3f}"><span style="width:{probability:.1%}"></span>'
             f'<i style="left:{threshold:.1%}"></i></div>'
         )
-    reason = f"<p>{html.escape(prediction.reason)}</p>" if prediction.reason else ""
+    remarks = f"<p>{html.escape(prediction.remarks)}</p>" if prediction.remarks else ""
     return (
-        f'<article>{picture}<div><h2 class="{css_class}">{html.escape(title)}</h2>{bar}{reason}'
+        f'<article>{picture}<div><h2 class="{css_class}">{html.escape(title)}</h2>{bar}{remarks}'
         f'<p class="name" title="{full_name}">{file_name}</p></div></article>'
     )
 

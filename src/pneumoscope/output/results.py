@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pneumoscope.errors import ImageError, UsageError
-from pneumoscope.inference.predict import BATCH, Predictor
+from pneumoscope.inference.predict import Predictor
 from pneumoscope.inference.prediction import ERROR, FIELDS, Prediction
 from pneumoscope.io.names import decode_name, encode_name
 from pneumoscope.io.prefetch import ordered_prefetch
-from pneumoscope.radiographs.images import read_file
+from pneumoscope.radiographs.files import read_file
 from pneumoscope.radiographs.sources import Source
 
 #: The fields of a prediction that are numbers; the others are text.
 NUMERIC_FIELDS = ("probability", "threshold", "bacterial", "prevalence")
-#: The fields of the first files of results, which had no ``code``.
-FIRST_FIELDS = FIELDS[:-1]
+#: The fields of the first files of results, which had no ``code`` and no ``note``.
+FIRST_FIELDS = FIELDS[: FIELDS.index("code")]
 
 
 class ResultsFile(ABC):
@@ -105,9 +105,7 @@ class ResultsFile(ABC):
 def find_finished(files: Sequence[ResultsFile], sources: Sequence[Source]) -> list[Prediction | None]:
     """Find which sources need no new prediction, because a resumed file holds one of the same content.
 
-    Two kinds of images are judged again although a file holds them. Unreadable images: that takes little time, and
-    they may be readable now. And all images of a batch in which one is new: the last digit of a probability depends
-    on the size of the batch, and a resumed run must write the same digits as an uninterrupted one.
+    Unreadable images are judged again although a file holds them: that takes little time, and they may be readable now.
 
     Args:
         files: open result files; the one with the most rows counts.
@@ -126,10 +124,6 @@ def find_finished(files: Sequence[ResultsFile], sources: Sequence[Source]) -> li
     for key in _find_keys(sources, known_paths={path for path, _ in known}):
         same_image = known.get(key)
         finished.append(same_image.popleft() if same_image else None)
-    for start in range(0, len(finished), BATCH):
-        batch = finished[start : start + BATCH]
-        if None in batch:
-            finished[start : start + BATCH] = [None] * len(batch)
     return finished
 
 
@@ -158,13 +152,11 @@ def lock_or_refuse(file: BinaryIO, path: Path) -> None:
 
 def prediction_from_row(row: dict[str, Any]) -> Prediction:
     """Turn a row back into the prediction it was written from; only the Grad-CAM maps are lost."""
-    values = {name: row[name] for name in FIRST_FIELDS} | {
-        "path": decode_name(row["path"]),
-        "code": row.get("code", ""),
-    }
+    values = {name: row[name] for name in FIRST_FIELDS} | {"path": decode_name(row["path"])}
+    values |= {name: row.get(name) or "" for name in ("code", "note")}
     for name in NUMERIC_FIELDS:
         values[name] = None if values[name] in ("", None) else float(values[name])
-    return Prediction(**{**values, "label": values["label"] or None, "code": values["code"] or ""})
+    return Prediction(**{**values, "label": values["label"] or None})
 
 
 def row_of(prediction: Prediction) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class CsvFile(TextFile):
     """A table with a header line, one line for each row.
 
     A cell is written as :func:`pneumoscope.io.names.encode_cell` does, so that no spreadsheet runs it as a formula.
-    A file from before there was a column ``code`` is continued without it.
+    A file from before there were the columns ``code`` and ``note`` is continued without them.
     """
 
     _fields: tuple[str, ...] = FIELDS

@@ -9,8 +9,9 @@ Read first: ``images.py``, which decides what is read and what is refused; then 
 from pneumoscope.radiographs.containers import image_size
 from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
 from pneumoscope.radiographs.dicom.reader import is_dicom
+from pneumoscope.radiographs.files import MAX_BYTES, read_file
 from pneumoscope.radiographs.folders import find_images, in_order, is_litter
-from pneumoscope.radiographs.images import MAX_BYTES, ImageSource, Radiograph, read_file, read_radiograph
+from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiograph
 from pneumoscope.radiographs.remote import is_address, stamp_address
 from pneumoscope.radiographs.sources import NothingFound, Source, expand, stem_of
 from pneumoscope.radiographs.tables import PATH_COLUMNS, Table, describe_columns, find_column, read_table, simplify

@@ -48,7 +48,10 @@ def image_size(data: bytes) -> tuple[int, int]:
     >>> width, height = image_size(sample_paths()[0].read_bytes())
     """
     if not data:
-        raise UnreadableImage("expected a JPEG, PNG or DICOM image, received an empty file: export it again")
+        raise UnreadableImage(
+            "expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image, received an empty file: export it again",
+            code="empty",
+        )
     if is_png(data):
         return _png_size(data)
     if data.startswith(_JPEG_SIGNATURE):
@@ -60,11 +63,15 @@ def image_size(data: bytes) -> tuple[int, int]:
     if is_webp(data):
         return webp_size(data)
     if is_dicom(data):
-        raise UnreadableImage("expected a JPEG or PNG image, received a DICOM file: export it as PNG")
+        raise UnreadableImage(
+            "expected a JPEG or PNG image, received a DICOM file: export it as PNG", code="unsupported_format"
+        )
     flags = re.DOTALL | re.IGNORECASE
     names = (name for pattern, name in _OTHER_FORMATS if re.match(pattern, data[:64], flags))
     raise UnreadableImage(
-        f"expected a JPEG, PNG or DICOM image, received {next(names, 'something else')}: convert it to PNG or JPEG"
+        f"expected a JPEG, PNG, TIFF, BMP, WebP or DICOM image, received {next(names, 'something else')}: "
+        "convert it to PNG or JPEG",
+        code="unsupported_format",
     )
 
 
@@ -134,13 +141,17 @@ def check_complete(data: bytes) -> None:
         return  # image_size checks a BMP and a WebP
     scan = next((start for marker, start, _ in jpeg_segments(data) if marker == 0xDA), len(data))
     if data.rfind(b"\xff\xd9", scan) < 0:  # an end-of-image marker before the scan belongs to an EXIF thumbnail
-        raise UnreadableImage("expected a whole JPEG image, received one that is cut off: export it again")
+        raise UnreadableImage(
+            "expected a whole JPEG image, received one that is cut off: export it again", code="cut_off"
+        )
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
     """Width and height from IHDR, the first chunk (PNG specification, section 11.2.2)."""
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise UnreadableImage("expected a whole PNG image, received one that is cut off: export it again")
+        raise UnreadableImage(
+            "expected a whole PNG image, received one that is cut off: export it again", code="cut_off"
+        )
     width, height = struct.unpack(">II", data[16:24])
     return width, height
 
@@ -153,10 +164,13 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             if bits != 8 or marker not in _JPEG_FRAMES:
                 raise UnreadableImage(
                     f"expected an 8-bit baseline or progressive JPEG, received {bits}-bit coding "
-                    f"SOF{marker - 0xC0}: convert it to PNG"
+                    f"SOF{marker - 0xC0}: convert it to PNG",
+                    code="unsupported_format",
                 )
             return width, height
-    raise UnreadableImage("expected a whole JPEG image, received one that is cut off or damaged: export it again")
+    raise UnreadableImage(
+        "expected a whole JPEG image, received one that is cut off or damaged: export it again", code="damaged"
+    )
 
 
 def _check_png_chunks(data: bytes) -> None:
@@ -169,10 +183,12 @@ def _check_png_chunks(data: bytes) -> None:
             break
         (checksum,) = struct.unpack(">I", data[end - 4 : end])
         if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
-            raise UnreadableImage("expected a whole PNG image, received a damaged one: export it again")
+            raise UnreadableImage("expected a whole PNG image, received a damaged one: export it again", code="damaged")
         if kind == b"acTL":  # decoders disagree about which frame is the image
-            raise UnreadableImage("expected one image, received an animated PNG: save one frame of it")
+            raise UnreadableImage(
+                "expected one image, received an animated PNG: save one frame of it", code="several_frames"
+            )
         if kind == b"IEND":
             return
         position = end
-    raise UnreadableImage("expected a whole PNG image, received one that is cut off: export it again")
+    raise UnreadableImage("expected a whole PNG image, received one that is cut off: export it again", code="cut_off")

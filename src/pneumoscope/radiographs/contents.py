@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from pneumoscope.errors import ImageError
-from pneumoscope.radiographs.images import MAX_BYTES, ImageSource, Radiograph, array_name, read_file
+from pneumoscope.radiographs.files import MAX_BYTES, read_file
+from pneumoscope.radiographs.images import ImageSource, Radiograph, array_name
 from pneumoscope.radiographs.memory import file_object_name, is_file_object, is_pillow_image, read_file_object
 
 

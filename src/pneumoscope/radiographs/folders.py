@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pneumoscope.errors import UnreadableImage
 from pneumoscope.radiographs.containers import is_image
-from pneumoscope.radiographs.images import MAX_BYTES, SUFFIXES
+from pneumoscope.radiographs.files import MAX_BYTES
+from pneumoscope.radiographs.images import SUFFIXES
 from pneumoscope.radiographs.zip_files import MAX_TOTAL, member_problem, open_zip, read_member
 
 #: Files and folders that systems, viewers and disks put beside images. DICOMDIR is the index of a DICOM disk.
@@ -119,7 +120,8 @@ def find_images_in_zip(path: Path) -> tuple[list[tuple[str, str]], Counter[str]]
         members = [member for member in archive.infolist() if not member.is_dir()]
         if sum(member.file_size for member in members) > MAX_TOTAL:
             raise UnreadableImage(
-                f"expected at most {MAX_TOTAL / 1e9:.3g} GB in {path}, its list announces more: extract it yourself"
+                f"expected at most {MAX_TOTAL / 1e9:.3g} GB in {path}, its list announces more: extract it yourself",
+                code="too_large",
             )
         for member in members:
             reason, problem = _judge_member(archive, member)

@@ -2,18 +2,15 @@
 
 The steps of :func:`read_radiograph`:
 
-1. :func:`read_file` reads the bytes of a path or an address.
+1. :func:`~pneumoscope.radiographs.files.read_file` reads the bytes of a path or an address.
 2. ``_decode`` checks the size in the header, then decodes. A decompression bomb is refused before it is decoded.
 3. ``_to_gray`` reduces colour, transparency and 16 bits to one gray 8-bit channel.
 4. ``_check_radiograph`` refuses what the models cannot judge: blank, tiny or very long images.
 """
 
 import os
-import select
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
@@ -22,6 +19,7 @@ from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, Usa
 from pneumoscope.radiographs.codestream import check_size, exif_orientation
 from pneumoscope.radiographs.containers import check_complete, image_size, is_jpeg, orientation
 from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom
+from pneumoscope.radiographs.files import MAX_BYTES, read_file
 from pneumoscope.radiographs.memory import (
     BinaryFile,
     check_range,
@@ -32,8 +30,6 @@ from pneumoscope.radiographs.memory import (
     scale_values,
 )
 from pneumoscope.radiographs.raster_formats import is_bmp, is_tiff, is_white_zero
-from pneumoscope.radiographs.remote import is_address, read_address
-from pneumoscope.radiographs.zip_files import is_member_address, read_member_address
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,8 +56,6 @@ SUFFIXES = (
 
 #: Pixels in one image. The largest Kermany radiograph has 7.3 million, a full CR plate about 20 million.
 MAX_PIXELS = 50_000_000
-#: Bytes in one file: enough for a 16-bit PNG of 50 megapixels without compression.
-MAX_BYTES = 100_000_000
 #: Shortest side in pixels. A smaller image has too little detail (the smallest training radiograph has 140).
 MIN_SIDE = 64
 #: Longer side over shorter side; training radiographs stay under 3.2.
@@ -70,9 +64,6 @@ MAX_ASPECT = 4.0
 MIN_CONTRAST = 5.0
 #: An image is in colour if its channels differ by over 30 levels in over 5 % of its pixels. No training radiograph is.
 COLOUR_SPREAD, MAX_COLOURED = 30, 0.05
-
-#: Seconds that a pipe or device may send nothing.
-MAX_WAIT = 10.0
 
 _ROWS_PER_STEP = 256
 
@@ -106,7 +97,8 @@ class Radiograph:
     def __post_init__(self) -> None:
         if getattr(self.pixels, "dtype", None) != np.uint8 or self.pixels.ndim != 2:
             raise UnreadableImage(
-                f"expected (H, W) uint8 pixels, received {_describe(self.pixels)}: make it with read_radiograph"
+                f"expected (H, W) uint8 pixels, received {_describe(self.pixels)}: make it with read_radiograph",
+                code="pixel_values",
             )
 
     @property
@@ -189,67 +181,6 @@ def array_name(value_range: tuple[float, float] | None) -> str:
     return f"<array, {low:g} to {high:g}>"
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Read the bytes of an image file.
-
-    At most :data:`MAX_BYTES` + 1 bytes are read, also from an endless device. So many are refused before decoding.
-
-    Args:
-        path: of the file, or its address, such as ``s3://bucket/chest.png`` (extra ``remote``).
-
-    Raises:
-        UnreadableImage: a folder, a missing file, or one that cannot be read.
-    """
-    if is_member_address(path):
-        return read_member_address(path, MAX_BYTES)
-    if is_address(path):
-        return read_address(path, MAX_BYTES + 1)
-    try:
-        if Path(path).is_dir():
-            raise UnreadableImage("expected an image file, received a folder: name the files in it")
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return _read_stream(file.fileno(), MAX_BYTES + 1)
-            size = status.st_size  # read(n) allocates n bytes: ask for no more than the file has
-            data = file.read(size + 1) if 0 < size < MAX_BYTES else b""
-            if 0 < len(data) <= size:
-                return data
-            return data + file.read(MAX_BYTES + 1 - len(data))  # the file grew, or says 0 bytes as in /proc
-    except FileNotFoundError:
-        raise UnreadableImage("expected an image file, found nothing under this name: check the path") from None
-    except PermissionError:
-        raise UnreadableImage("expected a readable file, received 'permission denied': check its rights") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UnreadableImage(f"expected a readable file, the system says {reason}: check the path") from None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe is opened at once, even if nobody writes to it."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such pipes
-
-
-def _read_stream(descriptor: int, limit: int) -> bytes:
-    """Read a pipe or a device, at most ``limit`` bytes.
-
-    Raises:
-        UnreadableImage: nothing comes for :data:`MAX_WAIT` seconds.
-    """
-    data = bytearray()
-    while len(data) < limit:
-        if not select.select([descriptor], [], [], MAX_WAIT)[0]:
-            raise UnreadableImage(
-                f"expected an image file, received a pipe or device that sent nothing for {MAX_WAIT:.0f} seconds: "
-                "name a file"
-            )
-        part = os.read(descriptor, min(2**20, limit - len(data)))
-        if not part:
-            break
-        data += part
-    return bytes(data)
-
-
 def _read_encoded(data: bytes, min_side: int, any_age: bool, source: str) -> Radiograph:
     """The bytes of a file -> a radiograph."""
     if len(data) > MAX_BYTES:
@@ -284,7 +215,9 @@ def _decode_jpeg_strictly(data: bytes, min_side: int) -> np.ndarray | None:
             data, output, min_height=min_side, min_width=min_side, strict=True
         )  # (H, W, 1), (H, W, 3) or (H, W, 4) uint8
     except ValueError:
-        raise UnreadableImage("expected a whole JPEG image, received a damaged one: export it again") from None
+        raise UnreadableImage(
+            "expected a whole JPEG image, received a damaged one: export it again", code="damaged"
+        ) from None
     make_upright = _EXIF_ORIENTATIONS.get(exif_orientation(data))
     if output == "CMYK" or make_upright is None:
         return None
@@ -303,7 +236,8 @@ def _decode_with_opencv(data: bytes) -> np.ndarray:
         image = None
     if image is None:
         raise UnreadableImage(
-            "expected a whole JPEG, PNG, TIFF, BMP or WebP image, received a damaged one: export it again"
+            "expected a whole JPEG, PNG, TIFF, BMP or WebP image, received a damaged one: export it again",
+            code="damaged",
         )
     if image.ndim == 3 and is_bmp(data):
         image = image[:, :, :3]  # the fourth channel of a BMP is not used
@@ -322,14 +256,16 @@ def _to_gray(image: np.ndarray) -> np.ndarray:
     if image.dtype.kind != "u" or image.dtype.itemsize > 2:
         raise UnreadableImage(
             f"expected uint8 or uint16 pixels, or floats from 0 to 1, received {_describe(image)}: "
-            + ("state the values for black and white as value_range" if image.dtype.kind in "ui" else "convert them")
+            + ("state the values for black and white as value_range" if image.dtype.kind in "ui" else "convert them"),
+            code="pixel_values",
         )
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
         raise UnreadableImage(
             f"expected an array (H, W), (H, W, 3) or (H, W, 4), received shape {image.shape}: "
-            "pass one image, or several to predict_many"
+            "pass one image, or several to predict_many",
+            code="pixel_values",
         )
     image = _to_uint8(image)
     if image.ndim == 2:
@@ -370,7 +306,8 @@ def _refuse_colour(colour: np.ndarray) -> None:
     if coloured > MAX_COLOURED:
         raise RefusedImage(
             f"expected a gray radiograph, {coloured:.0%} of this image is in colour: "
-            "send the radiograph itself, not a photograph or a screenshot of it"
+            "send the radiograph itself, not a photograph or a screenshot of it",
+            code="colour",
         )
 
 
@@ -381,18 +318,21 @@ def _check_radiograph(pixels: np.ndarray, source: str) -> Radiograph:
     height, width = pixels.shape
     if min(height, width) < MIN_SIDE:
         raise RefusedImage(
-            f"expected at least {MIN_SIDE} pixels a side, received {width}x{height}: send the full-size radiograph"
+            f"expected at least {MIN_SIDE} pixels a side, received {width}x{height}: send the full-size radiograph",
+            code="too_small",
         )
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise RefusedImage(
             f"expected a radiograph at most {MAX_ASPECT:.0f} times as long as wide, received {width}x{height}: "
-            "send the whole radiograph, not a strip of it"
+            "send the whole radiograph, not a strip of it",
+            code="strip",
         )
     contrast = float(cv2.meanStdDev(pixels)[1][0, 0])  # np.std copies to float64 and takes as long as decoding
     if contrast < MIN_CONTRAST:
         raise RefusedImage(
             f"expected a radiograph, received a blank image (contrast {contrast:.1f} gray levels, "
-            f"at least {MIN_CONTRAST:.0f} needed): check the export"
+            f"at least {MIN_CONTRAST:.0f} needed): check the export",
+            code="blank",
         )
     return Radiograph(pixels, source)
 

@@ -86,13 +86,16 @@ def pillow_pixels(image: "Image", max_pixels: int) -> tuple[np.ndarray, int]:
     mode = "RGBA" if image.mode == "P" and "transparency" in image.info else _PILLOW_MODES.get(image.mode, image.mode)
     if mode not in _TAKEN_MODES:
         raise UnreadableImage(
-            f"expected a gray or RGB image, received Pillow mode {image.mode}: convert it with  image.convert('L')"
+            f"expected a gray or RGB image, received Pillow mode {image.mode}: convert it with  image.convert('L')",
+            code="pixel_values",
         )
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         pixels = np.asarray(image if mode == image.mode else image.convert(mode))
     except (OSError, SyntaxError, ValueError, IndexError, EOFError):  # what Pillow raises for damaged files
-        raise UnreadableImage("expected a whole image, Pillow cannot decode this one: export it again") from None
+        raise UnreadableImage(
+            "expected a whole image, Pillow cannot decode this one: export it again", code="damaged"
+        ) from None
     if mode == "I" and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 0xFFFF:
         pixels = pixels.astype(np.uint16)  # a 16-bit PNG in older versions of Pillow
     return pixels, orientation if orientation in range(1, 9) else 1
@@ -120,12 +123,13 @@ def scale_values(pixels: np.ndarray, value_range: tuple[float, float] | None) ->
     low, high = check_range(value_range or (0, 1))
     least, most = float(pixels.min()), float(pixels.max())
     if not np.isfinite([least, most]).all():
-        raise UnreadableImage("expected finite pixels, received NaN or infinity: replace them")
+        raise UnreadableImage("expected finite pixels, received NaN or infinity: replace them", code="pixel_values")
     if least < low or most > high:
         stated = "within the value_range" if value_range else "as floats"
         raise UnreadableImage(
             f"expected pixels {stated} from {low:g} to {high:g}, received {least:g} to {most:g}: "
-            f"{'state the range of the file' if value_range else 'divide them, or state their value_range'}"
+            f"{'state the range of the file' if value_range else 'divide them, or state their value_range'}",
+            code="pixel_values",
         )
     if pixels.dtype.kind == "f" or not (float(low).is_integer() and float(high).is_integer()):
         unit = (pixels.astype(np.float64) - low) / (high - low)

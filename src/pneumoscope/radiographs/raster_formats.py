@@ -55,12 +55,15 @@ def tiff_size(data: bytes) -> tuple[int, int]:
             break
         other, following = _tiff_directory(data, following)
         if not other.get(254, (0,))[0] & 1:  # NewSubfileType: not a small copy of another page
-            raise UnreadableImage("expected one image, received a TIFF of several pages: save one page of it")
+            raise UnreadableImage(
+                "expected one image, received a TIFF of several pages: save one page of it", code="several_frames"
+            )
     bits, samples = tags.get(258, (1,)), tags.get(277, (1,))[0]
     if set(bits) not in ({8}, {16}) or samples not in (1, 3, 4) or tags.get(339, (1,))[0] != 1:
         raise UnreadableImage(
             f"expected a TIFF with 8 or 16 bits in 1, 3 or 4 channels, received {max(bits)} bits in {samples}: "
-            "convert it to PNG"
+            "convert it to PNG",
+            code="unsupported_format",
         )
     width, height = _only(tags, 256), _only(tags, 257)
     if not width or not height:
@@ -79,7 +82,8 @@ def check_tiff(data: bytes) -> None:
     if compression not in (_NONE, _LZW, _PACKBITS, *_DEFLATE):
         raise UnreadableImage(
             "expected a TIFF without compression, or with deflate, LZW or PackBits, received another compression: "
-            "convert it to PNG"
+            "convert it to PNG",
+            code="unsupported_format",
         )
     offsets, counts = (tags.get(strip) or tags.get(tile, ()) for strip, tile in ((273, 324), (279, 325)))
     if not offsets or len(offsets) != len(counts):
@@ -198,7 +202,8 @@ def _check_with_pillow(data: bytes) -> None:
     except ImportError:
         raise UnreadableImage(
             "expected Pillow to check a TIFF with LZW compression, it is not installed: run  pip install "
-            "'pneumoscope[tiff]'  or convert the file to PNG"
+            "'pneumoscope[tiff]'  or convert the file to PNG",
+            code="missing_extra",
         ) from None
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
@@ -221,7 +226,9 @@ def bmp_size(data: bytes) -> tuple[int, int]:
     (start,) = struct.unpack("<I", data[10:14])
     header, width, height, _, bits, compression = struct.unpack("<IiiHHI", data[14:34])
     if header < 40 or bits not in (8, 24, 32) or compression not in (0, 3):
-        raise UnreadableImage("expected a BMP without compression, received another kind: convert it to PNG")
+        raise UnreadableImage(
+            "expected a BMP without compression, received another kind: convert it to PNG", code="unsupported_format"
+        )
     if width <= 0 or height == 0:
         raise _damaged("BMP")
     stride = (width * bits + 31) // 32 * 4
@@ -244,7 +251,9 @@ def webp_size(data: bytes) -> tuple[int, int]:
     for kind, content in _webp_chunks(data):
         if kind == b"VP8X" and len(content) >= 10:
             if content[0] & 2:
-                raise UnreadableImage("expected one image, received an animated WebP: save one frame of it")
+                raise UnreadableImage(
+                    "expected one image, received an animated WebP: save one frame of it", code="several_frames"
+                )
             return 1 + int.from_bytes(content[4:7], "little"), 1 + int.from_bytes(content[7:10], "little")
         if kind == b"VP8L" and len(content) >= 5 and content[0] == 0x2F:
             packed = int.from_bytes(content[1:5], "little")
@@ -272,8 +281,10 @@ def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _cut_off(name: str) -> UnreadableImage:
-    return UnreadableImage(f"expected a whole {name} image, received one that is cut off: export it again")
+    return UnreadableImage(
+        f"expected a whole {name} image, received one that is cut off: export it again", code="cut_off"
+    )
 
 
 def _damaged(name: str) -> UnreadableImage:
-    return UnreadableImage(f"expected a whole {name} image, received a damaged one: export it again")
+    return UnreadableImage(f"expected a whole {name} image, received a damaged one: export it again", code="damaged")

@@ -108,9 +108,13 @@ def _errors_as_unreadable_image() -> Iterator[None]:
     except (UnreadableImage, UsageError):
         raise
     except FileNotFoundError:
-        raise UnreadableImage("expected an image file, found nothing at this address: check it") from None
+        raise UnreadableImage(
+            "expected an image file, found nothing at this address: check it", code="not_found"
+        ) from None
     except PermissionError:
-        raise UnreadableImage("expected a readable file, received 'permission denied': check its rights") from None
+        raise UnreadableImage(
+            "expected a readable file, received 'permission denied': check its rights", code="permission"
+        ) from None
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnreadableImage(f"expected a file to read at this address, received {reason}: try again") from None

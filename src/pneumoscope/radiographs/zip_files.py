@@ -66,13 +66,17 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     except DAMAGE:
         if start == b"PK\3\4":
             raise UnreadableImage(
-                f"expected a complete zip file, {path} is truncated or damaged: download it again"
+                f"expected a complete zip file, {path} is truncated or damaged: download it again", code="damaged"
             ) from None
-        raise UnreadableImage(f"expected a folder or a zip file, {path} is neither: check the path") from None
+        raise UnreadableImage(
+            f"expected a folder or a zip file, {path} is neither: check the path", code="unsupported_format"
+        ) from None
     count = len(archive.infolist())
     if count > MAX_MEMBERS:
         archive.close()
-        raise UnreadableImage(f"expected at most {MAX_MEMBERS:,} members in {path}, found {count:,}: name a folder")
+        raise UnreadableImage(
+            f"expected at most {MAX_MEMBERS:,} members in {path}, found {count:,}: name a folder", code="too_large"
+        )
     return archive
 
 
@@ -126,13 +130,15 @@ def read_member_address(address: str, max_bytes: int) -> bytes:
     try:
         member = archive.getinfo(name)
     except KeyError:
-        raise UnreadableImage("expected this name in the archive, found none: check it") from None
+        raise UnreadableImage("expected this name in the archive, found none: check it", code="not_found") from None
     if problem := member_problem(member, max_bytes):
         raise UnreadableImage(problem)
     try:
         return read_member(archive, member)
     except zipfile.BadZipFile:
-        raise UnreadableImage("expected a whole file, this one is damaged in the archive: download it again") from None
+        raise UnreadableImage(
+            "expected a whole file, this one is damaged in the archive: download it again", code="damaged"
+        ) from None
 
 
 @functools.lru_cache(maxsize=4)

@@ -27,20 +27,14 @@ from pneumoscope.service.uploads import MAX_FILE_BYTES, MAX_FILES, Upload, read_
 #: Files of one request whose overlays are drawn; an overlay has some megabytes.
 MAX_DRAWN = 8
 
-_FORM = {
-    "schema": {
-        "type": "object",
-        "required": ["files"],
-        "properties": {
-            "files": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": MAX_FILES,
-                "items": {**BINARY["schema"], "description": f"at most {MAX_FILE_BYTES // 10**6} MB"},
-            }
-        },
-    }
+_FILES = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_FILES,
+    "items": {**BINARY["schema"], "description": f"at most {MAX_FILE_BYTES // 10**6} MB"},
 }
+# ``files`` is not required: each part is taken for an image, whatever its field is called, so that none is lost.
+_FORM = {"schema": {"type": "object", "minProperties": 1, "properties": {"files": _FILES}}}
 _RAW_TYPES = ("image/jpeg", "image/png", "application/dicom", "application/octet-stream")
 _CONTENT = {"multipart/form-data": _FORM, **{media_type: BINARY for media_type in _RAW_TYPES}}
 

@@ -15,6 +15,7 @@ from pneumoscope.data.style import StylePartners
 from pneumoscope.errors import DatasetError, ImageError
 from pneumoscope.inference import LUNGS, PROBABILITIES
 from pneumoscope.inference.preprocess import InputSpec, resize, to_input
+from pneumoscope.io.cores import available_cores
 from pneumoscope.radiographs.images import Radiograph
 from pneumoscope.training.cache import cache_key, cached_rows
 from pneumoscope.training.distillation import Teacher
@@ -63,7 +64,7 @@ def load_pixels(
             raise DatasetError(f"{manifest.path(record)}: {error}") from None
 
     def blocks(start: int) -> Iterator[np.ndarray]:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(2 * available_cores()) as pool:
             for first in progress(range(start, len(records), _DECODE_BLOCK), None, "decoding images"):
                 yield np.stack(list(pool.map(read, records[first : first + _DECODE_BLOCK])))
 

@@ -103,7 +103,7 @@ def inflate(data: bytes, layout: Layout, max_bytes: int, limits: Mapping[int, in
             inflated += stream.decompress(stream.unconsumed_tail, max_bytes + 1 - len(inflated))
     except zlib.error:
         raise UnreadableImage(
-            "expected a deflated DICOM data set, received one that cannot be inflated: export it again"
+            "expected a deflated DICOM data set, received one that cannot be inflated: export it again", code="damaged"
         ) from None
     if len(inflated) > max_bytes:
         raise ImageTooLarge(
@@ -210,19 +210,23 @@ def _end(position: int, length: int, outer: _Open, size: int, is_part: bool) -> 
 
 
 def _cut_off() -> UnreadableImage:
-    return UnreadableImage("expected a whole DICOM file, received one that is cut off: send or export it again")
+    return UnreadableImage(
+        "expected a whole DICOM file, received one that is cut off: send or export it again", code="cut_off"
+    )
 
 
 def _too_many() -> UnreadableImage:
     return UnreadableImage(
         f"expected a DICOM header of at most {MAX_ELEMENTS:,} elements and items and {MAX_DEPTH} levels with short "
-        "texts, received more: export the image again without private data"
+        "texts, received more: export the image again without private data",
+        code="too_large",
     )
 
 
 def _damaged() -> UnreadableImage:
     return UnreadableImage(
-        "expected elements that follow one another, received a DICOM file with a damaged header: export it again"
+        "expected elements that follow one another, received a DICOM file with a damaged header: export it again",
+        code="damaged",
     )
 
 

@@ -48,7 +48,8 @@ def check_encoding(header: Header) -> None:
     if header.transfer_syntax not in (_RLE, *_JPEG, *_JPEG_LS, *_JPEG_2000):
         raise UnreadableImage(
             "expected an encoding that can be decoded, received a DICOM file with pixels in another one "
-            f"({header.transfer_syntax_name}): export it again uncompressed, or as PNG"
+            f"({header.transfer_syntax_name}): export it again uncompressed, or as PNG",
+            code="unsupported_format",
         )
 
 
@@ -81,7 +82,8 @@ def decode_frame(frame: bytes, header: Header) -> np.ndarray:
         pass
     raise UnreadableImage(
         f"expected a whole compressed picture, received a DICOM file whose picture ({header.transfer_syntax_name}) is "
-        f"{damage}: send or export it again"
+        f"{damage}: send or export it again",
+        code=damage.replace(" ", "_"),
     )
 
 

@@ -106,17 +106,21 @@ def check_pixels(header: Header, max_pixels: int) -> None:
         RefusedImage: several frames, colour, or pixels far from square.
     """
     if not header.has_pixel_data:
-        raise UnreadableImage("expected a DICOM file with pixels, received a header only: send the image itself")
+        raise UnreadableImage(
+            "expected a DICOM file with pixels, received a header only: send the image itself", code="no_pixels"
+        )
     if header.number_of_frames > 1:
         raise RefusedImage(
-            f"expected one frame, received a DICOM file with {header.number_of_frames}: send one radiograph"
+            f"expected one frame, received a DICOM file with {header.number_of_frames}: send one radiograph",
+            code="several_frames",
         )
     is_gray = header.samples_per_pixel == 1 and header.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
     if not is_gray and not (header.is_colour and header.bits_allocated == header.bits_stored == 8):
         raise RefusedImage(
             "expected a gray DICOM file (MONOCHROME1 or 2, or RGB and YBR of 8 bits with gray content), received "
             f"{printable_code(header.photometric_interpretation, 'one without a colour space')}: send the radiograph "
-            "itself, not a screenshot in colour"
+            "itself, not a screenshot in colour",
+            code="colour",
         )
     check_size(header.columns, header.rows, max_pixels)
     _check_bits(header)
@@ -135,13 +139,15 @@ def _check_bits(header: Header) -> None:
     ):
         raise UnreadableImage(
             f"expected pixels of 8 or 16 bits, received a DICOM file with {header.columns}x{header.rows} pixels of "
-            f"{header.bits_allocated} bits, {header.bits_stored} of them stored: export it again"
+            f"{header.bits_allocated} bits, {header.bits_stored} of them stored: export it again",
+            code="unsupported_format",
         )
     low_bit = header.high_bit + 1 - header.bits_stored
     if low_bit < 0 or header.high_bit >= header.bits_allocated or (low_bit and header.decodes_to_values):
         raise UnreadableImage(
             f"expected the highest of {header.bits_stored} stored bits to be bit {header.bits_stored - 1}, received a "
-            f"DICOM file where it is bit {header.high_bit}: export it again"
+            f"DICOM file where it is bit {header.high_bit}: export it again",
+            code="damaged",
         )
 
 

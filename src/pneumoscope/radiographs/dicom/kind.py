@@ -67,22 +67,26 @@ def check_kind(header: Header) -> None:
     if header.modality not in MODALITIES and not (is_secondary_capture and header.modality in ("", "OT")):
         raise RefusedImage(
             f"expected a radiograph (modality {', '.join(MODALITIES)}, or a secondary capture of one), received a "
-            f"DICOM file of modality {printable_code(header.modality)}: send the radiograph"
+            f"DICOM file of modality {printable_code(header.modality)}: send the radiograph",
+            code="modality",
         )
     if header.presentation_intent_type == "FOR PROCESSING" or uid in _FOR_PROCESSING:
         raise RefusedImage(
-            "expected an image for presentation, received a raw DICOM file (FOR PROCESSING): send the processed one"
+            "expected an image for presentation, received a raw DICOM file (FOR PROCESSING): send the processed one",
+            code="for_processing",
         )
     part = non_chest_body_part(header)
     if part:
         raise RefusedImage(
             f"expected a radiograph of the chest, received a DICOM file of body part {printable_code(part)}: send one "
-            "of the chest"
+            "of the chest",
+            code="body_part",
         )
     view = non_frontal_view(header)
     if view:
         raise RefusedImage(
-            f"expected a frontal view (AP or PA), received a DICOM file of view {view}: send the frontal one"
+            f"expected a frontal view (AP or PA), received a DICOM file of view {view}: send the frontal one",
+            code="view",
         )
 
 

@@ -33,14 +33,16 @@ def check_patient(header: Header, any_age: bool) -> None:
     if not is_human and (names or code or header.patient_breed):
         raise RefusedImage(
             "expected a radiograph of a child, received a DICOM file that gives an animal as the patient: send one of "
-            "a child"
+            "a child",
+            code="not_human",
         )
     age = age_in_years(header)
     if age is not None and not any_age and not YOUNGEST <= age <= OLDEST:
         raise RefusedImage(
             f"expected a patient of {YOUNGEST} to {OLDEST} years, as in the training images, received a DICOM file of "
             f"a patient of {age} years: the result would not be reliable; judge it anyway with --any-age "
-            "(in Python any_age=True)"
+            "(in Python any_age=True)",
+            code="age",
         )
 
 

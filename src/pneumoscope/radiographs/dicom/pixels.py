@@ -63,7 +63,8 @@ def stored_values(dataset: "FileDataset", header: Header, max_pixels: int) -> np
     expected = (header.rows, header.columns, 3)[: 3 if header.is_colour else 2]
     if pixels.shape != expected:
         raise UnreadableImage(
-            "expected pixels of the size in the header, received a DICOM file with another size: export it again"
+            "expected pixels of the size in the header, received a DICOM file with another size: export it again",
+            code="damaged",
         )
     if header.is_colour:
         return _to_rgb(pixels, header)
@@ -96,7 +97,8 @@ def gray_of_colour(rgb: np.ndarray) -> np.ndarray:
     if int(spread.max()) > MAX_SPREAD:
         raise RefusedImage(
             "expected a gray DICOM file, received one with pixels in colour: send the radiograph itself, not a "
-            "screenshot in colour"
+            "screenshot in colour",
+            code="colour",
         )
     gray: np.ndarray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     return gray
@@ -110,7 +112,8 @@ def _uncompressed(dataset: "FileDataset", header: Header) -> np.ndarray:
     if len(data) < count * cell:
         raise UnreadableImage(
             f"expected {count * cell} bytes of pixels as the header says, received a DICOM file with {len(data)}: it "
-            "is cut off; send or export it again"
+            "is cut off; send or export it again",
+            code="cut_off",
         )
     is_big = not dataset.file_meta.TransferSyntaxUID.is_little_endian
     if is_big and cell == 1 and dataset["PixelData"].VR == "OW":  # bytes in words of the other order
@@ -158,11 +161,13 @@ def _only_frame(dataset: "FileDataset", header: Header, max_pixels: int) -> byte
     except Exception:  # pydicom raises any type for damaged fragments
         raise UnreadableImage(
             "expected the fragments of a compressed picture, received a DICOM file where they cannot be followed: "
-            "export it again"
+            "export it again",
+            code="damaged",
         ) from None
     if has_more:
         raise RefusedImage(
-            "expected one frame, received a DICOM file with more frames than its header says: send one radiograph"
+            "expected one frame, received a DICOM file with more frames than its header says: send one radiograph",
+            code="several_frames",
         )
     if header.decodes_to_values:
         _check_frame(frame, header, max_pixels)
@@ -175,19 +180,22 @@ def _check_frame(frame: bytes, header: Header, max_pixels: int) -> None:
     if size is None:
         raise UnreadableImage(
             "expected a compressed picture that gives its size, received a DICOM file whose picture has no readable "
-            f"size ({header.transfer_syntax_name}): export it again"
+            f"size ({header.transfer_syntax_name}): export it again",
+            code="damaged",
         )
     width, height, components = size
     check_size(width, height, min(max_pixels, MAX_FRAME_PIXELS), "compressed frame")
     if width * height > max(SMALL_FRAME_PIXELS, MAX_PIXELS_PER_BYTE * len(frame)):
         raise RefusedImage(
             f"expected a radiograph, received a DICOM file whose compressed picture of {width}x{height} pixels has "
-            f"only {len(frame)} bytes, as a blank one has: check the export"
+            f"only {len(frame)} bytes, as a blank one has: check the export",
+            code="blank",
         )
     if size != (header.columns, header.rows, header.samples_per_pixel):
         raise UnreadableImage(
             f"expected a {'colour' if header.is_colour else 'gray'} frame of {header.columns}x{header.rows} as in the "
-            f"header, received a compressed one of {width}x{height} with {components} channels: export it again"
+            f"header, received a compressed one of {width}x{height} with {components} channels: export it again",
+            code="damaged",
         )
 
 
@@ -247,7 +255,8 @@ def _check_window(gray: np.ndarray, used: np.ndarray, dataset: "Dataset") -> Non
     name = "lookup table (VOI LUT)" if is_table else f"window (centre {center:g}, width {width:g})"
     raise RefusedImage(
         f"expected a window that shows the pixels, received a DICOM file whose {name} leaves nothing of its pixels "
-        f"({used.min():g} to {used.max():g}): export it again with another window, or as PNG"
+        f"({used.min():g} to {used.max():g}): export it again with another window, or as PNG",
+        code="window",
     )
 
 

@@ -84,7 +84,8 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int, any_age: bool = Fal
         header = Header(dataset)
     except Exception:  # pydicom raises any type for a damaged value, and its message may contain patient data
         raise UnreadableImage(
-            "expected valid values in the header, received a DICOM file where one cannot be read: export it again"
+            "expected valid values in the header, received a DICOM file where one cannot be read: export it again",
+            code="damaged",
         ) from None
     check_kind(header)
     check_pixels(header, max_pixels)
@@ -105,7 +106,8 @@ def _decode(dataset: "FileDataset", header: Header, max_pixels: int) -> Display:
     except Exception:  # the decoders raise any type
         raise UnreadableImage(
             "expected pixels that can be decoded, received a DICOM file whose pixels cannot be decoded "
-            f"({header.transfer_syntax_name}): export it again, or as PNG"
+            f"({header.transfer_syntax_name}): export it again, or as PNG",
+            code="damaged",
         ) from None
     if header.is_colour:
         note = f"gray stored as {header.photometric_interpretation}; the window, if any, does not apply to it"
@@ -117,7 +119,8 @@ def _decode(dataset: "FileDataset", header: Header, max_pixels: int) -> Display:
     except Exception:  # as above
         raise UnreadableImage(
             "expected a window or lookup table that can be applied, received a DICOM file with an invalid one: export "
-            "it again, or as PNG"
+            "it again, or as PNG",
+            code="damaged",
         ) from None
 
 
@@ -138,7 +141,8 @@ def _read_elements(data: bytes, layout: Layout) -> "FileDataset":
         return FileDataset(file, elements, preamble=None, file_meta=meta)
     except Exception:  # pydicom raises any type for a damaged file, and its message may contain patient data
         raise UnreadableImage(
-            "expected elements that follow one another, received a DICOM file with a damaged header: export it again"
+            "expected elements that follow one another, received a DICOM file with a damaged header: export it again",
+            code="damaged",
         ) from None
 
 
@@ -159,7 +163,8 @@ def _check_installed() -> None:
     except ImportError as error:
         raise UnreadableImage(
             f"expected {error.name or 'pydicom'} to read a DICOM file, it is not installed: run  pip install "
-            "'pneumoscope[dicom]'"
+            "'pneumoscope[dicom]'",
+            code="missing_extra",
         ) from None
     _silence_pydicom()
 

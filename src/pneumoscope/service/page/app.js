@@ -303,7 +303,7 @@ function fill(panel, item, model) {
   chance.querySelector("i").style.left = found ? `${100 * found.threshold}%` : "50%";
   chance.querySelector("i").hidden = !judged;
   chance.setAttribute("aria-label", judged ? `${found.probability.toFixed(3)}; PNEUMONIA from ${found.threshold.toFixed(3)} on` : "no probability yet");
-  const facts = [error, found?.reason, model].filter(Boolean);
+  const facts = [error, found?.reason, found?.note, model].filter(Boolean);
   if (judged) facts.push(`PNEUMONIA from ${found.threshold.toFixed(3)} on`);
   if (judged && $("point").value && !pointFor(model)) facts.push(`it has no operating point “${$("point").value}”, so its default is used`);
   if (judged && found.prevalence == null) facts.push("not calibrated");
