@@ -1,14 +1,12 @@
 """The commands that prepare labelled data: ``data fetch`` and ``data split``."""
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from pneumoscope.cli.console import echo_stderr, print_table
-from pneumoscope.cli.datasets import read_data, unused_sentences
+from pneumoscope.cli.datasets import print_counts, read_data, unused_sentences
 from pneumoscope.cli.options import DATA
 from pneumoscope.cli.paths import check_replaceable
 from pneumoscope.cli.progress import progress_bar
@@ -16,7 +14,7 @@ from pneumoscope.cli.table_options import with_table_options
 from pneumoscope.errors import DatasetError
 
 if TYPE_CHECKING:
-    from pneumoscope.data.manifest import Record, TableOptions
+    from pneumoscope.data.manifest import TableOptions
 
 data_app = typer.Typer(help="Fetch, check and split labelled radiographs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -54,7 +52,7 @@ def fetch(
         echo_stderr(sentence)
     for sentence in find_overlaps(result.manifest, result.manifest.records).sentences():
         echo_stderr(f"warning: {sentence}")
-    _print_counts(f"{len(result.manifest)} images in {result.manifest_path}", result.manifest.records)
+    print_counts(f"{len(result.manifest)} images in {result.manifest_path}", result.manifest.records)
     raise typer.Exit(1 if (result.refused or result.count_errors) and not allow_partial else 0)
 
 
@@ -86,19 +84,9 @@ def split(
     except OSError as error:
         raise DatasetError(f"expected to write the split to {path}: {error.strerror}: name a file with --out") from None
     for side in ("train", "val"):
-        _print_counts(side, made.records(manifest, side))
+        print_counts(side, made.records(manifest, side))
     _print_class_weights([record.label for record in made.records(manifest, "train")])
     print(f"fingerprint {made.fingerprint}\nwritten to {path}")
-
-
-def _print_counts(title: str, records: "Sequence[Record]") -> None:
-    from pneumoscope.data.patients import describe_sources
-
-    counts = Counter((record.split, record.label, record.sublabel or "-") for record in records)
-    patients = len({record.patient for record in records})
-    rows = [(*names, count) for names, count in sorted(counts.items())]
-    sources = describe_sources(record.patient_from for record in records)
-    print_table(f"{title}: {len(records)} images, {patients} patients ({sources})", rows)
 
 
 def _print_class_weights(labels: list[str]) -> None:

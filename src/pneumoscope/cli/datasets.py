@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from pneumoscope.cli.progress import ShowProgress
 from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
-    from pneumoscope.data.manifest import Manifest, TableOptions
+    from pneumoscope.data.manifest import Manifest, Record, TableOptions
     from pneumoscope.training.recipe import Recipe
 
 
@@ -29,20 +30,26 @@ def show_data(data: Path, options: "TableOptions") -> None:
 
     No image is decoded.
     """
-    from pneumoscope.data.patients import describe_sources
     from pneumoscope.data.scan import list_dataset
 
     manifest = list_dataset(data, options)
     for sentence in [*manifest.mapping, *unused_sentences(data, manifest)]:
         print(sentence)
-    sources = describe_sources(record.patient_from for record in manifest.records)
-    patients = len({record.patient for record in manifest.records})
-    counts = Counter((record.split, record.label, record.sublabel or "-") for record in manifest.records)
-    rows = [(*names, count) for names, count in sorted(counts.items())]
-    print_table(f"{data}: {len(manifest)} images, {patients} patients ({sources})", rows)
+    print_counts(str(data), manifest.records)
     missing = [record.path for record in manifest.records if not os.path.exists(manifest.path(record))]
     if missing:
         print(f"{len(missing):,} files are missing (first: {printable(missing[0])})")
+
+
+def print_counts(title: str, records: "Sequence[Record]") -> None:
+    """Print the number of images by split, label and sublabel, and of patients, with where these come from."""
+    from pneumoscope.data.patients import describe_sources
+
+    counts = Counter((record.split, record.label, record.sublabel or "-") for record in records)
+    patients = len({record.patient for record in records})
+    rows = [(*names, count) for names, count in sorted(counts.items())]
+    sources = describe_sources(record.patient_from for record in records)
+    print_table(f"{title}: {len(records)} images, {patients} patients ({sources})", rows)
 
 
 def unused_sentences(data: Path, manifest: "Manifest") -> list[str]:
