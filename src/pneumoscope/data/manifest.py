@@ -1,7 +1,6 @@
 """Labelled radiographs and their manifest, a CSV file: path, label, sub-label, patient, split, hash, size."""
 
 import csv
-import io
 import math
 import os
 import re
@@ -15,7 +14,8 @@ from pneumoscope.data.file_names import sublabel_of
 from pneumoscope.data.patients import FROM_COLUMN, SPLIT_NAMES, name_patients
 from pneumoscope.errors import DatasetError
 from pneumoscope.io.atomic import write_atomic
-from pneumoscope.io.names import decode_name, encode_cell
+from pneumoscope.io.csv_text import csv_bytes
+from pneumoscope.io.names import decode_name
 from pneumoscope.labels import LABELS, NORMAL
 from pneumoscope.radiographs.tables import PATH_COLUMNS, Table, describe_columns, find_column, read_table, simplify
 
@@ -152,13 +152,8 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
 
     The file is complete or absent.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for record in manifest.records:
-        values = [getattr(record, name) or "" for name in COLUMNS]
-        writer.writerow(encode_cell(value) if isinstance(value, str) else value for value in values)
-    write_atomic(Path(path), text.getvalue().encode())
+    rows = ({name: getattr(record, name) or "" for name in COLUMNS} for record in manifest.records)
+    write_atomic(Path(path), csv_bytes(rows, COLUMNS))
 
 
 def complete_records(records: Sequence[Record]) -> tuple[Record, ...]:

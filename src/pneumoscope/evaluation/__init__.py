@@ -14,7 +14,7 @@ from pneumoscope.evaluation.label_errors import find_label_errors
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
 from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.evaluation.report import FIGURES, render_comparison, render_table, report_html
-from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, REPORT_NAME, csv_bytes, read_report, to_arrays
+from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, REPORT_NAME, read_report, to_arrays
 from pneumoscope.evaluation.robustness import measure_shifts, with_intervals
 from pneumoscope.evaluation.subgroups import against_ratio, subtype_auc
 from pneumoscope.evaluation.uncertain import uncertain_band, uncertain_rule
@@ -26,7 +26,6 @@ __all__ = [
     "Estimate",
     "against_ratio",
     "compare_reports",
-    "csv_bytes",
     "draw_figures",
     "evaluate_metrics",
     "evaluate_model",

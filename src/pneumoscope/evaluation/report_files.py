@@ -5,7 +5,6 @@ Neither contains a date: equal model and data give equal bytes. ``predictions.cs
 """
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 
 from pneumoscope.errors import DatasetError
 from pneumoscope.io.atomic import write_atomic
-from pneumoscope.io.names import decode_name, encode_cell
+from pneumoscope.io.csv_text import csv_bytes
+from pneumoscope.io.names import decode_name
 from pneumoscope.labels import LABELS, label_index
 
 REPORT_NAME = "report.json"
@@ -112,16 +112,6 @@ def _parse_row(row: dict[str, Any], path: Path, line: int) -> dict[str, Any]:
 def _is_share(value: float | None) -> bool:
     """A number from 0 to 1, which NaN is not, or None."""
     return value is None or 0 <= value <= 1
-
-
-def csv_bytes(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> bytes:
-    """A table of images as CSV, its texts as :func:`pneumoscope.io.names.encode_cell` writes them."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:  # None becomes an empty cell, a float keeps all its digits
-        writer.writerow({key: encode_cell(value) if isinstance(value, str) else value for key, value in row.items()})
-    return text.getvalue().encode()
 
 
 def to_arrays(rows: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

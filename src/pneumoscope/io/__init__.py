@@ -2,7 +2,7 @@
 
 In: bytes, arrays, work items. Out: complete files, results in order.
 Read first: ``atomic.py`` (files that are complete or absent), then ``prefetch.py`` (threads), ``cores.py`` (how many),
-``names.py`` (file names in tables) and ``streams.py`` (standard error).
+``names.py`` and ``csv_text.py`` (file names in tables) and ``streams.py`` (standard error).
 Names are imported on first use: the command line needs few of them to start.
 """
 
@@ -13,6 +13,7 @@ from pneumoscope.lazy_exports import lazy_exports
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
     from pneumoscope.io.atomic import write_atomic, write_npz
     from pneumoscope.io.cores import available_cores
+    from pneumoscope.io.csv_text import csv_bytes, csv_line
     from pneumoscope.io.names import decode_name, encode_cell, encode_name, printable
     from pneumoscope.io.own_files import may_replace
     from pneumoscope.io.prefetch import ordered_prefetch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
 # name -> module that defines it
 _PUBLIC = {
     "available_cores": "cores",
+    "csv_bytes": "csv_text",
+    "csv_line": "csv_text",
     "decode_name": "names",
     "encode_cell": "names",
     "encode_name": "names",
@@ -35,6 +38,8 @@ _PUBLIC = {
 
 __all__ = [
     "available_cores",
+    "csv_bytes",
+    "csv_line",
     "decode_name",
     "encode_cell",
     "encode_name",

@@ -5,12 +5,13 @@ import csv
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.prediction import FIELDS, Prediction
-from pneumoscope.io.names import decode_name, encode_cell
+from pneumoscope.io.csv_text import csv_line
+from pneumoscope.io.names import decode_name
 from pneumoscope.output.results import FIRST_FIELDS, ResultsFile, lock_or_refuse, prediction_from_row
 
 
@@ -62,15 +63,14 @@ class CsvFile(TextFile):
     _fields: tuple[str, ...] = FIELDS
 
     def _header(self) -> str:
-        return _csv_line(self._fields)
+        return csv_line(self._fields)
 
     def _append(self, row: dict[str, Any]) -> None:
-        cells = {name: encode_cell(value) if isinstance(value, str) else value for name, value in row.items()}
-        cells["path"] = encode_cell(decode_name(row["path"]))
-        self._write_text(_csv_line(cells[name] for name in self._fields))
+        cells = row | {"path": decode_name(row["path"])}
+        self._write_text(csv_line(cells[name] for name in self._fields))
 
     def _read_complete_rows(self, data: bytes) -> tuple[list[dict[str, Any]], int]:
-        if data.startswith(_csv_line(FIRST_FIELDS).encode()):
+        if data.startswith(csv_line(FIRST_FIELDS).encode()):
             self._fields = FIRST_FIELDS
         header = self._header().encode()
         if not data.startswith(header):
@@ -119,9 +119,3 @@ class JsonLinesFile(TextFile):
             if last_line:  # a complete object without its line end must be a row of ours
                 prediction_from_row(json.loads(last_line))
         return [json.loads(line) for line in data[:end].splitlines()], end
-
-
-def _csv_line(cells: Iterable[object]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(cells)  # with its default line end, \r\n, it quotes cells with \r and cells with \n
-    return line.getvalue().removesuffix("\r\n") + "\n"

@@ -14,9 +14,9 @@ from typing import Any
 
 from pneumoscope.data import ALL, Manifest, make_split, read_dataset
 from pneumoscope.errors import RunError
-from pneumoscope.evaluation import REPORT_NAME, csv_bytes, measure_shifts
+from pneumoscope.evaluation import REPORT_NAME, measure_shifts
 from pneumoscope.inference import load
-from pneumoscope.io import write_atomic
+from pneumoscope.io import csv_bytes, write_atomic
 from pneumoscope.training.pooling import (
     RATIOS_NAME,
     SHIFTS_NAME,
