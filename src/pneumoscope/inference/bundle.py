@@ -162,11 +162,12 @@ def read_bundle(data: bytes, path: Path, threads: int = 0) -> Bundle:
     Raises:
         BundleError: not exported by pneumoscope, altered, or of another version.
     """
-    session = ForkSafeSession(data, path, threads)
+    sha256 = hashlib.sha256(data).hexdigest()
+    session = ForkSafeSession(data, sha256, path, threads)
     contract = _read_contract(session, path)
     _verify_bytes(contract, data, path)
     spec = InputSpec.from_dict(contract["input"])
-    bundle = Bundle(path, hashlib.sha256(data).hexdigest(), contract, spec, session, threads)
+    bundle = Bundle(path, sha256, contract, spec, session, threads)
     _verify_graph(bundle)
     return bundle
 

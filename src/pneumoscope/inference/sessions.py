@@ -25,6 +25,7 @@ class ForkSafeSession:
 
     Args:
         data: the whole model file.
+        sha256: of these bytes.
         path: of the file, for messages, and to read it again after a fork.
         threads: for one forward pass; 0 means one per core.
 
@@ -32,9 +33,8 @@ class ForkSafeSession:
         BundleError: not an ONNX model; or, in a forked process, the file is gone or has changed.
     """
 
-    def __init__(self, data: bytes, path: Path, threads: int) -> None:
-        self._path, self._threads = path.absolute(), threads
-        self._sha256 = hashlib.sha256(data).hexdigest()
+    def __init__(self, data: bytes, sha256: str, path: Path, threads: int) -> None:
+        self._path, self._sha256, self._threads = path.absolute(), sha256, threads
         self._lock = threading.Lock()
         self._session: onnxruntime.InferenceSession | None = open_session(data, path, threads)
         _SESSIONS.add(self)
