@@ -67,6 +67,14 @@ def test_every_code_of_the_code_is_listed():
     assert [code for code, when in errors.CODES.items() if f"| `{code}` | {when} |" not in reference] == []
 
 
+def test_every_listed_code_is_used():
+    """As a text outside of the list, or as the code of a class of errors."""
+    listing = Path(errors.__file__)
+    others = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path != listing)
+    own = listing.read_text()
+    assert [code for code in errors.CODES if f'"{code}"' not in others and f'code = "{code}"' not in own] == []
+
+
 def test_a_missing_extra_is_explained_with_the_command():
     error = MissingExtra("training", "train", "keras")
     assert str(error) == (

@@ -3,10 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-from builders import ROOT
 from builders.dicom_files import dicom_file
 
-from pneumoscope.errors import CODES, ImageError
+from pneumoscope.errors import ImageError
 from pneumoscope.radiographs import read_radiograph
 
 GRAY = np.random.default_rng(0).integers(0, 256, (100, 100)).astype(np.uint8)
@@ -48,15 +47,3 @@ def test_a_cut_jpeg_is_called_cut_off_and_a_whole_one_is_read():
     with pytest.raises(ImageError) as refusal:
         read_radiograph(JPEG[: len(JPEG) // 2])
     assert refusal.value.code == "cut_off"
-
-
-def test_every_listed_code_is_used():
-    assert [code for code in CODES if not _is_mentioned(code)] == []
-
-
-def _is_mentioned(code: str) -> bool:
-    """Whether a file other than the list has the code as a text, or a class of errors has it."""
-    sources = [path for path in (ROOT / "src/pneumoscope").rglob("*.py") if path.name != "errors.py"]
-    text = "".join(path.read_text(encoding="utf-8") for path in sources)
-    own = (ROOT / "src/pneumoscope/errors.py").read_text(encoding="utf-8")
-    return f'"{code}"' in text or f'code = "{code}"' in own

@@ -54,8 +54,9 @@ def print_counts(title: str, records: "Sequence[Record]") -> None:
 
 def unused_sentences(data: Path, manifest: "Manifest") -> list[str]:
     """What was found in the data and is not used: one sentence, or none."""
-    counts = ", ".join(f"{count:,} {reason}" for reason, count in manifest.unused.items())
-    return [f"{data}: found and not used: {counts}"] if counts else []
+    from pneumoscope.radiographs.folders import join_counts
+
+    return [f"{data}: found and not used: {join_counts(manifest.unused)}"] if manifest.unused else []
 
 
 def read_training_data(

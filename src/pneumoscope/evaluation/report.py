@@ -11,6 +11,7 @@ from pneumoscope.evaluation.bootstrap import Estimate
 from pneumoscope.evaluation.metric_registry import titled_estimates
 from pneumoscope.inference.bundle import scope_of
 from pneumoscope.io.atomic import write_atomic
+from pneumoscope.radiographs.folders import join_counts
 
 #: File names of the figures and what they show, in the order of the page.
 FIGURES = {
@@ -175,7 +176,7 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Split, fingerprint", data["split_fingerprint"] or "not recorded"),
         ("Radiographs", f"{data['images']:,} ({', '.join(f'{n:,} {label}' for label, n in data['labels'].items())})"),
         ("Patients", _patients(data)),
-        *([("Found and not used", _unused(data))] if data.get("unused") else []),
+        *([("Found and not used", join_counts(data["unused"]))] if data.get("unused") else []),
         *(("Warning", sentence) for sentence in data.get("warnings", ())),
         ("Confusion matrix", f"TN {matrix[0][0]:,}, FP {matrix[0][1]:,}, FN {matrix[1][0]:,}, TP {matrix[1][1]:,}"),
         ("Marked uncertain", f"{report.get('uncertain', 0):,} (counted with their verdict)"),
@@ -187,10 +188,6 @@ def _patients(data: dict[str, Any]) -> str:
     both = data.get("patients_with_both_labels")
     source = f" ({data['patients_from']})" if "patients_from" in data else ""
     return f"{data['patients']:,}{source}" + (f", {both:,} of them with images of both labels" if both else "")
-
-
-def _unused(data: dict[str, Any]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in data["unused"].items())
 
 
 def _failed_section(report: dict[str, Any]) -> list[str]:

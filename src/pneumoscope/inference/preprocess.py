@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pneumoscope.errors import BundleError
+from pneumoscope.radiographs.containers import is_jpeg
 from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiograph
 
 IMAGE = "image"
@@ -87,7 +88,7 @@ class InputSpec:
 
     def reads_smaller(self, source: ImageSource) -> bool:
         """Whether :meth:`read` may decode these bytes at a smaller scale, because they are a JPEG."""
-        return self.resize == SCALED_224 and isinstance(source, bytes) and source.startswith(b"\xff\xd8")
+        return self.resize == SCALED_224 and isinstance(source, bytes) and is_jpeg(source)
 
     def to_dict(self) -> dict[str, Any]:
         """The values that go into the model file."""

@@ -6,11 +6,11 @@ Read first: ``images.py``, which decides what is read and what is refused; then 
 ``memory.py`` takes what a Python program holds, ``contents.py`` says what any source is.
 """
 
-from pneumoscope.radiographs.containers import image_size
+from pneumoscope.radiographs.containers import image_size, is_jpeg
 from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
 from pneumoscope.radiographs.dicom.reader import is_dicom
 from pneumoscope.radiographs.files import MAX_BYTES, read_file
-from pneumoscope.radiographs.folders import find_images, in_order, is_litter
+from pneumoscope.radiographs.folders import find_images, in_order, is_litter, join_counts
 from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiograph
 from pneumoscope.radiographs.remote import is_address, stamp_address
 from pneumoscope.radiographs.sources import NothingFound, Source, expand, stem_of
@@ -35,8 +35,10 @@ __all__ = [
     "in_order",
     "is_address",
     "is_dicom",
+    "is_jpeg",
     "is_litter",
     "is_one_image",
+    "join_counts",
     "member_problem",
     "open_zip",
     "read_content",

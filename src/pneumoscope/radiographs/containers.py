@@ -54,7 +54,7 @@ def image_size(data: bytes) -> tuple[int, int]:
         )
     if is_png(data):
         return _png_size(data)
-    if data.startswith(_JPEG_SIGNATURE):
+    if is_jpeg(data):
         return _jpeg_size(data)
     if is_tiff(data) and not is_dicom(data):
         return tiff_size(data)
@@ -82,14 +82,7 @@ def is_jpeg(data: bytes) -> bool:
 
 def is_image(head: bytes) -> bool:
     """Whether the first 512 bytes of a file are those of a format that this package reads."""
-    return (
-        is_png(head)
-        or head.startswith(_JPEG_SIGNATURE)
-        or is_dicom(head)
-        or is_tiff(head)
-        or is_bmp(head)
-        or is_webp(head)
-    )
+    return is_png(head) or is_jpeg(head) or is_dicom(head) or is_tiff(head) or is_bmp(head) or is_webp(head)
 
 
 def is_png(data: bytes) -> bool:
@@ -108,7 +101,7 @@ def orientation(data: bytes) -> int:
         return tiff_orientation(data)
     if is_webp(data):
         return webp_orientation(data)
-    return exif_orientation(data) if data.startswith(_JPEG_SIGNATURE) else 1
+    return exif_orientation(data) if is_jpeg(data) else 1
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -137,7 +130,7 @@ def check_complete(data: bytes) -> None:
         return
     if is_tiff(data):
         check_tiff(data)
-    if not data.startswith(_JPEG_SIGNATURE):
+    if not is_jpeg(data):
         return  # image_size checks a BMP and a WebP
     scan = next((start for marker, start, _ in jpeg_segments(data) if marker == 0xDA), len(data))
     if data.rfind(b"\xff\xd9", scan) < 0:  # an end-of-image marker before the scan belongs to an EXIF thumbnail

@@ -5,7 +5,7 @@ import re
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +61,12 @@ class FolderContent:
 
 def describe_counts(counts: Counter[str]) -> str:
     """Counts of reasons in words, the largest first."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in in_order(counts).items())
+    return join_counts(in_order(counts))
+
+
+def join_counts(counts: Mapping[str, int]) -> str:
+    """Counts of reasons in words, in the order that they have."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
 
 
 def in_order(counts: Counter[str]) -> dict[str, int]:
