@@ -24,13 +24,14 @@ import simplejpeg
 
 from pneumoscope import load
 from pneumoscope.inference.bundle import PROBABILITIES
-from pneumoscope.inference.predict import BATCH, Predictor
+from pneumoscope.inference.predict import Predictor
 from pneumoscope.inference.preprocess import MIN_DECODED_SIDE, SCALED_224, VIA_224, resize, to_input
 from pneumoscope.labels import POSITIVE
 from pneumoscope.radiographs.containers import image_size
 from pneumoscope.radiographs.files import read_file
 
 RESULT = Path(__file__).parents[1] / "results" / "profile_folder.json"
+BATCH = 4  # images in one forward pass; the package judges one at a time
 DECODE, CHECKS = "decode the JPEG", "checks, gray, contrast"
 
 

@@ -20,13 +20,12 @@ from pneumoscope.cluster import connection
 from pneumoscope.cluster.cluster_run import ClusterRun
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.inference.bundle import shipped_models
-from pneumoscope.inference.predict import BATCH
 from pneumoscope.io import encode_name
 from pneumoscope.output import parquet_files
 from pneumoscope.output.parquet_files import MANIFEST, ParquetParts
 from pneumoscope.radiographs.sources import expand
 
-ROWS = BATCH  # of a part: small, so that a few images are many parts
+ROWS = 4  # of a part: small, so that a few images are many parts
 PROGRAM = f"""
 from pneumoscope import cli
 from pneumoscope.output import parquet_files
@@ -280,9 +279,9 @@ def test_options_that_contradict_each_other_are_refused(options, sentence, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_consists_of_complete_batches(monkeypatch):
+def test_a_part_consists_of_complete_test_parts(monkeypatch):
     monkeypatch.undo()
-    assert parquet_files.PART_ROWS % BATCH == 0
+    assert parquet_files.PART_ROWS % ROWS == 0
 
 
 @pytest.mark.parametrize("model", shipped_models())

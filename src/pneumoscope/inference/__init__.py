@@ -30,13 +30,12 @@ from pneumoscope.inference.calibration import (
     sigmoid,
 )
 from pneumoscope.inference.explain import GRAD_CAM, Explanation, explain_prediction
-from pneumoscope.inference.predict import BATCH, Predictor, load, parse_threshold
+from pneumoscope.inference.predict import Predictor, load, parse_threshold
 from pneumoscope.inference.prediction import ERROR, FIELDS, OK, UNCERTAIN, Prediction
 from pneumoscope.inference.preprocess import INPUT_SPECS, RESIZES, InputSpec, resize, to_input
 from pneumoscope.radiographs.images import ImageSource
 
 __all__ = [
-    "BATCH",
     "DEFAULT_MODEL",
     "ERROR",
     "FIELDS",

@@ -24,10 +24,6 @@ from pneumoscope.labels import NORMAL, PNEUMONIA, POSITIVE
 from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
 from pneumoscope.radiographs.images import ImageSource
 
-#: Images between two saves, and in the smallest part of a result. No number depends on it: each image is one forward
-#: pass of its own, because the last digit of a probability can depend on the images in the same pass.
-BATCH = 4
-
 
 def load(
     model: str | Path = DEFAULT_MODEL,
@@ -187,6 +183,8 @@ class Predictor:
 
     def predict_prepared(self, images: Iterable[PreparedImage]) -> Iterator[Prediction]:
         """Judge prepared images, each in a forward pass of its own.
+
+        The last digit of a probability can depend on the images in the same pass.
 
         Yields:
             One prediction per image, in order.

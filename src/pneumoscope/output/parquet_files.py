@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pneumoscope.errors import MissingExtra, UsageError
-from pneumoscope.inference.predict import BATCH
 from pneumoscope.inference.prediction import FIELDS, Prediction
 from pneumoscope.io.atomic import write_atomic
 from pneumoscope.output.results import (
@@ -16,9 +15,8 @@ from pneumoscope.output.results import (
     prediction_from_row,
 )
 
-#: Rows in a part. A multiple of the batch size: a part that is judged alone then has the same digits as one that is
-#: judged among others.
-PART_ROWS = 256 * BATCH
+#: Rows in a part.
+PART_ROWS = 1024
 #: A part that is not full is written after this many seconds; so much work can be lost if the process is killed.
 PART_SECONDS = 10.0
 
