@@ -8,6 +8,7 @@ from model_cards import FIGURES
 from page_parts import interval, paragraph, table
 
 from pneumoscope.inference.bundle import DEFAULT_MODEL, shipped_models
+from pneumoscope.training.pooling import AGAINST_STYLE
 from pneumoscope.training.recipe import RECIPES, Recipe
 
 PUBLISHED = {"mobilenet": "about 90 %", "lstm": "about 80 %"}
@@ -34,6 +35,7 @@ def experiments_page(runs: list[dict], log: list[dict]) -> str:
             *_run_table(log),
             *_recipe_table(log),
             *_shift_tables(log),
+            *_style_table(log),
             *_suspects(),
             *_reference_runs(runs),
         ]
@@ -160,6 +162,35 @@ def _area(shifts: list[dict]) -> str:
     if len(values) > 1:
         return _with_spread(values)
     return interval({"value": values[0], "low": shifts[0]["roc_auc_low"], "high": shifts[0]["roc_auc_high"]})
+
+
+def _style_table(rows: list[dict]) -> list[str]:
+    """Does the verdict follow the console? Rows from before this was measured are left out; without any, no section."""
+    measured = [row for row in rows if row.get("style")]
+    if not measured:
+        return []
+    shifts = [name for name in measured[0]["style"] if name != AGAINST_STYLE]
+    head = ["run", *(f"{figure}, {name}" for name in shifts for figure in ("AUC", "balanced accuracy", "log loss"))]
+    lines = []
+    for row in measured:
+        cells = []
+        for shift in (row["style"][name] for name in shifts):
+            area = {"value": shift["roc_auc"], "low": shift["roc_auc_low"], "high": shift["roc_auc_high"]}
+            cells += [interval(area), f"{shift['balanced_accuracy']:.3f}", f"{shift['log_loss']:.3f}"]
+        against = row["style"][AGAINST_STYLE]
+        counted = f", n {against['normal']} + {against['pneumonia']}" if against else ""
+        lines.append([row["run"], *cells, interval(against["roc_auc"]) + counted if against else ""])
+    return [
+        "## Style",
+        "",
+        *paragraph(
+            "Held-out images moved towards the style of another held-out image: of the other label, and as a control",
+            "of its own. The last column is the AUC on the images whose own style is typical of the other label.",
+            f"{len(rows) - len(measured)} of the {len(rows)} runs on this page were made before this was measured.",
+            "Figures at threshold 0.5, before calibration; `pneumoscope.evaluation.style_proxies` has the definitions.",
+        ),
+        *table([*head, f"AUC, {AGAINST_STYLE}"], lines),
+    ]
 
 
 def _suspects() -> list[str]:

@@ -1,6 +1,7 @@
 """What a training says: how to go on after an interruption, the validation figures, and which options exist."""
 
 import pytest
+from PIL import Image
 
 from pneumoscope.cli.progress import TrainingProgress
 from pneumoscope.samples import SAMPLES
@@ -47,3 +48,25 @@ def test_a_refused_split_names_what_exists(run, data_folder, command):
     code, _, err = run(*command, "--data", folder)
     assert code == 1
     assert "data split --fraction, or validation_fraction in the recipe" in err
+
+
+def test_masks_are_counted_before_the_training_and_refused_where_they_are_not_used(run, monkeypatch, tmp_path):
+    recipe, masks = tmp_path / "lungs.toml", tmp_path / "masks"
+    recipe.write_text('name = "lungs"\nmodel = "mobilenet-lungs"\nsize = 64\n')
+    (masks / "NORMAL").mkdir(parents=True)
+    for number in (350, 458):
+        series = "IM" if number == 350 else "NORMAL2-IM"
+        Image.new("1", (64, 64), 1).save(masks / "NORMAL" / f"{series}-0{number}-0001.png")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pneumoscope.training.train.train", stop)
+    _, _, err = run("train", "--data", SAMPLES, "--recipe", recipe, "--masks", masks)
+    assert "masks for 2 of 24 images" in err
+    code, _, err = run("train", "--data", SAMPLES, "--recipe", recipe)
+    assert (code, "expected lung masks for lungs, which learns the lungs" in err) == (2, True)
+    code, _, err = run("train", *OPTIONS, "--masks", masks)
+    assert (code, "whose lstm learns no lungs: leave out --masks" in err) == (2, True)
+    code, _, err = run("train", "--data", SAMPLES, "--recipe", recipe, "--masks", tmp_path)
+    assert (code, "expected masks of the images in" in err) == (1, True)

@@ -7,6 +7,7 @@ import pytest
 
 from pneumoscope.data.aspect_ratio import aspect_corrections
 from pneumoscope.data.augment import Augmentation, augment
+from pneumoscope.data.style import StylePartners
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.preprocess import InputSpec, preprocess, resize, to_input
 from pneumoscope.radiographs.images import Radiograph, read_radiograph
@@ -17,12 +18,13 @@ STRONG = {
     "equalize_aspect": 1.0, "crop_side": 0.5, "crop_both": 0.5, "rotation": 20.0, "scale": 1.3, "shift": 0.2,
     "flip": 1.0, "gamma": 2.0, "contrast": 2.0,
     "brightness": 0.3, "tone": 0.9, "blur": 0.7, "noise": 0.2, "markers": 1.0, "border": 1.0,
-    "erase": 1.0, "sharpen": 2.0, "jpeg": 1.0,
+    "erase": 1.0, "sharpen": 2.0, "jpeg": 1.0, "style": 1.0, "style_corners": 1.0,
 }  # fmt: skip
 
 
 def drawn(pixels, seed=0, spec=SPEC, aspect_correction=1.0, **ranges):
-    return augment(pixels, spec, Augmentation(**ranges), np.random.default_rng(seed), aspect_correction)
+    partners = StylePartners.measure(np.stack([255 - pixels, pixels // 2]), np.array([0, 1]), spec)
+    return augment(pixels, spec, Augmentation(**ranges), np.random.default_rng(seed), aspect_correction, partners)
 
 
 def plain(pixels, spec=SPEC):

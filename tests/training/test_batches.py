@@ -114,7 +114,7 @@ class GivenTeacher:
 def test_teacher_and_student_see_the_same_changed_image(pixels):
     rows = np.arange(10)
     large = np.repeat(np.repeat(pixels, 2, axis=1), 2, axis=2)
-    inputs, answers = augmentation_transform(SPEC, HOW, 3, GivenTeacher())(large, rows, 2)
+    inputs, answers, _ = augmentation_transform(SPEC, HOW, 3, GivenTeacher())(large, rows, 2)
     assert (inputs.shape, answers.shape) == ((10, 64, 64, 1), (10, 2))
     np.testing.assert_allclose(inputs.mean(axis=(1, 2, 3)), answers[:, 1], atol=0.005)  # shrinking keeps the mean
     assert answers[:, 1].std() > 0.1

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pneumoscope.cli.reports import echo_fold
 from pneumoscope.data import Manifest, read_dataset
 from pneumoscope.data.splits import make_split, read_split, write_split
 from pneumoscope.errors import RunError
@@ -19,7 +20,15 @@ from pneumoscope.inference.bundle import open_bundle
 from pneumoscope.inference.calibration import calibrate, highest_threshold, log_odds
 from pneumoscope.labels import label_index
 from pneumoscope.training.crossval import _complete_folds, cross_validate, measured_runs
-from pneumoscope.training.pooling import RATIOS_NAME, SHIFTS_NAME, fold_results, pool_folds
+from pneumoscope.training.pooling import (
+    AGAINST_STYLE,
+    RATIOS_NAME,
+    SHIFTS_NAME,
+    STYLE_NAME,
+    fold_results,
+    pool_folds,
+    summarise_run,
+)
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.runs import Run
 
@@ -115,6 +124,25 @@ def test_known_ratios_are_kept_with_their_images(crossed, samples_folder):
         assert list(ratios) == [row["path"] for row in rows]
         known |= ratios
     assert known == {record.path: record.width / record.height for record in read_dataset(samples_folder).records}
+
+
+def test_the_style_is_measured_on_the_held_out_images(crossed):
+    for row, run in zip(crossed[1]["runs"], measured_runs(crossed[0]), strict=True):
+        measured = json.loads((run.folder / STYLE_NAME).read_text())
+        paths = [one["path"] for one in read_report(run.folder / "evaluation-val")[1]]
+        assert list(measured["scores"]) == paths
+        assert list(row["style"]) == [*measured["shifts"], AGAINST_STYLE]
+        assert len(measured["shifts"]["style turned round"]["probability"]) == len(paths)
+        assert "probability" not in row["style"]["style turned round"]
+        assert row["style"][AGAINST_STYLE] is None  # fewer than ten images of a label
+
+
+def test_a_run_measured_before_the_style_was_still_has_a_row(copied):
+    folder = copied / "two-folds-fold1of2-seed0"
+    (folder / STYLE_NAME).unlink()
+    row = summarise_run(folder)
+    assert row["style"] is None
+    echo_fold(row)
 
 
 def test_the_shift_without_a_change_is_the_evaluation(crossed):

@@ -82,7 +82,8 @@ def test_a_download_that_fails_names_the_local_alternative(monkeypatch, tmp_path
 
 def test_an_unknown_model_is_named():
     with pytest.raises(
-        UsageError, match="expected the recipe's model one of mobilenet, lstm, bilstm, received 'resnet'"
+        UsageError,
+        match="expected the recipe's model one of mobilenet, mobilenet-lungs, lstm, bilstm, received 'resnet'",
     ):
         networks.build(replace(LSTM, model="resnet"))
 
@@ -97,9 +98,10 @@ def test_every_architecture_takes_its_input_and_gives_its_classes(model, subtype
     recipe = Recipe("mine", model, subtypes=subtypes, dropout=0.2, size=32)
     network = networks.build(recipe, weights=None)
     assert network.input_shape == (None, *recipe.spec.shape)
-    assert network.output_shape == (None, 3 if subtypes else 2)
-    assert network.name == model
-    probabilities = np.asarray(network(np.random.default_rng(0).random((2, *recipe.spec.shape), np.float32)))
+    outputs = network(np.random.default_rng(0).random((2, *recipe.spec.shape), np.float32))
+    probabilities = np.asarray(outputs["probabilities"] if recipe.learns_lungs else outputs)
+    assert probabilities.shape == (2, 3 if subtypes else 2)
+    assert network.name == model.replace("-", "_")
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
     assert (probabilities > 0).all()
 

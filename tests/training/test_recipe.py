@@ -103,7 +103,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"weights": 3}, "weights as str, received 3"),
         ({"split": "random"}, "expected a split patient, published, fold0of5, .*, all, received 'random'"),
         ({"class_weights": "5:1"}, "class_weights one of inverse-ratio, balanced, none, received '5:1'"),
-        ({"model": "resnet"}, "model one of mobilenet, lstm, bilstm, received 'resnet'"),
+        ({"model": "resnet"}, "model one of mobilenet, mobilenet-lungs, lstm, bilstm, received 'resnet'"),
         ({"epochs": 0}, "above zero, received 0"),
         ({"batch_size": -1}, "above zero"),
         ({"learning_rate": 0.0}, "above zero"),
@@ -168,7 +168,8 @@ def test_augment_is_a_table_of_the_file(tmp_path):
     assert saved["augment"]["crop_side"] == 0.6
     assert Recipe(**saved) == recipe
     with pytest.raises(
-        UsageError, match=r"expected augment keys among equalize_aspect, crop_side, .*, erase, received shear, zoom$"
+        UsageError,
+        match=r"expected augment keys among equalize_aspect, .*, style_corners, received shear, zoom$",
     ):
         read_recipe(recipe_file(tmp_path, text + "zoom = 2\nshear = 1\n"))
 

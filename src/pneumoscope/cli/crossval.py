@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.datasets import read_training_data
-from pneumoscope.cli.options import DATA, EPOCHS, RUNS, WEIGHTS
+from pneumoscope.cli.options import DATA, EPOCHS, MASKS, RUNS, WEIGHTS
 from pneumoscope.cli.progress import TrainingProgress, progress_bar
 from pneumoscope.cli.reports import echo_fold, print_pooled
 from pneumoscope.cli.table_options import with_table_options
@@ -31,13 +31,15 @@ def crossval(
     runs: Path = RUNS,
     epochs: int | None = EPOCHS,
     weights: str | None = WEIGHTS,
+    masks: Path | None = MASKS,
     *,
     table: "TableOptions",
 ) -> None:
     """Train and measure a recipe on patient-wise folds.
 
-    Each fold is an ordinary run. It is measured on its held-out patients, with their images unchanged and under
-    simulated shifts. Stop it at any time: the same command continues it.
+    Each fold is an ordinary run. It is measured on its held-out patients: with their images unchanged, under simulated
+    shifts, and with the style of other images, which shows whether the model reads the console. Stop it at any time:
+    the same command continues it.
     """
     from pneumoscope.training.recipe import read_recipe
 
@@ -59,6 +61,7 @@ def crossval(
             progress=show_progress,
             on_finished_run=echo_fold,
             on_batch=on_batch,
+            masks=masks,
         )
     if "pooled" in result:
         print_pooled(resolved.name, result["pooled"])

@@ -52,6 +52,15 @@ def print_counts(title: str, records: "Sequence[Record]") -> None:
     print_table(f"{title}: {len(records)} images, {patients} patients ({sources})", rows)
 
 
+def say_masks(recipe: "Recipe", masks: Path | None, manifest: "Manifest") -> None:
+    """Print how many of the training images have a lung mask; refuse masks that the recipe does not use."""
+    from pneumoscope.data import ALL, make_split
+    from pneumoscope.training.train import check_masks
+
+    if found := check_masks(recipe, masks):
+        echo_stderr(found.count_sentence(make_split(manifest, ALL).records(manifest, "train")))
+
+
 def unused_sentences(data: Path, manifest: "Manifest") -> list[str]:
     """What was found in the data and is not used: one sentence, or none."""
     from pneumoscope.radiographs.folders import join_counts

@@ -37,6 +37,11 @@ ANY_AGE = typer.Option(
 )
 RUNS = typer.Option(Path("runs"), help="Folder that contains the run folders.", metavar="DIR")
 WEIGHTS = typer.Option(None, help="Local file of ImageNet weights, instead of a download.", metavar="FILE")
+MASKS = typer.Option(
+    None,
+    help="Folder of lung masks with the sub-folders and names of the images, for a recipe that learns the lungs.",
+    metavar="DIR",
+)
 PATH_COLUMN = typer.Option(
     None, metavar="NAME", help="Column of a table that names the images, if its name is not one of the usual ones."
 )

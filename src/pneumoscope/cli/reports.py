@@ -63,4 +63,14 @@ def echo_fold(row: Mapping[str, Any]) -> None:
     """Print one line for a finished run of a cross-validation."""
     metrics = "  ".join(f"{name} {row['metrics'][name]['value']:.4f}" for name in ("accuracy", "roc_auc"))
     areas: Sequence[float] = [shift["roc_auc"] for shift in row["shifts"].values()]
-    echo_stderr(f"{row['run']}: {metrics}  AUC over shifts {sum(areas) / len(areas):.4f}")
+    echo_stderr(f"{row['run']}: {metrics}  AUC over shifts {sum(areas) / len(areas):.4f}{_style_figures(row['style'])}")
+
+
+def _style_figures(style: Mapping[str, Any] | None) -> str:
+    """The AUC of each measurement of the style that was made."""
+    parts = []
+    for name, figures in (style or {}).items():
+        if figures:
+            area = figures["roc_auc"]
+            parts.append(f"  {name} {area['value'] if isinstance(area, dict) else area:.4f}")
+    return "".join(parts)

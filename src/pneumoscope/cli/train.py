@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pneumoscope.cli.console import echo_stderr
-from pneumoscope.cli.datasets import read_training_data
-from pneumoscope.cli.options import DATA, EPOCHS, RUNS, WEIGHTS
+from pneumoscope.cli.datasets import read_training_data, say_masks
+from pneumoscope.cli.options import DATA, EPOCHS, MASKS, RUNS, WEIGHTS
 from pneumoscope.cli.progress import TrainingProgress, progress_bar
 from pneumoscope.cli.releases import release_and_print
 from pneumoscope.cli.reports import echo_fold
@@ -47,6 +47,7 @@ def train(
         None, help="How the classes are weighted, instead of the recipe's.", metavar="inverse-ratio|balanced|none"
     ),
     weights: str | None = WEIGHTS,
+    masks: Path | None = MASKS,
     tensorboard: bool = typer.Option(False, help="Also write TensorBoard logs."),
     cache: bool = typer.Option(True, help="Compute the features of a frozen backbone only once."),
     *,
@@ -75,10 +76,17 @@ def train(
     with _say_how_to_go_on(), progress_bar() as show_progress, TrainingProgress(resolved.epochs) as on_batch:
         manifest = read_training_data(data, resolved, show_progress, table)
         _check_split_file(split, manifest)
+        say_masks(resolved, masks, manifest)
         if _averages_folds(resolved):
             echo_stderr(f"training {resolved.average} folds under {runs}, then averaging their weights")
             run = train_average(
-                resolved, manifest, runs=runs, progress=show_progress, on_finished_run=echo_fold, on_batch=on_batch
+                resolved,
+                manifest,
+                runs=runs,
+                progress=show_progress,
+                on_finished_run=echo_fold,
+                on_batch=on_batch,
+                masks=masks,
             )
         else:
             echo_stderr(f"{'resuming' if resume else 'training'} {runs / run_id(resolved)}")
@@ -91,6 +99,7 @@ def train(
                 tensorboard=tensorboard,
                 progress=show_progress,
                 on_batch=on_batch,
+                masks=masks,
             )
     release_and_print(run, manifest)
 

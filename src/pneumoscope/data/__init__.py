@@ -6,8 +6,9 @@ and ``augment.augment`` have the names of their modules; import them from there.
 """
 
 from pneumoscope.data.aspect_ratio import aspect_corrections, common_ratio, median_ratios
-from pneumoscope.data.augment import Augmentation, compress_jpeg
+from pneumoscope.data.augment import Augmentation, augment_with_mask, compress_jpeg
 from pneumoscope.data.class_names import ClassNames
+from pneumoscope.data.lung_masks import CELL, LungMasks, to_cells
 from pneumoscope.data.manifest import OFFICIAL_SPLITS, Manifest, Record, TableOptions
 from pneumoscope.data.overlaps import find_overlaps
 from pneumoscope.data.patients import describe_sources
@@ -25,31 +26,41 @@ from pneumoscope.data.splits import (
     select_records,
     write_split,
 )
+from pneumoscope.data.style import BAND_SIGMAS, StylePartners, copy_corners, measure_style, move_style
 
 __all__ = [
     "ALL",
     "AS_PUBLISHED",
+    "BAND_SIGMAS",
+    "CELL",
     "CLASS_WEIGHTS",
     "OFFICIAL_SPLITS",
     "PATIENT_WISE",
     "Augmentation",
     "ClassNames",
+    "LungMasks",
     "Manifest",
     "Record",
     "Split",
+    "StylePartners",
     "TableOptions",
     "aspect_corrections",
+    "augment_with_mask",
     "check_scheme",
     "class_weights",
     "common_ratio",
     "compress_jpeg",
+    "copy_corners",
     "describe_sources",
     "find_overlaps",
     "list_dataset",
     "make_split",
+    "measure_style",
     "median_ratios",
+    "move_style",
     "read_dataset",
     "read_split",
     "select_records",
+    "to_cells",
     "write_split",
 ]

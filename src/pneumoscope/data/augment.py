@@ -1,8 +1,9 @@
 """Random changes of a radiograph: geometry, exposure, image quality, and marks on the picture. All are seeded.
 
 Each image of each epoch has its own random generator. A resumed training run therefore draws the same pictures as an
-uninterrupted one. The order is: crop, resize to the model's input and warp, then change the exposure, then degrade
-the picture. If nothing is drawn, the result is exactly what the prediction path makes of the image.
+uninterrupted one. The order is: crop, resize to the model's input and warp, then move the style, then change the
+exposure, then degrade the picture. If nothing is drawn, the result is exactly what the prediction path makes of the
+image.
 
 The aspect ratio matters most on these data, see :mod:`pneumoscope.data.aspect_ratio`. A crop that keeps a random share
 of one side makes the ratio random, but each class still has its own mean. ``equalize_aspect`` brings every image to one
@@ -17,6 +18,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from pneumoscope.data.style import StylePartners, random_style
 from pneumoscope.errors import UsageError
 from pneumoscope.inference import InputSpec, resize
 from pneumoscope.radiographs import Radiograph
@@ -48,6 +50,9 @@ class Augmentation:
         border: probability of a black frame of up to a tenth of a side.
         erase: probability of a gray rectangle of up to a third of each side (Zhong et al., "Random erasing data
             augmentation", 2020).
+        style: probability of moving the style of the image (frequency bands and histogram) by random shares towards the
+            style of a random other training image, see :mod:`pneumoscope.data.style`.
+        style_corners: probability of copying corners of that other image, each of the four with probability one half.
     """
 
     equalize_aspect: float = 0.0
@@ -68,6 +73,8 @@ class Augmentation:
     markers: float = 0.0
     border: float = 0.0
     erase: float = 0.0
+    style: float = 0.0
+    style_corners: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = dict.fromkeys((field.name for field in fields(self)), (0.0, 1.0))
@@ -79,6 +86,11 @@ class Augmentation:
                 raise UsageError(f"expected augment.{name} from {low:g} to {high:g}, received {value!r}")
             object.__setattr__(self, name, float(value))
 
+    @property
+    def needs_partners(self) -> bool:
+        """Whether other radiographs must lend their style."""
+        return self.style > 0 or self.style_corners > 0
+
 
 def augment(
     pixels: np.ndarray,
@@ -86,6 +98,7 @@ def augment(
     augmentation: Augmentation,
     rng: np.random.Generator,
     aspect_correction: float = 1.0,
+    partners: StylePartners | None = None,
 ) -> np.ndarray:
     """Draw one changed radiograph at the size of the model's input.
 
@@ -95,11 +108,43 @@ def augment(
         augmentation: the ranges to draw from.
         rng: the generator of this image.
         aspect_correction: of this image, from :func:`pneumoscope.data.aspect_ratio.aspect_corrections`.
+        partners: radiographs that lend their style, at the size of ``spec``; for ``style`` and ``style_corners``.
 
     Returns:
         (height, width) uint8.
+
+    Raises:
+        UsageError: ``style`` or ``style_corners`` without partners.
     """
-    image = _warp(pixels, spec, augmentation, rng, aspect_correction)
+    return augment_with_mask(pixels, None, spec, augmentation, rng, aspect_correction, partners)[0]
+
+
+def augment_with_mask(
+    pixels: np.ndarray,
+    mask: np.ndarray | None,
+    spec: InputSpec,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    aspect_correction: float = 1.0,
+    partners: StylePartners | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draw one changed radiograph, and move a mask in the same way.
+
+    What leaves the picture in the warp leaves the mask. What is laid over the picture later (style, frame, letters,
+    rectangle) leaves the mask as it is. The mask changes no random draw.
+
+    Args:
+        pixels, spec, augmentation, rng, aspect_correction, partners: as for :func:`augment`.
+        mask: (H, W) uint8 of the size of ``pixels``, 255 inside; or None.
+
+    Returns:
+        (height, width) uint8 both; None instead of no mask.
+    """
+    image, moved_mask = _warp(pixels, mask, spec, augmentation, rng, aspect_correction)
+    if augmentation.needs_partners:
+        if partners is None:
+            raise UsageError("expected partners with augment.style or augment.style_corners, received none: give some")
+        image = random_style(image, partners, augmentation.style, augmentation.style_corners, rng)
     if augmentation.border and rng.random() < augmentation.border:
         image = _add_border(image, rng)
     if augmentation.markers:
@@ -108,7 +153,7 @@ def augment(
     image = _degrade(image, augmentation, rng)
     if augmentation.erase and rng.random() < augmentation.erase:
         image = _erase_rectangle(image, rng)
-    return image
+    return image, moved_mask
 
 
 def compress_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
@@ -122,11 +167,12 @@ def compress_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
 
 def _warp(
     pixels: np.ndarray,
+    mask: np.ndarray | None,
     spec: InputSpec,
     augmentation: Augmentation,
     rng: np.random.Generator,
     aspect_correction: float,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Crop, squash, mirror, rotate, scale and shift in one interpolation; outside the radiograph all is black.
 
     A second interpolation would make training images softer than the images of prediction. The network would then
@@ -139,8 +185,8 @@ def _warp(
     angle = rng.uniform(-augmentation.rotation, augmentation.rotation)
     factor, shift = augmentation.scale ** rng.uniform(-1, 1), rng.uniform(-augmentation.shift, augmentation.shift, 2)
     if angle == 0 and factor == 1 and aspect_correction == 1 and not shift.any():
-        image = resize(Radiograph(np.ascontiguousarray(pixels[rows, columns])), spec)
-        return np.ascontiguousarray(image[:, ::-1]) if flip else image
+        parts = [_resize_part(part[rows, columns], spec, flip) for part in (pixels, mask) if part is not None]
+        return parts[0], parts[1] if mask is not None else None
     height, width = spec.height, spec.width
     center = ((width - 1) / 2, (height - 1) / 2)
     rotation = np.asarray(cv2.getRotationMatrix2D(center, angle, factor), dtype=np.float64)  # (2, 3)
@@ -152,12 +198,20 @@ def _warp(
         return cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0)
 
     image = warp_with(pixels, aspect_correction)
+    moved = None if mask is None else warp_with(mask, aspect_correction)
     if aspect_correction == 1:
-        return image
+        return image, moved
     # The opposite correction adds its black on the other two sides. Every image gets both, because black on two sides
     # only would tell the labels apart.
-    mask = warp_with(np.full_like(pixels, 255), 1 / aspect_correction)
-    return cv2.multiply(image, mask, scale=1 / 255)
+    field = warp_with(np.full_like(pixels, 255), 1 / aspect_correction)
+    shown = [cv2.multiply(part, field, scale=1 / 255) for part in (image, moved) if part is not None]
+    return shown[0], shown[1] if moved is not None else None
+
+
+def _resize_part(part: np.ndarray, spec: InputSpec, flip: bool) -> np.ndarray:
+    """A crop at the model's size, mirrored if asked."""
+    image = resize(Radiograph(np.ascontiguousarray(part)), spec)
+    return np.ascontiguousarray(image[:, ::-1]) if flip else image
 
 
 def _draw_crop(shape: tuple[int, ...], augmentation: Augmentation, rng: np.random.Generator) -> tuple[slice, slice]:

@@ -16,7 +16,8 @@ from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.evaluation.report import FIGURES, render_comparison, render_table, report_html
 from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, REPORT_NAME, read_report, to_arrays
 from pneumoscope.evaluation.robustness import measure_shifts, with_intervals
-from pneumoscope.evaluation.subgroups import against_ratio, subtype_auc
+from pneumoscope.evaluation.style_proxies import measure_style_shifts, style_scores
+from pneumoscope.evaluation.subgroups import against_ratio, against_style, subtype_auc
 from pneumoscope.evaluation.uncertain import uncertain_band, uncertain_rule
 
 __all__ = [
@@ -25,17 +26,20 @@ __all__ = [
     "REPORT_NAME",
     "Estimate",
     "against_ratio",
+    "against_style",
     "compare_reports",
     "draw_figures",
     "evaluate_metrics",
     "evaluate_model",
     "find_label_errors",
     "measure_shifts",
+    "measure_style_shifts",
     "read_report",
     "render_comparison",
     "render_table",
     "report_html",
     "roc_auc",
+    "style_scores",
     "subtype_auc",
     "to_arrays",
     "uncertain_band",

@@ -24,6 +24,7 @@ from pneumoscope.evaluation.bootstrap import (
 from pneumoscope.labels import LABELS, POSITIVE, label_index
 
 _Z = 1.959963984540054  # 95 % of the standard normal distribution is within +-_Z
+_LOG_LOSS_MARGIN = 1e-6
 
 
 def validate(
@@ -200,6 +201,19 @@ def brier(labels: np.ndarray, probability: np.ndarray) -> float | None:
     """
     labels, probability, *_ = validate(labels, probability)
     return _ratio(((probability - labels) ** 2).sum(), len(labels))
+
+
+def log_loss(labels: np.ndarray, probability: np.ndarray) -> float | None:
+    """Mean negative logarithm of the probability of the label: 0 is perfect, a constant 0.5 has 0.693.
+
+    ``-1/N * sum_n log(p_n if label_n else 1 - p_n)``. Probabilities are moved into [1e-6, 1 - 1e-6], because a single
+    wrong 0 would make the mean infinite.
+
+    Reference: Good (1952), *JRSS B* 14(1).
+    """
+    labels, probability, *_ = validate(labels, probability)
+    of_label = np.where(labels == 1, probability, 1 - probability).clip(_LOG_LOSS_MARGIN, 1 - _LOG_LOSS_MARGIN)
+    return _ratio(-np.log(of_label).sum(), len(labels))
 
 
 def expected_calibration_error(labels: np.ndarray, probability: np.ndarray) -> float | None:

@@ -99,7 +99,7 @@ def measure_shifts(
 
     Returns:
         For each shift: ``probability`` (N,) rounded to six digits, ``accuracy``, ``roc_auc``, ``sensitivity``,
-        ``specificity`` and ``balanced_accuracy`` at the predictor's threshold.
+        ``specificity`` and ``balanced_accuracy`` at the predictor's threshold, and ``log_loss``.
     """
     labels = np.array([label_index(record.label) for record in records])
     spec = predictor.bundle.spec
@@ -131,6 +131,7 @@ def summarise(labels: np.ndarray, probability: np.ndarray, threshold: float) -> 
         "sensitivity": sensitivity,
         "specificity": specificity,
         "balanced_accuracy": balanced,
+        "log_loss": metrics.log_loss(labels, probability),
         "probability": probability.tolist(),
     }
 

@@ -1,4 +1,4 @@
-"""Metrics on a part of the radiographs: bacterial against viral, and aspect ratios typical of the other label."""
+"""Metrics on a part of the radiographs: bacterial against viral, or a ratio or style typical of the other label."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,11 @@ import numpy as np
 from pneumoscope.data.aspect_ratio import common_ratio, median_ratios
 from pneumoscope.evaluation.bootstrap import RESAMPLES, Estimate
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
+from pneumoscope.evaluation.metrics import log_loss
 from pneumoscope.evaluation.report_files import to_arrays
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL
 
-_MIN_IMAGES = 10  # of each label, for metrics on the radiographs against the ratio
+_MIN_IMAGES = 10  # of each label, for metrics on the radiographs against the ratio or the style
 
 
 def subtype_auc(rows: Sequence[dict[str, Any]], seed: int = 0, resamples: int = RESAMPLES) -> Estimate | None:
@@ -57,9 +58,33 @@ def against_ratio(rows: Sequence[dict[str, Any]], ratios: dict[str, float]) -> d
         return None
     common = common_ratio(medians)
     chosen = [row for row in rows if (ratios[row["path"]] > common) == (row["label"] == NORMAL)]
-    labels, probability, groups = to_arrays(chosen)
-    counts = np.bincount(labels, minlength=len(LABELS)).tolist()
+    found = _measure(chosen)
+    return found and {"common": common, **found}
+
+
+def against_style(rows: Sequence[dict[str, Any]], scores: dict[str, float]) -> dict[str, Any] | None:
+    """Metrics on the radiographs whose style is typical of the other label.
+
+    Args:
+        rows: as for :func:`against_ratio`.
+        scores: how much the style looks like PNEUMONIA, from 0 to 1, by path, if known; see
+            :func:`pneumoscope.evaluation.style_proxies.style_scores`.
+
+    Returns:
+        ``normal`` and ``pneumonia`` (number of images of each), ``log_loss``, and the metrics of
+        :func:`pneumoscope.evaluation.metric_registry.evaluate_metrics` at 0.5. None with fewer than ten images of
+        either label.
+    """
+    rows = [row for row in rows if row["probability"] is not None and row["path"] in scores]
+    chosen = [row for row in rows if (scores[row["path"]] >= 0.5) == (row["label"] == NORMAL)]
+    found = _measure(chosen)
+    return found and {**found, "log_loss": log_loss(*to_arrays(chosen)[:2])}
+
+
+def _measure(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Number of images of each label, and the metrics at 0.5; None with too few images of either label."""
+    counts = [sum(row["label"] == label for row in rows) for label in LABELS]
     if min(counts) < _MIN_IMAGES:
         return None
-    metrics = evaluate_metrics(labels, probability, 0.5, groups)
-    return {"common": common, "normal": counts[0], "pneumonia": counts[1], **metrics}
+    labels, probability, groups = to_arrays(rows)
+    return {"normal": counts[0], "pneumonia": counts[1], **evaluate_metrics(labels, probability, 0.5, groups)}

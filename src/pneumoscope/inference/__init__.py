@@ -9,7 +9,9 @@ This package never imports TensorFlow.
 
 from pneumoscope.inference.bundle import (
     DEFAULT_MODEL,
+    EVIDENCE,
     GRADCAM,
+    LUNGS,
     PROBABILITIES,
     SCHEMA,
     SUBTYPES,
@@ -29,7 +31,7 @@ from pneumoscope.inference.calibration import (
     midpoint_below,
     sigmoid,
 )
-from pneumoscope.inference.explain import GRAD_CAM, Explanation, explain_prediction
+from pneumoscope.inference.explain import GRAD_CAM, Explanation, class_map, explain_prediction
 from pneumoscope.inference.predict import Predictor, load, parse_threshold
 from pneumoscope.inference.prediction import ERROR, FIELDS, OK, UNCERTAIN, Prediction
 from pneumoscope.inference.preprocess import INPUT_SPECS, RESIZES, InputSpec, resize, to_input
@@ -38,10 +40,12 @@ from pneumoscope.radiographs.images import ImageSource
 __all__ = [
     "DEFAULT_MODEL",
     "ERROR",
+    "EVIDENCE",
     "FIELDS",
     "GRADCAM",
     "GRAD_CAM",
     "INPUT_SPECS",
+    "LUNGS",
     "OK",
     "PROBABILITIES",
     "RESIZES",
@@ -56,6 +60,7 @@ __all__ = [
     "Predictor",
     "assumed_prevalence",
     "calibrate",
+    "class_map",
     "contract_sha256",
     "explain_prediction",
     "highest_threshold",

@@ -29,6 +29,8 @@ SCHEMA = 1
 PROBABILITIES = "probabilities"
 GRADCAM = "gradcam"
 SUBTYPES = "subtypes"
+LUNGS = "lungs"
+EVIDENCE = "evidence"
 
 #: Folder of the shipped models, and the model that is used by default.
 ZOO = Path(__file__).parents[1] / "zoo"
@@ -98,6 +100,11 @@ class Bundle:
         return low, high
 
     @property
+    def has_maps(self) -> bool:
+        """Whether the network outputs a map of its evidence, of either kind."""
+        return self.has_gradcam or EVIDENCE in self.contract["outputs"]
+
+    @property
     def has_gradcam(self) -> bool:
         """Whether the network outputs Grad-CAM maps."""
         return GRADCAM in self.contract["outputs"]
@@ -113,6 +120,9 @@ class Bundle:
             - ``"gradcam"``: (N, 2, h, w) float32, zero or above; only from models with a feature map.
             - ``"subtypes"``: (N, 2) float32, the probabilities of bacterial and viral, given that it is a pneumonia;
               only from models that tell them apart.
+            - ``"lungs"``: (N, h, w) float32 in [0, 1], the lung field; only from models that learn it.
+            - ``"evidence"``: (N, h, w) float32, positive for PNEUMONIA. It adds up to the log odds of
+              ``"probabilities"``; only from models with ``"lungs"``.
         """
         names = self.contract["outputs"]
         values = self.session.run(names, {self.session.get_inputs()[0].name: inputs})

@@ -1,6 +1,6 @@
 """Prediction -> heatmap: where in the radiograph the evidence for a class lies.
 
-Grad-CAM where the model file provides the maps, occlusion sensitivity for the other models.
+The evidence map or Grad-CAM where the model file provides it, occlusion sensitivity for the other models.
 
 A heatmap shows what raised the score of this model on this image. It is not a segmentation, and it does not prove that
 the score is right.
@@ -22,6 +22,7 @@ from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiogr
 
 GRAD_CAM = "Grad-CAM"
 OCCLUSION = "occlusion sensitivity"
+EVIDENCE_MAP = "evidence in the lungs"
 
 #: Occlusion blanks a square with sides of PATCH pixels of the model's input; neighbouring squares are STRIDE apart.
 PATCH, STRIDE = 30, 15
@@ -39,7 +40,7 @@ class Explanation:
         probability: of that class, 0 to 1.
         heatmap: (H, W) float32 in [0, 1] at the radiograph's size, relative to its own maximum; all zero if nothing
             in the image is evidence for the class.
-        method: ``"Grad-CAM"`` or ``"occlusion sensitivity"``.
+        method: ``"evidence in the lungs"``, ``"Grad-CAM"`` or ``"occlusion sensitivity"``.
     """
 
     radiograph: Radiograph
@@ -91,7 +92,7 @@ def explain(
 def explain_prediction(
     predictor: Predictor, radiograph: Radiograph, prediction: Prediction, label: str | None = None
 ) -> Explanation:
-    """Locate the evidence behind an existing prediction; for Grad-CAM the model does not run again.
+    """Locate the evidence behind an existing prediction; with maps in the prediction the model does not run again.
 
     Raises:
         UsageError: the image of the prediction could not be judged.
@@ -100,11 +101,20 @@ def explain_prediction(
         raise UsageError(f"expected a prediction with a label, received one with status {prediction.status!r}")
     label = label or prediction.label
     probability = prediction.probability if label == PNEUMONIA else 1 - prediction.probability
-    if prediction.gradcam is not None:
-        small, method = prediction.gradcam[label_index(label)], GRAD_CAM
-    else:
-        small, method = occlusion_map(predictor, radiograph, label), OCCLUSION
+    small, method = class_map(prediction, label) or (occlusion_map(predictor, radiograph, label), OCCLUSION)
     return Explanation(radiograph, prediction, label, probability, upsample_map(small, radiograph), method)
+
+
+def class_map(prediction: Prediction, label: str) -> tuple[np.ndarray, str] | None:
+    """The map of a class in a prediction, (h, w) float32, zero or above, and its method; None if there is none.
+
+    The evidence map has positive values for PNEUMONIA and negative ones for NORMAL; each class shows its own part.
+    """
+    if prediction.evidence is not None:
+        return np.maximum(prediction.evidence if label == PNEUMONIA else -prediction.evidence, 0), EVIDENCE_MAP
+    if prediction.gradcam is not None:
+        return prediction.gradcam[label_index(label)], GRAD_CAM
+    return None
 
 
 def occlusion_map(predictor: Predictor, radiograph: Radiograph, label: str) -> np.ndarray:

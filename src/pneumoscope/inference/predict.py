@@ -5,16 +5,26 @@
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from pneumoscope.errors import ImageError, RefusedImage, UsageError
-from pneumoscope.inference.bundle import DEFAULT_MODEL, GRADCAM, PROBABILITIES, SUBTYPES, Bundle, open_bundle
+from pneumoscope.inference.bundle import (
+    DEFAULT_MODEL,
+    EVIDENCE,
+    GRADCAM,
+    LUNGS,
+    PROBABILITIES,
+    SUBTYPES,
+    Bundle,
+    open_bundle,
+)
 from pneumoscope.inference.calibration import exact_log_odds, shift_log_odds
 from pneumoscope.inference.prediction import ERROR, OK, REJECTED, UNCERTAIN, Prediction
 from pneumoscope.inference.preprocess import resize, to_input
@@ -23,6 +33,8 @@ from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import NORMAL, PNEUMONIA, POSITIVE
 from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
 from pneumoscope.radiographs.images import ImageSource
+
+_MAPS = (GRADCAM, EVIDENCE, LUNGS)  # outputs that are fields of a prediction, too
 
 
 def load(
@@ -198,7 +210,7 @@ class Predictor:
                 yield self._judge(image, *self._run_network(image.pixels))
 
     def _judge(
-        self, image: PreparedImage, probability: float, bacterial: float | None, gradcam: np.ndarray | None
+        self, image: PreparedImage, probability: float, bacterial: float | None, maps: dict[str, np.ndarray]
     ) -> Prediction:
         """Turn the network's outputs for one image into a prediction."""
         probability = self._adjust(probability)
@@ -209,14 +221,14 @@ class Predictor:
         if low < high and low <= probability <= high:  # low == high: this model has no uncertain band
             status = UNCERTAIN
             reason = f"the probability lies between {low:.3f} and {high:.3f}, too close to the operating point"
-        return self._prediction(image, label, probability, status, reason, bacterial, gradcam)
+        return self._prediction(image, label, probability, status, reason, bacterial, maps)
 
-    def _run_network(self, pixels: np.ndarray) -> tuple[float, float | None, np.ndarray | None]:
-        """(height, width) uint8 -> the probability of pneumonia, of bacterial, and Grad-CAM maps."""
+    def _run_network(self, pixels: np.ndarray) -> tuple[float, float | None, dict[str, np.ndarray]]:
+        """(height, width) uint8 -> the probability of pneumonia, of bacterial, and the maps that the network gives."""
         outputs = self.bundle.run(to_input(pixels[None], self.bundle.spec))
         probability = float(outputs[PROBABILITIES][0, POSITIVE])
         bacterial = float(outputs[SUBTYPES][0, 0]) if SUBTYPES in outputs else None
-        return probability, bacterial, outputs[GRADCAM][0] if GRADCAM in outputs else None
+        return probability, bacterial, {name: outputs[name][0] for name in _MAPS if name in outputs}
 
     def _prediction(
         self,
@@ -226,7 +238,7 @@ class Predictor:
         status: str,
         reason: str,
         bacterial: float | None = None,
-        gradcam: np.ndarray | None = None,
+        maps: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> Prediction:
         return Prediction(
             path=image.path,
@@ -241,7 +253,9 @@ class Predictor:
             prevalence=self.prevalence,
             image_sha256=image.sha256,
             model_sha256=self.bundle.sha256,
-            gradcam=gradcam,
+            gradcam=maps.get(GRADCAM),
+            evidence=maps.get(EVIDENCE),
+            lungs=maps.get(LUNGS),
         )
 
     def _predict_in_threads(

@@ -39,6 +39,9 @@ class Prediction:
         image_sha256: of the file or the bytes; empty for pixels, and for a file that could not be read.
         model_sha256: of the model file.
         code: why it was not judged, for programs, see :data:`pneumoscope.errors.CODES`; empty if it was judged.
+        evidence: (h, w) float32: the log odds of PNEUMONIA cell by cell, positive for PNEUMONIA, negative for NORMAL.
+            They add up to the log odds of the probability at the prevalence of the model file. None for models without.
+        lungs: (h, w) float32 in [0, 1]: the lung field that the model predicts; None for models without.
         gradcam: (2, h, w) float32, zero or above: one map per class, at the resolution of the last convolution; None
             for models without one.
     """
@@ -57,6 +60,8 @@ class Prediction:
     model_sha256: str = ""
     code: str = ""
     gradcam: np.ndarray | None = field(default=None, repr=False, compare=False)
+    evidence: np.ndarray | None = field(default=None, repr=False, compare=False)
+    lungs: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def judged(self) -> bool:

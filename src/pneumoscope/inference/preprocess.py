@@ -117,6 +117,7 @@ class InputSpec:
 #: Default input of each architecture; a recipe may change the size.
 INPUT_SPECS = {
     "mobilenet": InputSpec(layout=IMAGE),
+    "mobilenet-lungs": InputSpec(height=192, width=192, layout=IMAGE),
     "lstm": InputSpec(layout=ROWS),
     "bilstm": InputSpec(height=112, width=112, channels=1, layout=ROWS),
 }

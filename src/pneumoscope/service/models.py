@@ -38,6 +38,6 @@ def _summary(name: str, predictor: Predictor) -> dict[str, Any]:
         "operating_points": predictor.operating_points,
         "threshold": predictor.threshold,
         "prevalence": predictor.prevalence,
-        "heatmap": bundle.has_gradcam,
+        "heatmap": bundle.has_maps,
         "metrics": bundle.contract.get("metrics"),
     }

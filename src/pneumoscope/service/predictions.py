@@ -14,10 +14,9 @@ from starlette.responses import JSONResponse
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.errors import ImageError, UsageError
-from pneumoscope.inference.explain import GRAD_CAM
+from pneumoscope.inference.explain import class_map
 from pneumoscope.inference.predict import Predictor, parse_threshold
 from pneumoscope.inference.prediction import Prediction
-from pneumoscope.labels import label_index
 from pneumoscope.service.capacity import Admission, Capacity
 from pneumoscope.service.metrics import Metrics
 from pneumoscope.service.problems import problem_response
@@ -124,14 +123,15 @@ async def _make_heatmap(
     scorer: Scorer, predictor: Predictor, upload: Upload, prediction: Prediction, form: str | None
 ) -> dict[str, Any] | None:
     """The heatmap as it is sent; None if there is none."""
-    if form is None or prediction.gradcam is None or prediction.label is None:
+    found = class_map(prediction, prediction.label) if form is not None and prediction.label is not None else None
+    if found is None:
         return None
-    heatmap = {"label": prediction.label, "method": GRAD_CAM, "values": None, "png": None}
+    values, method = found
+    heatmap = {"label": prediction.label, "method": method, "values": None, "png": None}
     if form == "png":
         picture = await asyncio.wrap_future(scorer.draw(predictor, upload.data, prediction))
         return heatmap | {"png": base64.b64encode(picture).decode()}
-    values = prediction.gradcam[label_index(prediction.label)].astype(np.float64)
-    return heatmap | {"values": np.round(values, 6).tolist()}
+    return heatmap | {"values": np.round(values.astype(np.float64), 6).tolist()}
 
 
 def _make_answer(results: list[Prediction], heatmaps: list[dict[str, Any] | None]) -> Response:

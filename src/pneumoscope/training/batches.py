@@ -4,13 +4,16 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pneumoscope.data.augment import Augmentation, augment
+from pneumoscope.data import to_cells
+from pneumoscope.data.augment import Augmentation, augment_with_mask
 from pneumoscope.data.manifest import Manifest, Record
+from pneumoscope.data.style import StylePartners
 from pneumoscope.errors import DatasetError, ImageError
+from pneumoscope.inference import LUNGS, PROBABILITIES
 from pneumoscope.inference.preprocess import InputSpec, resize, to_input
 from pneumoscope.io.cores import available_cores
 from pneumoscope.radiographs.images import Radiograph
@@ -19,7 +22,22 @@ from pneumoscope.training.distillation import Teacher
 from pneumoscope.training.keras_backend import Model, keras
 from pneumoscope.training.runs import Progress
 
-#: Cached rows, their numbers and the epoch -> model input, and the teacher's answers if there is a teacher.
+
+class Drawn(NamedTuple):
+    """What a transform makes of the images of a batch.
+
+    Attributes:
+        inputs: of the model.
+        answers: of a teacher, (N, classes) float32; None without one.
+        lungs: (N, h, w) float32, the share of lung in each cell; None for a network that learns no lungs.
+    """
+
+    inputs: np.ndarray
+    answers: np.ndarray | None = None
+    lungs: np.ndarray | None = None
+
+
+#: Cached rows, their numbers and the epoch -> model input, or :class:`Drawn` with what else is learnt from.
 Transform = Callable[[np.ndarray, np.ndarray, int], Any]
 
 # The last part of a seed, so that mixup and augmentation draw different random numbers.
@@ -101,6 +119,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no an
         class_weights: (classes,) weight of each class in the loss.
         mixup: alpha of the Beta distribution that mixes each image with another of its batch; 0 turns it off.
         teacher_share: weight of a teacher's answers in the targets; ``transform`` then gives input and answers.
+        has_mask: (N,) float32, 1 for images with a lung mask, 0 for others, whose lungs are not learnt from; needed if
+            ``transform`` gives lungs.
     """
 
     def __init__(
@@ -113,24 +133,29 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no an
         class_weights: np.ndarray,
         mixup: float = 0.0,
         teacher_share: float = 0.0,
+        has_mask: np.ndarray | None = None,
     ):
         super().__init__(workers=_WORKERS, max_queue_size=_QUEUE_SIZE)
         self.inputs, self.targets, self.transform = inputs, targets, transform
         self.batch_size, self.seed = batch_size, seed
         self.weights, self.mixup = (targets @ class_weights).astype(np.float32), mixup
         self.teacher_share = np.float32(teacher_share)
+        self.has_mask = has_mask
         self.start_epoch(0)
 
     def __len__(self) -> int:
         return -(-len(self.inputs) // self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[Any, Any, Any]:
         rows = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        inputs, targets = self.transform(self.inputs[rows], rows, self.epoch), self.targets[rows]
-        if self.teacher_share:
-            inputs, answers = inputs
-            targets = self.teacher_share * answers + (1 - self.teacher_share) * targets
-        batch = inputs, targets, self.weights[rows]
+        transformed, targets = self.transform(self.inputs[rows], rows, self.epoch), self.targets[rows]
+        drawn = Drawn(*transformed) if isinstance(transformed, tuple) else Drawn(transformed)
+        if self.teacher_share and drawn.answers is not None:
+            targets = self.teacher_share * drawn.answers + (1 - self.teacher_share) * targets
+        batch = drawn.inputs, targets, self.weights[rows]
+        if drawn.lungs is not None and self.has_mask is not None:
+            weights = {PROBABILITIES: batch[2], LUNGS: self.has_mask[rows]}
+            return drawn.inputs, {PROBABILITIES: targets, LUNGS: drawn.lungs}, weights
         return self._mix_up(batch, index) if self.mixup else batch
 
     def start_epoch(self, epoch: int) -> None:
@@ -165,6 +190,8 @@ def augmentation_transform(
     seed: int,
     teacher: Teacher | None = None,
     aspect_correction: np.ndarray | None = None,
+    partners: StylePartners | None = None,
+    masks: np.ndarray | None = None,
 ) -> Transform:
     """Transform for :class:`Batches`; each image of each epoch has a random generator of its own.
 
@@ -174,18 +201,45 @@ def augmentation_transform(
         seed: of the random generators.
         teacher: with a teacher, images are augmented at its input size, and the transform also gives its answers.
         aspect_correction: (N,) a factor for each image, see :func:`pneumoscope.data.aspect_ratio.aspect_corrections`.
+        partners: radiographs that lend their style, at the size at which images are augmented.
+        masks: (N, H, W) uint8 lung masks, of the size of the cached images.
     """
     augmented_spec = teacher.spec if teacher else spec
 
-    def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray | Drawn:
         factors = np.ones(len(rows)) if aspect_correction is None else aspect_correction[rows]
-        images = [
-            augment(image, augmented_spec, augmentation, np.random.default_rng([seed, epoch, row, _AUGMENT]), factor)
+        pairs = [
+            augment_with_mask(
+                image,
+                None if masks is None else masks[row],
+                augmented_spec,
+                augmentation,
+                np.random.default_rng([seed, epoch, row, _AUGMENT]),
+                factor,
+                partners,
+            )
             for image, row, factor in zip(pixels, rows.tolist(), factors.tolist(), strict=True)
         ]
+        images = np.stack([image for image, _ in pairs])
+        lungs = None if masks is None else np.stack([to_cells(mask, spec) for _, mask in pairs if mask is not None])
         if teacher is None:
-            return to_input(np.stack(images), spec)
+            return to_input(images, spec) if lungs is None else Drawn(to_input(images, spec), None, lungs)
         small = np.stack([resize(Radiograph(image), spec) for image in images])
-        return to_input(small, spec), teacher.targets(np.stack(images))
+        return Drawn(to_input(small, spec), teacher.targets(images), lungs)
+
+    return transform
+
+
+def plain_transform(spec: InputSpec, masks: np.ndarray | None = None) -> Transform:
+    """Transform without any change: the prediction path.
+
+    Args:
+        spec: input of the model.
+        masks: (N, height, width) uint8 lung masks of the images.
+    """
+
+    def transform(pixels: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray | Drawn:
+        inputs = to_input(pixels, spec)
+        return inputs if masks is None else Drawn(inputs, None, np.stack([to_cells(masks[row], spec) for row in rows]))
 
     return transform

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from pneumoscope.inference import PROBABILITIES
 from pneumoscope.io.atomic import write_npz
 from pneumoscope.training.batches import Batches
 from pneumoscope.training.keras_backend import Model, Tensor, keras
+from pneumoscope.training.moving_average import averaged_weights
 from pneumoscope.training.runs import MONITOR, BatchCallback, Run, write_history
 
 
@@ -43,21 +45,27 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Ker
         """Report the batch; the last one of the epoch is reported with the validation figures."""
         steps = len(self.training)
         if self.on_batch and batch + 1 < steps:
-            self.on_batch(self.epoch * steps + batch + 1, self.run.recipe.epochs * steps, logs or {})
+            self.on_batch(self.epoch * steps + batch + 1, self.run.recipe.epochs * steps, _plain_names(logs))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write the state."""
-        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in _plain_names(logs).items()}}
         row["seconds"] = time.perf_counter() - self.began
         keeps_last = self.run.recipe.keep == "last"
         if keeps_last or all(row[MONITOR] > earlier[MONITOR] for earlier in self.history):
-            best = {f"weight{i}": weight for i, weight in enumerate(self.whole.get_weights())}
+            with averaged_weights(self.model):
+                best = {f"weight{i}": weight for i, weight in enumerate(self.whole.get_weights())}
             write_npz(self.run.folder / "best.npz", best)
         self.history.append(row)
         _write_checkpoint(self.run, self.model, self.history)
         if self.on_batch:
             steps = len(self.training)
-            self.on_batch((epoch + 1) * steps, self.run.recipe.epochs * steps, logs or {})
+            self.on_batch((epoch + 1) * steps, self.run.recipe.epochs * steps, _plain_names(logs))
+
+
+def _plain_names(logs: dict[str, float] | None) -> dict[str, float]:
+    """Figures of the verdict have the same name in every network; Keras prefixes them if there are several outputs."""
+    return {name.replace(f"{PROBABILITIES}_accuracy", "accuracy"): value for name, value in (logs or {}).items()}
 
 
 def restore_checkpoint(run: Run, model: Model) -> list[dict[str, float]]:

@@ -1,11 +1,13 @@
 """Recipe + data -> patient-wise cross-validation: fold models, and their out-of-fold predictions pooled.
 
 Each fold is an ordinary run. It is trained and exported, and the exported file is measured on the patients it has not
-seen, as they are and under every shift of :mod:`pneumoscope.evaluation.robustness`. The model that ships trains on
+seen, as they are, under every shift of :mod:`pneumoscope.evaluation.robustness`, and with the style of other images
+(:mod:`pneumoscope.evaluation.style_proxies`). The model that ships trains on
 every image, so it cannot be measured or calibrated on itself; :mod:`pneumoscope.training.pooling` uses the folds for
 that.
 """
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,12 +16,13 @@ from typing import Any
 
 from pneumoscope.data import ALL, Manifest, make_split, read_dataset
 from pneumoscope.errors import RunError
-from pneumoscope.evaluation import REPORT_NAME, measure_shifts
+from pneumoscope.evaluation import REPORT_NAME, measure_shifts, measure_style_shifts, style_scores
 from pneumoscope.inference import load
 from pneumoscope.io import csv_bytes, write_atomic
 from pneumoscope.training.pooling import (
     RATIOS_NAME,
     SHIFTS_NAME,
+    STYLE_NAME,
     covered_images,
     pool_folds,
     same_recipe,
@@ -43,6 +46,7 @@ def cross_validate(
     progress: Progress | None = None,
     on_finished_run: Callable[[dict[str, Any]], None] | None = None,
     on_batch: BatchCallback | None = None,
+    masks: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train and measure a recipe on patient-wise folds; finished steps are not repeated.
 
@@ -55,7 +59,7 @@ def cross_validate(
         runs: parent of the run folders.
         progress: ``progress(items, total, what)``.
         on_finished_run: called with the row of each finished run, see :func:`summarise_run`.
-        on_batch: as for training.
+        on_batch, masks: as for training.
 
     Returns:
         ``recipe``; ``runs``, a row for each measured run of this recipe in the folder; and ``pooled`` (see
@@ -63,10 +67,13 @@ def cross_validate(
         ``runs/<name>-folds.json``, and the suspected labels of ``pooled`` to ``runs/<name>-suspects.csv``.
     """
     manifest = read_dataset(data)
+    scores_by_key = functools.cache(lambda: _style_scores_by_key(manifest))  # reads every image: only if it is needed
     rows: dict[Path, dict[str, Any]] = {}  # the bootstrap of a row takes a second
     for seed in seeds:
         for split in splits:
-            run = _finish_run(replace(recipe, split=split, seed=seed), manifest, Path(runs), progress, on_batch)
+            one = replace(recipe, split=split, seed=seed)
+            run = _finish_run(one, manifest, Path(runs), progress, on_batch, masks)
+            _measure_style(run, manifest, scores_by_key, progress)
             rows[run.folder] = summarise_run(run.folder)
             if on_finished_run:
                 on_finished_run(rows[run.folder])
@@ -91,12 +98,17 @@ def measured_runs(runs: str | Path) -> list[Run]:
 
 
 def _finish_run(
-    recipe: Recipe, manifest: Manifest, runs: Path, progress: Progress | None, on_batch: BatchCallback | None
+    recipe: Recipe,
+    manifest: Manifest,
+    runs: Path,
+    progress: Progress | None,
+    on_batch: BatchCallback | None,
+    masks: str | Path | None,
 ) -> Run:
     """Train, export and measure one run; an interrupted run continues, a finished step is not repeated."""
     folder = runs / run_id(recipe)
     if not (folder / "evaluation-val" / REPORT_NAME).is_file():
-        _train_and_release(recipe, manifest, runs, progress, on_batch)
+        _train_and_release(recipe, manifest, runs, progress, on_batch, masks)
     run = open_finished_run(folder)
     _check_origin(run, recipe, manifest)
     held_out = run.split.records(manifest, "val")
@@ -109,8 +121,38 @@ def _finish_run(
     return run
 
 
+def _style_scores_by_key(manifest: Manifest) -> dict[str, float]:
+    """How much the style of each image looks like PNEUMONIA; of all images but the official test set."""
+    records = make_split(manifest, ALL).records(manifest, "train")
+    scores = style_scores(manifest, records)
+    if scores is None:
+        return {}
+    return {record.key: round(float(score), 6) for record, score in zip(records, scores, strict=True)}
+
+
+def _measure_style(
+    run: Run, manifest: Manifest, scores_by_key: Callable[[], dict[str, float]], progress: Progress | None
+) -> None:
+    """Write ``style.json``: the probabilities with moved styles, and the style score of each held-out image by path."""
+    path = run.folder / STYLE_NAME
+    if path.is_file():
+        return
+    held_out = run.split.records(manifest, "val")
+    known = scores_by_key()
+    content = {
+        "shifts": measure_style_shifts(load(run.folder), manifest, held_out, progress),
+        "scores": {record.path: known[record.key] for record in held_out if record.key in known},
+    }
+    write_atomic(path, (json.dumps(content) + "\n").encode())
+
+
 def _train_and_release(
-    recipe: Recipe, manifest: Manifest, runs: Path, progress: Progress | None, on_batch: BatchCallback | None
+    recipe: Recipe,
+    manifest: Manifest,
+    runs: Path,
+    progress: Progress | None,
+    on_batch: BatchCallback | None,
+    masks: str | Path | None,
 ) -> None:
     # Imported here: a cross-validation that is finished needs no TensorFlow.
     from pneumoscope.training.keras_backend import keras
@@ -118,7 +160,7 @@ def _train_and_release(
     from pneumoscope.training.train import train
 
     begun = (runs / run_id(recipe) / "checkpoint.npz").is_file()
-    run = train(recipe, manifest, runs=runs, resume=begun, progress=progress, on_batch=on_batch)
+    run = train(recipe, manifest, runs=runs, resume=begun, progress=progress, on_batch=on_batch, masks=masks)
     release(run, manifest, progress)
     keras.utils.clear_session()  # otherwise the graphs of all folds stay in memory
 

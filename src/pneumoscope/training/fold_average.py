@@ -31,12 +31,13 @@ def train_average(
     progress: Progress | None = None,
     on_finished_run: Callable[[dict[str, Any]], None] | None = None,
     on_batch: BatchCallback | None = None,
+    masks: str | Path | None = None,
 ) -> Run:
     """Cross-validate a recipe and average the weights of its folds; the model has the figures of those folds.
 
     Args:
         recipe: with ``average`` folds and the split ``"all"``.
-        data, runs, progress, on_finished_run, on_batch: as for
+        data, runs, progress, on_finished_run, on_batch, masks: as for
             :func:`pneumoscope.training.crossval.cross_validate`.
     """
     manifest = read_dataset(data)
@@ -50,6 +51,7 @@ def train_average(
         progress=progress,
         on_finished_run=on_finished_run,
         on_batch=on_batch,
+        masks=masks,
     )
     folds = [open_finished_run(Path(runs) / run_id(replace(recipe, split=split))) for split in splits]
     run = average_runs(recipe, folds, manifest, runs)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumoscope.data import aspect_corrections
+from pneumoscope.data import LungMasks, aspect_corrections
 from pneumoscope.data.manifest import Manifest, Record
 from pneumoscope.data.splits import class_weights
+from pneumoscope.data.style import StylePartners
 from pneumoscope.errors import DatasetError
-from pneumoscope.inference.preprocess import InputSpec, to_input
-from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL
+from pneumoscope.inference.preprocess import InputSpec
+from pneumoscope.labels import BACTERIAL, NORMAL, VIRAL, label_index
 from pneumoscope.training import networks
 from pneumoscope.training.batches import (
     Batches,
@@ -22,6 +23,7 @@ from pneumoscope.training.batches import (
     frozen_features,
     image_fingerprint,
     load_pixels,
+    plain_transform,
 )
 from pneumoscope.training.cache import cache_key
 from pneumoscope.training.distillation import Teacher
@@ -53,7 +55,13 @@ class Inputs:
 
 
 def prepare_inputs(
-    run: Run, model: Model, manifest: Manifest, teacher: Teacher | None, cache: bool, progress: Progress
+    run: Run,
+    model: Model,
+    manifest: Manifest,
+    teacher: Teacher | None,
+    cache: bool,
+    progress: Progress,
+    masks: LungMasks | None = None,
 ) -> Inputs:
     """Decode the images of a run, compute the features of a frozen backbone, and make the batches.
 
@@ -64,14 +72,17 @@ def prepare_inputs(
         teacher: of the recipe, if it has one.
         cache: compute the features of a frozen backbone once.
         progress: see :data:`pneumoscope.training.runs.Progress`.
+        masks: lung masks, for a network that learns the lung field.
     """
     recipe, cache_folder = run.recipe, run.folder.parent / "cache"
     records = {side: run.split.records(manifest, side) for side in SIDES}
     pixels, arrays = _load_pixels(run, manifest, records, cache_folder, progress)
+    sizes = {"train": _source_spec(recipe), "val": run.spec}
+    lungs = {side: masks.read(records[side], sizes[side]) if masks else (None, None) for side in SIDES}
     decoded_at = time.perf_counter()
 
     fitted = model
-    transforms: dict[str, Transform] = {side: lambda batch, rows, epoch: to_input(batch, run.spec) for side in SIDES}
+    transforms: dict[str, Transform] = {side: plain_transform(run.spec, lungs[side][0]) for side in SIDES}
     parts = networks.split_at_features(model) if cache and not recipe.augments else None
     if parts and pixels is not None:
         frozen, fitted = parts
@@ -80,14 +91,21 @@ def prepare_inputs(
         transforms = {side: lambda batch, rows, epoch: np.asarray(batch) for side in SIDES}
     elif recipe.augments:
         factors = _aspect_corrections(records["train"], recipe)
-        transforms["train"] = augmentation_transform(run.spec, recipe.augment, recipe.seed, teacher, factors)
+        partners = None
+        if recipe.augment.needs_partners:
+            partners = _style_partners(arrays["train"], records["train"], teacher.spec if teacher else run.spec)
+        transforms["train"] = augmentation_transform(
+            run.spec, recipe.augment, recipe.seed, teacher, factors, partners, lungs["train"][0]
+        )
     ready_at = time.perf_counter()
 
-    training, validation = _make_batches(recipe, records, arrays, transforms)
+    training, validation = _make_batches(recipe, records, arrays, transforms, {side: lungs[side][1] for side in SIDES})
     return Inputs(fitted, training, validation, decoded_at, ready_at)
 
 
-def hash_inputs(run: Run, manifest: Manifest, teacher: Teacher | None) -> dict[str, str]:
+def hash_inputs(
+    run: Run, manifest: Manifest, teacher: Teacher | None, masks: LungMasks | None = None
+) -> dict[str, str]:
     """Hashes of the files that the recipe only names; a resumed run must find them unchanged."""
     recipe, training = run.recipe, run.split.records(manifest, "train")
     records = [*training, *run.split.records(manifest, "val")]
@@ -99,6 +117,8 @@ def hash_inputs(run: Run, manifest: Manifest, teacher: Teacher | None) -> dict[s
     }
     if teacher:
         hashes["teacher_sha256"] = teacher.bundle.sha256
+    if masks:
+        hashes["masks_sha256"] = masks.sha256(records)
     if recipe.augment.equalize_aspect:
         hashes["ratios_sha256"] = cache_key(*_aspect_corrections(training, recipe))
     return hashes
@@ -158,11 +178,17 @@ def _aspect_corrections(records: Sequence[Record], recipe: Recipe) -> np.ndarray
     return aspect_corrections([r.ratio for r in records], [r.label for r in records], recipe.augment.equalize_aspect)
 
 
+def _style_partners(pixels: np.ndarray, records: Sequence[Record], spec: InputSpec) -> StylePartners:
+    """The training images as partners of each other; a held-out image lends its style to none."""
+    return StylePartners.measure(pixels, np.array([label_index(record.label) for record in records]), spec)
+
+
 def _make_batches(
     recipe: Recipe,
     records: Mapping[str, Sequence[Record]],
     arrays: Mapping[str, np.ndarray],
     transforms: Mapping[str, Transform],
+    has_mask: Mapping[str, np.ndarray | None],
 ) -> tuple[Batches, Batches | None]:
     """Batches of the training images, and of the held-out images if there are any."""
     classes = recipe.classes
@@ -179,8 +205,17 @@ def _make_batches(
         weights,
         recipe.mixup,
         recipe.teacher_share,
+        has_mask["train"],
     )
     if not records["val"]:
         return training, None
     equal_weights = np.ones(len(classes))
-    return training, Batches(arrays["val"], targets["val"], transforms["val"], recipe.batch_size, None, equal_weights)
+    return training, Batches(
+        arrays["val"],
+        targets["val"],
+        transforms["val"],
+        recipe.batch_size,
+        None,
+        equal_weights,
+        has_mask=has_mask["val"],
+    )

@@ -14,16 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pneumoscope.errors import RunError
+from pneumoscope.inference import LUNGS, PROBABILITIES
 from pneumoscope.inference.preprocess import InputSpec
 from pneumoscope.labels import LABELS
 from pneumoscope.training.fused_lstm import FusedLSTM
 from pneumoscope.training.keras_backend import Model, Tensor, keras
+from pneumoscope.training.lung_layers import LungPooling
 from pneumoscope.training.recipe import Recipe
 
 layers = keras.layers
 
 IMAGENET = "imagenet"
 HEAD_UNITS = 128
+LOCAL_UNITS = 256
 LSTM_UNITS = 128
 
 
@@ -79,9 +82,8 @@ def build_mobilenet(
     _load_backbone_weights(backbone, weights)
     if frozen:
         backbone.trainable = False
-    for layer in backbone.layers if frozen_norm else ():
-        if isinstance(layer, layers.BatchNormalization):
-            layer.trainable = False  # a call with training=False would not do: fit of Keras 3 overrides it
+    if frozen_norm:
+        _freeze_norm(backbone)
     x = backbone(x)  # (N, h, w, 1024)
     x = layers.GlobalAveragePooling2D(name="features")(x)  # (N, 1024)
     x = _dropout(x, dropout)
@@ -89,6 +91,63 @@ def build_mobilenet(
     x = _dropout(x, dropout)
     x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
     return keras.Model(image, x, name="mobilenet")
+
+
+def build_lung_mobilenet(
+    spec: InputSpec,
+    *,
+    weights: str | None = IMAGENET,
+    frozen: bool = False,
+    frozen_norm: bool = False,
+    dropout: float = 0.0,
+    classes: int = len(LABELS),
+) -> Model:
+    """MobileNet v1 whose verdict comes from the lungs: a lung field, and local evidence that is pooled over it.
+
+    The features of stride 16 (block 11) are joined by those of stride 32, enlarged. A field and one map for each class
+    come from them; :mod:`pneumoscope.training.lung_layers` has the formulas.
+
+    Args:
+        spec: layout ``"image"``, sides a multiple of 32.
+        weights, frozen, frozen_norm, dropout, classes: as for :func:`build_mobilenet`.
+
+    Returns:
+        (N, height, width, 3) float32 -> ``probabilities`` (N, classes) and ``lungs`` (N, height / 16, width / 16).
+    """
+    image = layers.Input(spec.shape, name="image")
+    x = layers.Rescaling(2.0, offset=-1.0, name="to_backbone_range")(image)
+    fine, coarse = _two_scale_backbone(spec, weights, frozen, frozen_norm)(x)
+    coarse = layers.Conv2D(LOCAL_UNITS, 1, name="coarse")(coarse)
+    coarse = layers.UpSampling2D(2, interpolation="bilinear", name="enlarged")(coarse)
+    x = layers.Add(name="joined")([layers.Conv2D(LOCAL_UNITS, 1, name="fine")(fine), coarse])
+    x = layers.ReLU(name="local")(x)  # (N, h, w, LOCAL_UNITS)
+    field = layers.SeparableConv2D(HEAD_UNITS, 3, padding="same", activation="relu", name="lung_features")(x)
+    field = layers.Conv2D(1, 1, activation="sigmoid", name="lung_map")(field)
+    lungs = layers.Reshape(field.shape[1:3], name=LUNGS)(field)
+    x = layers.Conv2D(HEAD_UNITS, 1, activation="relu", name="local_hidden")(_dropout(x, dropout))
+    maps = layers.Conv2D(classes, 1, use_bias=False, name="class_maps")(_dropout(x, dropout))
+    logits = LungPooling(name="logits")([maps, lungs])
+    probabilities = layers.Activation("softmax", name=PROBABILITIES)(logits)
+    return keras.Model(image, {PROBABILITIES: probabilities, LUNGS: lungs}, name="mobilenet_lungs")
+
+
+def _two_scale_backbone(spec: InputSpec, weights: str | None, frozen: bool, frozen_norm: bool) -> Model:
+    """The MobileNet with the outputs of its blocks 11 (stride 16) and 13 (stride 32)."""
+    whole = keras.applications.MobileNet(include_top=False, input_shape=spec.shape, weights=None, alpha=1.0)
+    _load_backbone_weights(whole, weights)
+    outputs = [whole.get_layer("conv_pw_11_relu").output, whole.output]
+    backbone = keras.Model(whole.input, outputs, name="backbone")
+    if frozen:
+        backbone.trainable = False
+    if frozen_norm:
+        _freeze_norm(backbone)
+    return backbone
+
+
+def _freeze_norm(backbone: Model) -> None:
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False  # a call with training=False would not do: fit of Keras 3 overrides it
 
 
 def _load_backbone_weights(backbone: Model, weights: str | None) -> None:
@@ -189,6 +248,17 @@ def _mobilenet(recipe: Recipe, weights: str | None, inference: bool) -> Model:
     )
 
 
+def _lung_mobilenet(recipe: Recipe, weights: str | None, inference: bool) -> Model:
+    return build_lung_mobilenet(
+        recipe.spec,
+        weights=weights,
+        frozen=recipe.trainable == "head",
+        frozen_norm=recipe.batch_norm == "frozen",
+        dropout=recipe.dropout,
+        classes=len(recipe.classes),
+    )
+
+
 def _lstm(recipe: Recipe, weights: str | None, inference: bool) -> Model:
     recurrent_dropout = 0.0 if inference else 0.20
     return build_lstm(recipe.spec, recurrent_dropout=recurrent_dropout, classes=len(recipe.classes))
@@ -201,6 +271,7 @@ def _bilstm(recipe: Recipe, weights: str | None, inference: bool) -> Model:
 #: Architecture -> function that builds it from a recipe, the backbone weights, and whether it is for inference only.
 BUILDERS: dict[str, Callable[[Recipe, str | None, bool], Model]] = {
     "mobilenet": _mobilenet,
+    "mobilenet-lungs": _lung_mobilenet,
     "lstm": _lstm,
     "bilstm": _bilstm,
 }

@@ -18,10 +18,11 @@ def build_optimizer(recipe: Recipe, steps_per_epoch: int, model: Model) -> Any:
         A ``keras.optimizers.Optimizer``.
     """
     rate = _learning_rate(recipe, steps_per_epoch)
+    average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
     if recipe.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(rate)
+        optimizer = keras.optimizers.Adam(rate, **average)
     else:
-        optimizer = DiscriminativeAdamW(rate, weight_decay=recipe.weight_decay)
+        optimizer = DiscriminativeAdamW(rate, weight_decay=recipe.weight_decay, **average)
         optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
         if recipe.backbone_rate < 1:
             backbone = {id(variable) for variable in model.get_layer("backbone").trainable_variables}

@@ -16,6 +16,7 @@ import numpy as np
 from pneumoscope.data import ALL, Split, class_weights
 from pneumoscope.evaluation import (
     against_ratio,
+    against_style,
     evaluate_metrics,
     find_label_errors,
     read_report,
@@ -32,8 +33,10 @@ from pneumoscope.training.recipe import RECIPES, Recipe
 from pneumoscope.training.runs import FLOAT32_ANSWERS, Run, open_finished_run
 from pneumoscope.training.temperature import fit_slope
 
-#: Files of a run: predictions under each shift, and the aspect ratios of the held-out images.
-SHIFTS_NAME, RATIOS_NAME = "shifts.json", "ratios.json"
+#: Files of a run: predictions under each shift, the aspect ratios of the held-out images, and their style.
+SHIFTS_NAME, RATIOS_NAME, STYLE_NAME = "shifts.json", "ratios.json", "style.json"
+#: Key of the metrics on the radiographs whose style is typical of the other label.
+AGAINST_STYLE = "against the style"
 #: Out-of-fold sensitivity of the operating point; experiments/README.md gives the reason.
 SENSITIVITY = 0.94
 #: Sensitivity that the screening operating point must reach on the pooled out-of-fold predictions.
@@ -109,8 +112,9 @@ def summarise_run(folder: str | Path) -> dict[str, Any]:
     Returns:
         ``run``, ``recipe``, ``split_fingerprint``, ``images``, ``patients``; ``metrics`` and ``subtypes`` with
         intervals; ``against_ratio`` (see :func:`pneumoscope.evaluation.subgroups.against_ratio`); ``shifts`` (see
-        :func:`pneumoscope.evaluation.robustness.with_intervals`); ``kept_epoch``, ``history``, ``timing`` and
-        ``versions``.
+        :func:`pneumoscope.evaluation.robustness.with_intervals`); ``style``, the same for the shifts of
+        :mod:`pneumoscope.evaluation.style_proxies`, with ``against the style``, None if it was not measured;
+        ``kept_epoch``, ``history``, ``timing`` and ``versions``.
     """
     folder = Path(folder)
     report, predictions = read_report(folder / "evaluation-val")
@@ -128,11 +132,23 @@ def summarise_run(folder: str | Path) -> dict[str, Any]:
         "subtypes": report.get("subtypes"),
         "against_ratio": against_ratio(predictions, _read_json_or_empty(folder / RATIOS_NAME)),
         "shifts": with_intervals(_read_json_or_empty(folder / SHIFTS_NAME), labels, patients),
+        "style": _summarise_style(folder, predictions, labels, patients),
         "kept_epoch": int(run.kept["epoch"]),
         "history": [{name: round(value, 5) for name, value in row.items()} for row in run.history],
         "timing": json.loads((folder / "timing.json").read_text(encoding="utf-8")),
         "versions": config["versions"],
     }
+
+
+def _summarise_style(
+    folder: Path, predictions: Sequence[dict[str, Any]], labels: np.ndarray, patients: np.ndarray
+) -> dict[str, Any] | None:
+    """The figures of ``style.json``; None for a run that was measured before this file existed."""
+    measured = _read_json_or_empty(folder / STYLE_NAME)
+    if not measured:
+        return None
+    shifts = with_intervals(measured["shifts"], labels, patients)
+    return {**shifts, AGAINST_STYLE: against_style(predictions, measured["scores"])}
 
 
 def fold_results(recipe: Recipe, runs: str | Path, fingerprint: str | None = None) -> dict[str, Any] | None:

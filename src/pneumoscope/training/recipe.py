@@ -38,8 +38,8 @@ class Recipe:
 
     Attributes:
         name: of the run and of the model file.
-        model: architecture, a key of :data:`pneumoscope.inference.preprocess.INPUT_SPECS`: ``"mobilenet"``, ``"lstm"``
-            or ``"bilstm"``.
+        model: architecture, a key of :data:`pneumoscope.inference.preprocess.INPUT_SPECS`: ``"mobilenet"``,
+            ``"mobilenet-lungs"`` (it needs masks, and its verdict comes from the lungs), ``"lstm"`` or ``"bilstm"``.
         epochs: 10, as published.
         batch_size: 32, as published.
         learning_rate: of Adam; 0.001 is the default of Keras, which the published work used.
@@ -74,6 +74,9 @@ class Recipe:
             image to choose.
         average: with the split ``"all"``: train this many patient-wise folds and average their weights (see
             :mod:`pneumoscope.training.weight_averaging`) instead of training once on every image; 0 turns it off.
+        ema: momentum of an exponential moving average of the weights, which is what is validated and kept (see
+            :mod:`pneumoscope.training.moving_average`); 0 turns it off.
+        lung_weight: of the mask loss beside the loss of the label (mobilenet-lungs).
         teacher: a recipe whose run on the same split answers for each training image (see
             :mod:`pneumoscope.training.distillation`); none by default.
         teacher_share: weight of the teacher's answer in the target; the label has the rest.
@@ -111,6 +114,8 @@ class Recipe:
     mixup: float = 0.0
     keep: str = "best"
     average: int = 0
+    ema: float = 0.0
+    lung_weight: float = 0.5
     teacher: str = ""
     teacher_share: float = 0.0
     mirror: bool = False
@@ -131,6 +136,7 @@ class Recipe:
         _check_network_options(self)
         _check_teacher(self)
         _check_sizes(self)
+        _check_cells(self)
         _check_held_out(self)
 
     @property
@@ -143,6 +149,11 @@ class Recipe:
     def classes(self) -> tuple[str, ...]:
         """The classes of the network: the labels, or normal, bacterial and viral."""
         return FINDINGS if self.subtypes else LABELS
+
+    @property
+    def learns_lungs(self) -> bool:
+        """Whether the network predicts the lung field, and needs masks to learn it."""
+        return self.model == "mobilenet-lungs"
 
     @property
     def augments(self) -> bool:
@@ -237,10 +248,10 @@ def _check_numbers(recipe: Recipe) -> None:
             f"expected epochs, batch_size and learning_rate above zero, received {recipe.epochs}, "
             f"{recipe.batch_size} and {recipe.learning_rate}"
         )
-    for name in ("weight_decay", "warmup_epochs", "mixup"):
+    for name in ("weight_decay", "warmup_epochs", "mixup", "lung_weight"):
         if not 0 <= getattr(recipe, name) < float("inf"):
             raise UsageError(f"expected the recipe's {name} zero or above, received {getattr(recipe, name)}")
-    for name in ("dropout", "label_smoothing"):
+    for name in ("dropout", "label_smoothing", "ema"):
         if not 0 <= getattr(recipe, name) < 1:
             raise UsageError(f"expected the recipe's {name} from 0 to below 1, received {getattr(recipe, name)}")
     if not 0 <= recipe.seed < 2**32 or not -1 <= recipe.initial_seed < 2**32:  # what NumPy and Keras accept
@@ -256,7 +267,9 @@ def _check_network_options(recipe: Recipe) -> None:
         raise UsageError(f"expected the recipe's average as 2 to 100 folds or 0, received {recipe.average}")
     if recipe.mirror and recipe.model != "mobilenet":
         raise UsageError(f"expected mirror with a mobilenet, whose feature map it averages, received {recipe.model}")
-    if recipe.precision != "float32" and (recipe.model != "mobilenet" or recipe.average):
+    if recipe.learns_lungs and recipe.mixup:
+        raise UsageError("expected mixup = 0 with mobilenet-lungs, whose masks are not mixed, received another")
+    if recipe.precision != "float32" and (not recipe.model.startswith("mobilenet") or recipe.average):
         raise UsageError("expected precision = 'int8' with a mobilenet and without average, received another")
     if recipe.average and recipe.trainable == "all" and recipe.batch_norm != "frozen":
         raise UsageError(
@@ -283,6 +296,11 @@ def _check_sizes(recipe: Recipe) -> None:
             "expected the recipe's size of 32 pixels or more and source_size at least as large, received "
             f"{recipe.size} and {recipe.source_size}"
         )
+
+
+def _check_cells(recipe: Recipe) -> None:
+    if recipe.learns_lungs and recipe.spec.height % 32:
+        raise UsageError(f"expected the size of mobilenet-lungs as a multiple of 32, received {recipe.spec.height}")
 
 
 def _check_held_out(recipe: Recipe) -> None:

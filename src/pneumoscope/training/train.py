@@ -3,14 +3,17 @@
 import time
 from pathlib import Path
 
-from pneumoscope.data import Manifest, read_dataset
+from pneumoscope.data import LungMasks, Manifest, read_dataset
 from pneumoscope.data.splits import ALL, make_split
 from pneumoscope.errors import UsageError
+from pneumoscope.inference import LUNGS, PROBABILITIES
 from pneumoscope.training import networks
 from pneumoscope.training.checkpoints import CheckpointCallback, restore_checkpoint
 from pneumoscope.training.distillation import find_teacher
 from pneumoscope.training.inputs import Inputs, hash_inputs, prepare_inputs
 from pneumoscope.training.keras_backend import Model, Tensor, keras, tf
+from pneumoscope.training.lung_layers import dice, lung_loss
+from pneumoscope.training.moving_average import AveragedValidation
 from pneumoscope.training.optimizer import build_optimizer
 from pneumoscope.training.recipe import Recipe
 from pneumoscope.training.runs import BatchCallback, Progress, Run, add_timing, no_progress, open_run, run_id, run_lock
@@ -26,6 +29,7 @@ def train(
     tensorboard: bool = False,
     progress: Progress | None = None,
     on_batch: BatchCallback | None = None,
+    masks: str | Path | None = None,
 ) -> Run:
     """Train a model, or continue an interrupted run.
 
@@ -42,13 +46,16 @@ def train(
         tensorboard: also write TensorBoard logs.
         progress: shows how far it is, ``progress(items, total, what)``.
         on_batch: called after each batch with the steps done, the steps in all, and the metrics so far.
+        masks: folder of lung masks, see :mod:`pneumoscope.data.lung_masks`; for a network that learns the lungs.
 
     Raises:
+        UsageError: masks without such a network, or such a network without masks.
         RunError: the run exists already, or differs from the one to resume.
         DatasetError: the data cannot be split as asked.
     """
     if recipe.average and recipe.split == ALL:
         raise UsageError(f"expected one training, {recipe.name} averages {recipe.average} folds: use train_average")
+    lung_masks = check_masks(recipe, masks)
     started = time.perf_counter()
     progress = progress or no_progress
     manifest = read_dataset(data, progress=lambda items: progress(items, None, "reading images"))
@@ -56,9 +63,9 @@ def train(
     run = Run(Path(runs) / run_id(recipe), recipe, split)
     with run_lock(run.folder):
         teacher = find_teacher(recipe, runs, split)
-        open_run(run, manifest, resume, hash_inputs(run, manifest, teacher))
+        open_run(run, manifest, resume, hash_inputs(run, manifest, teacher, lung_masks))
         model = _build_seeded(recipe)
-        inputs = prepare_inputs(run, model, manifest, teacher, cache, progress)
+        inputs = prepare_inputs(run, model, manifest, teacher, cache, progress, lung_masks)
         _compile(recipe, inputs)
         epochs = _fit(run, model, inputs, tensorboard, on_batch)
         timing = {
@@ -82,6 +89,23 @@ def squashed_note(recipe: Recipe, manifest: Manifest) -> str | None:
     )
 
 
+def check_masks(recipe: Recipe, masks: str | Path | None) -> LungMasks | None:
+    """The masks of a recipe that needs them.
+
+    Raises:
+        UsageError: masks without a network that learns the lungs, or such a network without masks.
+    """
+    if recipe.learns_lungs and masks is None:
+        raise UsageError(
+            f"expected lung masks for {recipe.name}, which learns the lungs, received none: add --masks DIR"
+        )
+    if masks is not None and not recipe.learns_lungs:
+        raise UsageError(
+            f"expected no masks for {recipe.name}, whose {recipe.model} learns no lungs: leave out --masks"
+        )
+    return LungMasks(Path(masks)) if masks is not None else None
+
+
 def _build_seeded(recipe: Recipe) -> Model:
     """The network with its starting weights: equal seeds give equal networks and equal trainings."""
     keras.utils.set_random_seed(recipe.seed if recipe.initial_seed < 0 else recipe.initial_seed)
@@ -95,11 +119,18 @@ def _enable_determinism() -> None:
 
 
 def _compile(recipe: Recipe, inputs: Inputs) -> None:
+    optimizer = build_optimizer(recipe, len(inputs.training), inputs.fitted)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    accuracy = keras.metrics.MeanMetricWrapper(_verdict_is_right, name="accuracy")
+    if not recipe.learns_lungs:
+        inputs.fitted.compile(optimizer=optimizer, loss=loss, weighted_metrics=[], metrics=[accuracy])
+        return
     inputs.fitted.compile(
-        optimizer=build_optimizer(recipe, len(inputs.training), inputs.fitted),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        weighted_metrics=[],
-        metrics=[keras.metrics.MeanMetricWrapper(_verdict_is_right, name="accuracy")],
+        optimizer=optimizer,
+        loss={PROBABILITIES: loss, LUNGS: lung_loss},
+        loss_weights={PROBABILITIES: 1.0, LUNGS: recipe.lung_weight},
+        metrics={PROBABILITIES: [accuracy]},
+        weighted_metrics={LUNGS: [keras.metrics.MeanMetricWrapper(dice, name="dice")]},  # images without a mask: 0
     )
 
 
@@ -114,6 +145,8 @@ def _fit(run: Run, model: Model, inputs: Inputs, tensorboard: bool, on_batch: Ba
     history = restore_checkpoint(run, inputs.fitted)
     inputs.training.start_epoch(len(history))
     callbacks = [CheckpointCallback(run, model, inputs.training, history, on_batch)]
+    if run.recipe.ema:
+        callbacks.insert(0, AveragedValidation())
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(run.folder / "tensorboard"))
     epochs_before = len(history)

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from pneumoscope.errors import BundleError
-from pneumoscope.inference import GRADCAM, PROBABILITIES, SUBTYPES
+from pneumoscope.inference import EVIDENCE, GRADCAM, LUNGS, PROBABILITIES, SUBTYPES
 from pneumoscope.labels import LABELS
 from pneumoscope.training.keras_backend import Model, Tensor, keras, tf
+from pneumoscope.training.lung_layers import Evidence
 
 
 def build_inference_graph(model: Model, *, mirror: bool = False, slope: float = 1.0, intercept: float = 0.0) -> Model:
@@ -34,11 +35,14 @@ def build_inference_graph(model: Model, *, mirror: bool = False, slope: float = 
 
     Returns:
         A model with the outputs ``probabilities`` (N, 2); ``subtypes`` (N, 2), the shares of bacterial and viral, if it
-        learns them; ``gradcam`` (N, 2, h, w), if it has a feature map.
+        learns them; ``gradcam`` (N, 2, h, w), if it has a feature map; ``lungs`` and ``evidence`` (N, h, w), if it
+        learns the lungs (see :mod:`pneumoscope.training.lung_layers`).
 
     Raises:
         BundleError: ``mirror`` for a model without a feature map.
     """
+    if learns_lungs(model):
+        return _lung_graph(model, mirror, slope, intercept)
     output = model.get_layer("probabilities")
     if mirror and not has_feature_map(model):
         raise BundleError("expected a model with a feature map to average mirrored views of, this one has none")
@@ -59,6 +63,22 @@ def build_inference_graph(model: Model, *, mirror: bool = False, slope: float = 
 def has_feature_map(model: Model) -> bool:
     """Whether a model ends in pooling and a dense head, so that Grad-CAM applies."""
     return any(layer.name == "features" for layer in model.layers)
+
+
+def learns_lungs(model: Model) -> bool:
+    """Whether a model predicts the lung field and pools its evidence over it."""
+    return any(layer.name == LUNGS for layer in model.layers)
+
+
+def _lung_graph(model: Model, mirror: bool, slope: float, intercept: float) -> Model:
+    if mirror:
+        raise BundleError("expected a network without lungs to average mirrored views of: set mirror = false")
+    maps, lungs, logits = (model.get_layer(name).output for name in ("class_maps", LUNGS, "logits"))
+    verdict = CalibratedProbabilities(slope, intercept, name="verdict")(logits)
+    parts = verdict if isinstance(verdict, list) else [verdict]
+    outputs = dict(zip((PROBABILITIES, SUBTYPES), parts, strict=False))
+    evidence = Evidence(slope, intercept, name=EVIDENCE)([maps, lungs, logits])
+    return keras.Model(model.input, {**outputs, LUNGS: lungs, EVIDENCE: evidence})
 
 
 def _both_views(model: Model, features: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
