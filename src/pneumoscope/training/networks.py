@@ -17,6 +17,7 @@ from pneumoscope.errors import RunError
 from pneumoscope.inference import LUNGS, PROBABILITIES
 from pneumoscope.inference.preprocess import InputSpec
 from pneumoscope.labels import LABELS
+from pneumoscope.training.fast_layers import use_fast_layers
 from pneumoscope.training.fused_lstm import FusedLSTM
 from pneumoscope.training.keras_backend import Model, Tensor, keras
 from pneumoscope.training.lung_layers import LungPooling
@@ -36,8 +37,9 @@ def build(recipe: Recipe, *, weights: str | None = IMAGENET, inference: bool = F
     Args:
         recipe: gives the architecture and its options.
         weights: of the MobileNet backbone: ``"imagenet"``, a local file, or None (random).
-        inference: without recurrent dropout. It does nothing at inference, but it keeps an exporter from using the
-            native LSTM operator. The weights are the same.
+        inference: with the layers that are exported, not those that train fast, and without recurrent dropout. It does
+            nothing at inference, but it keeps an exporter from using the native LSTM operator. The weights are the
+            same.
     """
     return BUILDERS[recipe.model](recipe, weights, inference)
 
@@ -50,6 +52,7 @@ def build_mobilenet(
     frozen_norm: bool = False,
     dropout: float = 0.0,
     classes: int = len(LABELS),
+    fast: bool = False,
 ) -> Model:
     """MobileNet v1 (alpha 1.0) with a small dense head.
 
@@ -67,6 +70,7 @@ def build_mobilenet(
             trainable backbone.
         dropout: before each dense layer of the head.
         classes: 2, or 3 with sub-types.
+        fast: a trainable backbone has the layers of :mod:`pneumoscope.training.fast_layers`.
 
     Returns:
         (N, height, width, 3) float32 -> (N, classes) float32; the pooled feature map is called ``features``.
@@ -80,11 +84,7 @@ def build_mobilenet(
         include_top=False, input_shape=spec.shape, weights=None, alpha=1.0, name="backbone"
     )
     _load_backbone_weights(backbone, weights)
-    if frozen:
-        backbone.trainable = False
-    if frozen_norm:
-        _freeze_norm(backbone)
-    x = backbone(x)  # (N, h, w, 1024)
+    x = _prepare_backbone(backbone, frozen, frozen_norm, fast)(x)  # (N, h, w, 1024)
     x = layers.GlobalAveragePooling2D(name="features")(x)  # (N, 1024)
     x = _dropout(x, dropout)
     x = layers.Dense(HEAD_UNITS, activation="relu", name="hidden")(x)
@@ -101,6 +101,7 @@ def build_lung_mobilenet(
     frozen_norm: bool = False,
     dropout: float = 0.0,
     classes: int = len(LABELS),
+    fast: bool = False,
 ) -> Model:
     """MobileNet v1 whose verdict comes from the lungs: a lung field, and local evidence that is pooled over it.
 
@@ -109,14 +110,14 @@ def build_lung_mobilenet(
 
     Args:
         spec: layout ``"image"``, sides a multiple of 32.
-        weights, frozen, frozen_norm, dropout, classes: as for :func:`build_mobilenet`.
+        weights, frozen, frozen_norm, dropout, classes, fast: as for :func:`build_mobilenet`.
 
     Returns:
         (N, height, width, 3) float32 -> ``probabilities`` (N, classes) and ``lungs`` (N, height / 16, width / 16).
     """
     image = layers.Input(spec.shape, name="image")
     x = layers.Rescaling(2.0, offset=-1.0, name="to_backbone_range")(image)
-    fine, coarse = _two_scale_backbone(spec, weights, frozen, frozen_norm)(x)
+    fine, coarse = _two_scale_backbone(spec, weights, frozen, frozen_norm, fast)(x)
     coarse = layers.Conv2D(LOCAL_UNITS, 1, name="coarse")(coarse)
     coarse = layers.UpSampling2D(2, interpolation="bilinear", name="enlarged")(coarse)
     x = layers.Add(name="joined")([layers.Conv2D(LOCAL_UNITS, 1, name="fine")(fine), coarse])
@@ -131,23 +132,25 @@ def build_lung_mobilenet(
     return keras.Model(image, {PROBABILITIES: probabilities, LUNGS: lungs}, name="mobilenet_lungs")
 
 
-def _two_scale_backbone(spec: InputSpec, weights: str | None, frozen: bool, frozen_norm: bool) -> Model:
+def _two_scale_backbone(spec: InputSpec, weights: str | None, frozen: bool, frozen_norm: bool, fast: bool) -> Model:
     """The MobileNet with the outputs of its blocks 11 (stride 16) and 13 (stride 32)."""
     whole = keras.applications.MobileNet(include_top=False, input_shape=spec.shape, weights=None, alpha=1.0)
     _load_backbone_weights(whole, weights)
     outputs = [whole.get_layer("conv_pw_11_relu").output, whole.output]
-    backbone = keras.Model(whole.input, outputs, name="backbone")
+    return _prepare_backbone(keras.Model(whole.input, outputs, name="backbone"), frozen, frozen_norm, fast)
+
+
+def _prepare_backbone(backbone: Model, frozen: bool, frozen_norm: bool, fast: bool) -> Model:
     if frozen:
         backbone.trainable = False
+        return backbone
+    if fast:
+        backbone = use_fast_layers(backbone)
     if frozen_norm:
-        _freeze_norm(backbone)
+        for layer in backbone.layers:
+            if isinstance(layer, layers.BatchNormalization):
+                layer.trainable = False  # a call with training=False would not do: fit of Keras 3 overrides it
     return backbone
-
-
-def _freeze_norm(backbone: Model) -> None:
-    for layer in backbone.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.trainable = False  # a call with training=False would not do: fit of Keras 3 overrides it
 
 
 def _load_backbone_weights(backbone: Model, weights: str | None) -> None:
@@ -245,6 +248,7 @@ def _mobilenet(recipe: Recipe, weights: str | None, inference: bool) -> Model:
         frozen_norm=recipe.batch_norm == "frozen",
         dropout=recipe.dropout,
         classes=len(recipe.classes),
+        fast=not inference,
     )
 
 
@@ -256,6 +260,7 @@ def _lung_mobilenet(recipe: Recipe, weights: str | None, inference: bool) -> Mod
         frozen_norm=recipe.batch_norm == "frozen",
         dropout=recipe.dropout,
         classes=len(recipe.classes),
+        fast=not inference,
     )
 
 
