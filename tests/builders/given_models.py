@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pneumoscope.inference import PROBABILITIES, SUBTYPES, InputSpec, Predictor
+from pneumoscope.inference import EVIDENCE, LUNGS, PROBABILITIES, SUBTYPES, InputSpec, Predictor
 from pneumoscope.labels import label_index
 
 
@@ -24,6 +24,21 @@ class GivenBundle:
             shares, self.shares = self.shares[: len(inputs)], self.shares[len(inputs) :]
             outputs[SUBTYPES] = np.array([(share, 1 - share) for share in shares], dtype=np.float32)
         return outputs
+
+
+class GivenMaps:
+    """Stands for a model whose lung field is the left half of the image; its evidence speaks for PNEUMONIA there."""
+
+    name, sha256, threshold, uncertain = "given", "ab" * 32, 0.5, (0.5, 0.5)
+    operating_points, prevalence, spec = {"default": 0.5}, None, InputSpec(height=64, width=64)
+
+    has_maps, contract = True, {}
+
+    def run(self, inputs):
+        left = np.zeros((1, 4, 4), np.float32)
+        left[:, :, :2] = 1
+        probabilities = np.array([[0.4, 0.6]], np.float32)
+        return {PROBABILITIES: probabilities, LUNGS: left, EVIDENCE: left - 0.5 * (1 - left)}
 
 
 def given(probability, threshold=None) -> Predictor:

@@ -466,6 +466,23 @@ def test_the_overlays_are_those_of_the_moment_they_were_asked_for(page, samples)
         assert len(archive.namelist()) == 12
 
 
+def test_the_lungs_are_outlined_where_their_field_crosses_one_half(page):
+    """A field of 4 x 4 cells that is 1 in the middle four: its outline runs along the edges of these cells."""
+    shown = page.evaluate("""async () => {
+        const { outlineOf, drawOutline } = await import("/page/viewer.js");
+        const canvas = new OffscreenCanvas(200, 100), context = canvas.getContext("2d");
+        const inside = [0, 1, 1, 0];
+        drawOutline(context, outlineOf(inside.map((row) => inside.map((column) => row * column))), 0, 0, 200, 100);
+        const { data } = context.getImageData(0, 0, 200, 100);
+        return Array.from({ length: 20000 }, (_, i) => data[4 * i + 3]);
+    }""")
+    drawn = np.array(shown).reshape(100, 200) > 0
+    assert sorted({round(x / 5) * 5 for x in np.flatnonzero(drawn[50])}) == [50, 150]
+    assert sorted({round(y / 5) * 5 for y in np.flatnonzero(drawn[:, 100])}) == [25, 75]
+    assert not drawn[:20].any()
+    assert not drawn[:, 160:].any()
+
+
 def test_the_card_says_what_was_measured(page):
     page.click("#card-button")
     page.locator("#card[open]").wait_for()

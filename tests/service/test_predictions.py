@@ -9,10 +9,13 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from builders.given_models import GivenMaps
 from builders.serving import files_of, problem_of, serving
 
-from pneumoscope import load
+from pneumoscope import explain, load
+from pneumoscope.inference import Predictor
 from pneumoscope.inference.prediction import FIELDS
+from pneumoscope.output.overlay import draw_overlay
 
 
 def test_an_answer_has_the_predictions_of_the_command_line(client, samples):
@@ -53,6 +56,18 @@ def test_heatmaps_as_numbers_and_as_pictures(client, samples):
     assert np.ptp(picture.astype(int), axis=2).max() > 100  # in colour
     answer = client.post("/v1/predictions?heatmap=png&model=reference-lstm", files=files_of(samples[9])).json()
     assert answer["predictions"][0]["heatmap"] is None
+
+
+def test_a_model_of_the_lungs_sends_its_field_and_the_evidence_of_the_verdict(samples):
+    with serving(predictors={"given": Predictor(GivenMaps())}) as client:
+        (found,) = client.post("/v1/predictions?heatmap=json", files=files_of(samples[9])).json()["predictions"]
+        heatmap = found["heatmap"]
+        assert (heatmap["label"], heatmap["method"]) == ("PNEUMONIA", "evidence in the lungs")
+        assert heatmap["values"] == heatmap["lungs"] == [[1, 1, 0, 0]] * 4
+        (found,) = client.post("/v1/predictions?heatmap=png", files=files_of(samples[9])).json()["predictions"]
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(found["heatmap"]["png"]), np.uint8), cv2.IMREAD_COLOR)
+    expected = draw_overlay(explain(Predictor(GivenMaps()), samples[9]))
+    np.testing.assert_array_equal(picture, expected[:, :, ::-1])
 
 
 def test_operating_point_and_prevalence_of_a_request(client, samples):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.given_models import GivenMaps
 from PIL import Image
 
 from pneumoscope.data import LungMasks, read_dataset
@@ -264,6 +265,7 @@ def test_explanations_show_the_part_of_the_class(bundle, samples):
         assert explanation.method == EVIDENCE_MAP
         assert explanation.heatmap.shape == explanation.radiograph.pixels.shape
         assert (explanation.heatmap.max() > 0) == bool((sign * prediction.evidence).max() > 0)
+        assert explanation.lungs.shape == explanation.heatmap.shape
     assert prediction.lungs.shape == (4, 4)
     assert bundle.has_maps
 
@@ -286,19 +288,6 @@ def test_the_export_of_two_labels_has_no_subtypes(lung_recipe, samples_folder, m
 
 
 # Measuring
-
-
-class GivenMaps:
-    """Stands for a model whose lung field and evidence are the left half of the image."""
-
-    name, sha256, threshold, uncertain = "given", "ab" * 32, 0.5, (0.5, 0.5)
-    operating_points, prevalence, spec = {"default": 0.5}, None, SPEC
-
-    def run(self, inputs):
-        left = np.zeros((1, 4, 4), np.float32)
-        left[:, :, :2] = 1
-        probabilities = np.array([[0.4, 0.6]], np.float32)
-        return {PROBABILITIES: probabilities, LUNGS: left, EVIDENCE: left - 0.5 * (1 - left)}
 
 
 def test_dice_and_evidence_in_the_masks_by_hand(samples_folder, tmp_path):

@@ -41,6 +41,8 @@ class Explanation:
         heatmap: (H, W) float32 in [0, 1] at the radiograph's size, relative to its own maximum; all zero if nothing
             in the image is evidence for the class.
         method: ``"evidence in the lungs"``, ``"Grad-CAM"`` or ``"occlusion sensitivity"``.
+        lungs: (H, W) float32 in [0, 1] at the radiograph's size, the lung field that the model sees; None for models
+            that learn none.
     """
 
     radiograph: Radiograph
@@ -49,6 +51,7 @@ class Explanation:
     probability: float
     heatmap: np.ndarray
     method: str
+    lungs: np.ndarray | None = None
 
 
 def explain(
@@ -102,7 +105,9 @@ def explain_prediction(
     label = label or prediction.label
     probability = prediction.probability if label == PNEUMONIA else 1 - prediction.probability
     small, method = class_map(prediction, label) or (occlusion_map(predictor, radiograph, label), OCCLUSION)
-    return Explanation(radiograph, prediction, label, probability, upsample_map(small, radiograph), method)
+    heatmap = upsample_map(small, radiograph)
+    lungs = None if prediction.lungs is None else _enlarge(prediction.lungs, radiograph)
+    return Explanation(radiograph, prediction, label, probability, heatmap, method, lungs)
 
 
 def class_map(prediction: Prediction, label: str) -> tuple[np.ndarray, str] | None:
@@ -151,12 +156,16 @@ def upsample_map(small: np.ndarray, radiograph: Radiograph) -> np.ndarray:
     >>> upsample_map(np.zeros((2, 2), np.float32), Radiograph(np.zeros((4, 6), np.uint8))).shape
     (4, 6)
     """
+    peak = float(small.max())
+    return _enlarge(small / peak if peak > 0 else np.zeros_like(small), radiograph)
+
+
+def _enlarge(small: np.ndarray, radiograph: Radiograph) -> np.ndarray:
+    """(h, w) in [0, 1] -> (H, W) float32 in [0, 1] at the radiograph's size."""
     import cv2
 
-    peak = float(small.max())
-    relative = (small / peak if peak > 0 else np.zeros_like(small)).astype(np.float32)
     size = (radiograph.width, radiograph.height)
-    return np.clip(cv2.resize(relative, size, interpolation=cv2.INTER_CUBIC), 0, 1)
+    return np.clip(cv2.resize(small.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
 def _square_starts(length: int) -> list[int]:

@@ -1,4 +1,7 @@
-"""Explanation -> overlay: the radiograph with its heatmap, a colour bar and a caption, as an array or a file."""
+"""Explanation -> overlay: the radiograph with its heatmap, a colour bar and a caption, as an array or a file.
+
+Where the model has a lung field, its outline is drawn too.
+"""
 
 import struct
 import zlib
@@ -20,6 +23,7 @@ MIN_LONGER_SIDE = 600
 _JPEG_COMMENT = b"\xff\xfe\x00\x0dpneumoscope"  # tells this program that it wrote the file (T.81, B.2.4.5)
 _AFTER_IHDR = 33  # bytes of a PNG's signature and first chunk, IHDR
 _BACKGROUND = 24  # gray level of the margins
+_OUTLINE = (255, 255, 120)  # BGR; a light blue that no heatmap has
 _WHITE, _LIGHT_GRAY, _GRAY = (255, 255, 255), (220, 220, 220), (190, 190, 190)  # of text
 
 
@@ -39,6 +43,8 @@ def draw_overlay(explanation: Explanation) -> np.ndarray:
     opacity = OPACITY * heatmap  # (H, W), so that nothing is hidden where there is no evidence
     gray = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     blended = cv2.blendLinear(gray, _to_colours(heatmap), 1 - opacity, opacity)  # (H, W, 3) uint8 BGR
+    if explanation.lungs is not None:
+        _outline(blended, explanation.lungs)
     return cv2.cvtColor(_add_margins(blended, explanation), cv2.COLOR_BGR2RGB)
 
 
@@ -100,6 +106,16 @@ def _text_chunk(prediction: Prediction) -> bytes:
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
+def _outline(picture: np.ndarray, lungs: np.ndarray) -> None:
+    """Draw where the lung field (h, w) falls below one half onto a picture (H, W, 3)."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    inside = (cv2.resize(lungs, (width, height)) > 0.5).astype(np.uint8)
+    contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, _OUTLINE, max(1, round(max(width, height) / 500)), cv2.LINE_AA)
+
+
 def _to_colours(values: np.ndarray) -> np.ndarray:
     """(H, W) from 0 to 1 -> (H, W, 3) uint8 BGR.
 
@@ -135,10 +151,11 @@ def _add_margins(picture: np.ndarray, explanation: Explanation) -> np.ndarray:
 
 def _caption(explanation: Explanation) -> list[str]:
     prediction = explanation.prediction
+    extent = "relative to its maximum" + ("" if explanation.lungs is None else "; outline: lungs")
     uncertain = " (uncertain)" if prediction.status == UNCERTAIN else ""
     return [
         f"{prediction.label}{uncertain}: probability of pneumonia {prediction.probability:.3f}",
-        f"{explanation.method} for {explanation.label} ({explanation.probability:.3f}), relative to its maximum",
+        f"{explanation.method} for {explanation.label} ({explanation.probability:.3f}), {extent}",
         f"{prediction.model}, threshold {prediction.threshold:.3f}. {RESEARCH_USE_ONLY}",
     ]
 

@@ -56,7 +56,9 @@ def add_predictions(app: FastAPI, predictors: Mapping[str, Predictor], capacity:
             None, description="operating point: a probability, or the name of one of the model's", examples=["0.5"]
         ),
         prevalence: float | None = Query(None, description="share of pneumonia among the patients", examples=[0.1]),
-        heatmap: Literal["json", "png"] | None = Query(None, description="Grad-CAM as numbers, or as a picture"),
+        heatmap: Literal["json", "png"] | None = Query(
+            None, description="map of the evidence as numbers, or as a picture"
+        ),
     ) -> Response:
         """Judge one or more radiographs, sent as files of a form, or one as the body.
 
@@ -127,11 +129,12 @@ async def _make_heatmap(
     if found is None:
         return None
     values, method = found
-    heatmap = {"label": prediction.label, "method": method, "values": None, "png": None}
+    heatmap = {"label": prediction.label, "method": method, "values": None, "lungs": None, "png": None}
     if form == "png":
         picture = await asyncio.wrap_future(scorer.draw(predictor, upload.data, prediction))
         return heatmap | {"png": base64.b64encode(picture).decode()}
-    return heatmap | {"values": np.round(values.astype(np.float64), 6).tolist()}
+    lungs = None if prediction.lungs is None else np.round(prediction.lungs.astype(np.float64), 3).tolist()
+    return heatmap | {"values": np.round(values.astype(np.float64), 6).tolist(), "lungs": lungs}
 
 
 def _make_answer(results: list[Prediction], heatmaps: list[dict[str, Any] | None]) -> Response:

@@ -12,11 +12,14 @@ BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
 
 class Heatmap(BaseModel):
-    """Grad-CAM for the predicted class."""
+    """Where the evidence for the predicted class lies."""
 
     label: str = Field(description="the class that the map is for")
     method: str = GRAD_CAM
     values: list[list[float]] | None = Field(None, description="rows of the map, zero or above, with ?heatmap=json")
+    lungs: list[list[float]] | None = Field(
+        None, description="rows of the lung field, 0 to 1, with ?heatmap=json; null for models that learn none"
+    )
     png: str | None = Field(None, description="overlay as base64 of a PNG file, with ?heatmap=png")
 
 
@@ -36,7 +39,7 @@ class ImagePrediction(BaseModel):
     image_sha256: str
     model_sha256: str
     code: str = Field(description="why the image was not judged, see the reference; empty if it was judged")
-    heatmap: Heatmap | None = Field(None, description="null if not asked for, or if the model has no feature map")
+    heatmap: Heatmap | None = Field(None, description="null if not asked for, or if the model gives no map")
 
 
 class Predictions(BaseModel):
@@ -56,7 +59,7 @@ class Model(BaseModel):
     operating_points: dict[str, float] = Field(description="thresholds by name, at this prevalence")
     threshold: float = Field(description="the operating point that is used if a request names none")
     prevalence: float | None = Field(description="share of pneumonia that the probabilities assume")
-    heatmap: bool = Field(description="whether it has Grad-CAM maps")
+    heatmap: bool = Field(description="whether it gives maps of its evidence")
     metrics: dict[str, Any] | None = Field(description="figures on held-out patients")
 
 

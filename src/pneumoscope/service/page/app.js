@@ -1,5 +1,5 @@
 // The page: it takes files, lists them, and shows one radiograph at a time, twice if two models are compared.
-import { Viewer, colour, drawHeat, grayOf, heatPicture, newView, windowed } from "./viewer.js";
+import { Viewer, colour, drawHeat, drawOutline, grayOf, heatPicture, newView, outlineOf, windowed } from "./viewer.js";
 import { entry, zip } from "./zip.js";
 
 const $ = (id) => document.getElementById(id);
@@ -264,7 +264,7 @@ async function show() {
     const found = item.results[model];
     viewer.item = item;
     viewer.canvas.parentElement.hidden = $("tools").hidden = !image;
-    viewer.show(image, found?.heatmap?.values);
+    viewer.show(image, found?.heatmap);
     const heat = found?.heatmap && state.view.heatmap ? `, with heatmap for ${found.heatmap.label}` : "";
     viewer.canvas.setAttribute("aria-label", image ? `Radiograph ${item.name}, ${found?.label ?? "no verdict"}${heat}` : `No picture of ${item.name}`);
   }
@@ -312,7 +312,7 @@ function fill(panel, item, model) {
   if (found?.ms) facts.push(`${Math.round(found.ms)} ms`);
   part("reason").textContent = facts.join(" · ");
   part("scale").hidden = !found?.heatmap;
-  part("most").textContent = found?.heatmap ? `highest: strongest evidence for ${found.heatmap.label}` : "";
+  part("most").textContent = found?.heatmap ? `highest: strongest evidence for ${found.heatmap.label}${found.heatmap.lungs ? "; outline: lungs" : ""}` : "";
 }
 
 function viewChanged() {
@@ -368,7 +368,9 @@ async function overlays() {
       if (state.items !== items) return; // all items were removed
       if (!image) { without++; continue; }
       const canvas = windowed(image, newView()), context = canvas.getContext("2d");
-      drawHeat(context, heatPicture(found.heatmap.values), 0, 0, image.width, image.height, opacity);
+      const { values, lungs } = found.heatmap, frame = [0, 0, image.width, image.height];
+      drawHeat(context, heatPicture(values), ...frame, opacity);
+      if (lungs) drawOutline(context, outlineOf(lungs), ...frame);
       const blob = await canvas.convertToBlob({ type: "image/png" });
       canvas.width = canvas.height = 0;
       const stem = item.name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}._-]/gu, "_") || "overlay";

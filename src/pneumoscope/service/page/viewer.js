@@ -60,6 +60,40 @@ export function heatPicture(values) {
   return small;
 }
 
+/** Where a small map of values from 0 to 1 crosses one half: lines in units of its width and height (marching squares). */
+export function outlineOf(map) {
+  const rows = map.length, columns = map[0].length, path = new Path2D();
+  const at = (y, x) => (y < 0 || x < 0 || y >= rows || x >= columns ? 0 : map[y][x]); // outside the radiograph are no lungs
+  for (let y = -1; y < rows; y++) {
+    for (let x = -1; x < columns; x++) {
+      const corners = [[y, x], [y, x + 1], [y + 1, x + 1], [y + 1, x]];
+      const crossings = [];
+      corners.forEach(([y0, x0], i) => {
+        const [y1, x1] = corners[(i + 1) % 4], a = at(y0, x0), b = at(y1, x1);
+        if (a > 0.5 === b > 0.5) return;
+        const share = (0.5 - a) / (b - a);
+        crossings.push([(x0 + share * (x1 - x0) + 0.5) / columns, (y0 + share * (y1 - y0) + 0.5) / rows]);
+      });
+      for (let i = 0; i + 1 < crossings.length; i += 2) {
+        path.moveTo(...crossings[i]);
+        path.lineTo(...crossings[i + 1]);
+      }
+    }
+  }
+  return path;
+}
+
+/** Draw such lines over a rectangle, two pixels wide. */
+export function drawOutline(context, outline, x, y, width, height) {
+  const scaled = new Path2D();
+  scaled.addPath(outline, new DOMMatrix([width, 0, 0, height, x, y]));
+  context.save();
+  context.lineWidth = Math.max(1.5, Math.max(width, height) / 500);
+  context.strokeStyle = "#78ffff";
+  context.stroke(scaled);
+  context.restore();
+}
+
 /** Draw a heatmap over a whole rectangle, with pixel centres as in resizing. */
 export function drawHeat(context, heat, x, y, width, height, opacity) {
   // Bilinear enlargement fades the outermost half cell to nothing, so the edge is first copied to a border.
@@ -83,7 +117,7 @@ export function drawHeat(context, heat, x, y, width, height, opacity) {
 export class Viewer {
   /** canvas: to draw on; view: the shared state; changed: called after this viewer has changed the view. */
   constructor(canvas, view, changed) {
-    Object.assign(this, { canvas, view, changed, image: null, heat: null, pointers: new Map(), wanted: false });
+    Object.assign(this, { canvas, view, changed, image: null, heat: null, outline: null, pointers: new Map(), wanted: false });
     this.resizing = new ResizeObserver(() => this.draw());
     this.resizing.observe(canvas);
     canvas.addEventListener("pointerdown", (event) => this.down(event));
@@ -94,11 +128,13 @@ export class Viewer {
     canvas.addEventListener("dblclick", () => this.reset());
   }
 
-  show(image, heatValues) {
+  /** heatmap: as the service sends it, with values and perhaps lungs; or nothing. */
+  show(image, heatmap) {
     if (image !== this.image) this.levels = null;
     if (!image) this.shown = undefined;
     this.image = image;
-    this.heat = image && heatValues ? heatPicture(heatValues) : null;
+    this.heat = image && heatmap ? heatPicture(heatmap.values) : null;
+    this.outline = image && heatmap?.lungs ? outlineOf(heatmap.lungs) : null;
     this.draw();
   }
 
@@ -130,6 +166,7 @@ export class Viewer {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.shown, x, y, w, h);
     if (this.heat && view.heatmap) drawHeat(context, this.heat, x, y, w, h, view.opacity);
+    if (this.outline && view.heatmap) drawOutline(context, this.outline, x, y, w, h);
     canvas.dataset.painted = String(Number(canvas.dataset.painted || 0) + 1);
   }
 
