@@ -1,6 +1,7 @@
 """Cached arrays: computed once, resumed after an interruption, never with rows of another array."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -114,8 +115,34 @@ def test_too_few_rows_are_no_array(tmp_path):
     assert not (tmp_path / "rows.npy").exists()
 
 
-def test_two_trainings_may_fill_one_cache(tmp_path):
+def in_threads(call, count):
+    """The results of a call in several threads at once."""
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(call())) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    return results
+
+
+def test_of_several_trainings_one_computes_and_the_others_wait(tmp_path):
+    path, work = tmp_path / "cache" / "rows.npy", Work()
+
+    def slow(start):
+        for block in work(start):
+            time.sleep(0.05)
+            yield block
+
+    results = in_threads(lambda: cached(path, slow), 4)
+    assert (len(results), work.made, work.starts) == (4, 4, [0])
+    assert all(np.array_equal(result, ROWS) for result in results)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_without_locks_two_trainings_may_fill_one_cache(tmp_path, monkeypatch):
     """Both compute the same rows; the second one finds the file in place."""
+    monkeypatch.setattr("pneumoscope.training.cache.lock_file", lambda *arguments, **options: None)
     path = tmp_path / "rows.npy"
     begun, both_half_way = threading.Event(), threading.Barrier(2, timeout=10)
 

@@ -2,7 +2,7 @@
 
 In: bytes, arrays, work items. Out: complete files, results in order.
 Read first: ``atomic.py`` (files that are complete or absent), then ``prefetch.py`` (threads), ``cores.py`` (how many),
-``names.py`` and ``csv_text.py`` (file names in tables) and ``streams.py`` (standard error).
+``names.py`` and ``csv_text.py`` (file names in tables), ``locks.py`` (one writer) and ``streams.py`` (standard error).
 Names are imported on first use: the command line needs few of them to start.
 """
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.io.atomic import write_atomic, write_npz
     from pneumoscope.io.cores import available_cores
     from pneumoscope.io.csv_text import csv_bytes, csv_line
+    from pneumoscope.io.locks import lock_file
     from pneumoscope.io.names import decode_name, encode_cell, encode_name, printable
     from pneumoscope.io.own_files import may_replace
     from pneumoscope.io.prefetch import ordered_prefetch
@@ -27,6 +28,7 @@ _PUBLIC = {
     "decode_name": "names",
     "encode_cell": "names",
     "encode_name": "names",
+    "lock_file": "locks",
     "may_replace": "own_files",
     "occupy_standard_streams": "streams",
     "ordered_prefetch": "prefetch",
@@ -43,6 +45,7 @@ __all__ = [
     "decode_name",
     "encode_cell",
     "encode_name",
+    "lock_file",
     "may_replace",
     "occupy_standard_streams",
     "ordered_prefetch",

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from pneumoscope.errors import ImageError, UsageError
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.inference.prediction import ERROR, FIELDS, Prediction
+from pneumoscope.io.locks import lock_file
 from pneumoscope.io.names import decode_name, encode_name
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.radiographs.files import read_file
@@ -137,13 +138,10 @@ def lock_or_refuse(file: BinaryIO, path: Path) -> None:
 
     Raises:
         UsageError: another process has the lock, and so writes the same results.
+        OSError: the file cannot be locked for another reason.
     """
     try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows has no such lock
-        pass
+        lock_file(file, path)
     except BlockingIOError:
         raise UsageError(
             f"expected {path} to be free, another pneumoscope process is writing to it: name another file"

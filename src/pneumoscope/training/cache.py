@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from pneumoscope.errors import RunError
+from pneumoscope.io.locks import lock_file
 
 
 def cache_key(*parts: object) -> str:
@@ -44,12 +45,18 @@ def cached_rows(
         return array
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, done = path.with_suffix(".partial"), path.with_suffix(".done")
-    _fill(partial, done, shape, dtype, rows_from)
-    try:
-        os.replace(partial, path)
-    except FileNotFoundError:  # another training computed the same array and renamed its file first
-        if not path.is_file():
-            raise
+    with partial.open("ab") as file:
+        lock_file(file, partial, wait=True)  # another training may compute the same array
+        array = _open(path, "r", shape, dtype)
+        if array is not None:  # it has
+            partial.unlink(missing_ok=True)
+            return array
+        _fill(partial, done, shape, dtype, rows_from)
+        try:
+            os.replace(partial, path)
+        except FileNotFoundError:  # without locks, another training renamed the same array first
+            if not path.is_file():
+                raise
     done.unlink(missing_ok=True)
     array = _open(path, "r", shape, dtype)
     if array is None:

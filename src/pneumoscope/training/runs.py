@@ -22,6 +22,7 @@ from pneumoscope.data.splits import Split, read_split, write_split
 from pneumoscope.errors import RunError, UsageError
 from pneumoscope.inference.preprocess import InputSpec
 from pneumoscope.io.atomic import write_atomic
+from pneumoscope.io.locks import lock_file
 from pneumoscope.training.recipe import Recipe
 
 #: The figure that decides which epoch is the best; the first of equal epochs wins.
@@ -111,15 +112,10 @@ def run_lock(folder: Path) -> Iterator[None]:
         RunError: another process has the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such lock
-        yield
-        return
     with (folder / "lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock_file(file, folder)
+        except BlockingIOError:
             raise RunError(
                 f"expected to train alone in {folder}, another process trains there: wait until it ends"
             ) from None
