@@ -131,8 +131,8 @@ def test_a_finished_run_resumes_to_itself(trained, tiny_recipe, samples_folder):
 
 
 def test_resuming_with_other_options_is_refused(trained, tiny_recipe, samples_folder):
-    recipe = tiny_recipe(trained.recipe.model, epochs=5)
-    with pytest.raises(RunError, match="epochs was 3 and is 5"):
+    recipe = tiny_recipe(trained.recipe.model, batch_size=5)
+    with pytest.raises(RunError, match="batch_size was 8 and is 5"):
         train(recipe, samples_folder, runs=trained.folder.parent, resume=True)
 
 

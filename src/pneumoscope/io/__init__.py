@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pneumoscope.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
-    from pneumoscope.io.atomic import write_atomic, write_npz
+    from pneumoscope.io.atomic import read_npz, write_atomic, write_npz
     from pneumoscope.io.cores import available_cores
     from pneumoscope.io.csv_text import csv_bytes, csv_line
     from pneumoscope.io.locks import lock_file
@@ -34,6 +34,7 @@ _PUBLIC = {
     "ordered_prefetch": "prefetch",
     "printable": "names",
     "quiet_libraries": "streams",
+    "read_npz": "atomic",
     "write_atomic": "atomic",
     "write_npz": "atomic",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "ordered_prefetch",
     "printable",
     "quiet_libraries",
+    "read_npz",
     "write_atomic",
     "write_npz",
 ]

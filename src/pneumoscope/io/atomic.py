@@ -1,4 +1,4 @@
-"""Atomic writes: a file is complete or absent, even if the process is killed."""
+"""Atomic writes: a file is complete or absent, even if the process is killed. And reading back what may be damaged."""
 
 import io
 import os
@@ -31,3 +31,24 @@ def write_npz(path: Path, arrays: "dict[str, np.ndarray]") -> None:
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # the stub allows a key to be the bool allow_pickle; none is
     write_atomic(path, content.getvalue())
+
+
+def read_npz(path: Path) -> "dict[str, np.ndarray]":
+    """Read what :func:`write_npz` wrote, all of it.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: it is damaged.
+    """
+    import zipfile
+
+    import numpy as np
+
+    try:
+        # NumPy leaves a file that it opens by name open if it is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except OSError:
+        raise
+    except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from None

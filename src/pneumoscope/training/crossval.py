@@ -29,7 +29,7 @@ from pneumoscope.training.pooling import (
     summarise_run,
 )
 from pneumoscope.training.recipe import Recipe
-from pneumoscope.training.runs import BatchCallback, Progress, Run, open_finished_run, run_id
+from pneumoscope.training.runs import BatchCallback, Progress, Run, has_state, open_finished_run, run_id
 
 #: Splits of a five-fold cross-validation.
 FIVE_FOLDS = tuple(f"fold{fold}of5" for fold in range(5))
@@ -159,8 +159,8 @@ def _train_and_release(
     from pneumoscope.training.release import release
     from pneumoscope.training.train import train
 
-    begun = (runs / run_id(recipe) / "checkpoint.npz").is_file()
-    run = train(recipe, manifest, runs=runs, resume=begun, progress=progress, on_batch=on_batch, masks=masks)
+    resume = has_state(runs / run_id(recipe))
+    run = train(recipe, manifest, runs=runs, resume=resume, progress=progress, on_batch=on_batch, masks=masks)
     release(run, manifest, progress)
     keras.utils.clear_session()  # otherwise the graphs of all folds stay in memory
 

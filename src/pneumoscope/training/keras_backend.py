@@ -61,3 +61,9 @@ try:
         import tensorflow as tf
 except ImportError as error:
     raise MissingExtra("training", "train", error.name or "keras") from None
+
+# ~/.keras/keras.json may have other defaults. Layouts, weights and losses of this package are of these.
+keras.config.set_image_data_format("channels_last")
+keras.config.set_floatx("float32")
+keras.config.set_dtype_policy("float32")
+keras.config.set_epsilon(1e-7)

@@ -1,8 +1,9 @@
 """runs/<id>/: what a training writes to disk, so that it can be resumed, exported and repeated.
 
 A run folder holds ``config.json`` (resolved recipe, data, split fingerprint, versions), ``split.json``,
-``history.csv``, ``checkpoint.npz`` (the state after the last complete epoch), ``best.npz`` (the weights that are kept:
-of the best validation accuracy, or of the last epoch), ``timing.json``, the model file and its evaluation. Where the
+``history.csv``, ``checkpoint.npz`` (the state after the last complete epoch; until the training ends,
+``checkpoint-earlier.npz`` is the state before it), ``best.npz`` (the weights that are kept: of the best validation
+accuracy, or of the last epoch), ``timing.json``, the model file and its evaluation. Where the
 model file is int8, the folder also holds ``float32.onnx`` and the answers of that file, ``float32.json``.
 """
 
@@ -25,6 +26,8 @@ from pneumoscope.io.atomic import write_atomic
 from pneumoscope.io.locks import lock_file
 from pneumoscope.training.recipe import Recipe
 
+#: The state after the last complete epoch, the one before it, and the weights that are kept.
+CHECKPOINT_NAME, EARLIER_NAME, BEST_NAME = "checkpoint.npz", "checkpoint-earlier.npz", "best.npz"
 #: The figure that decides which epoch is the best; the first of equal epochs wins.
 MONITOR = "val_accuracy"
 #: In a run whose model file is int8: the float32 file, and its probabilities for the held-out images, by path.
@@ -102,6 +105,11 @@ def open_finished_run(folder: str | Path) -> Run:
     return run
 
 
+def has_state(folder: Path) -> bool:
+    """Whether a training in this folder has completed an epoch."""
+    return any((folder / name).is_file() for name in (CHECKPOINT_NAME, EARLIER_NAME))
+
+
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Lock a run folder, so that a second training of the same run cannot overwrite the state of the first.
@@ -135,10 +143,14 @@ def open_run(run: Run, manifest: Manifest, resume: bool, hashes: dict[str, str])
         RunError: the run exists and should not, or should exist and does not, or began with other inputs.
     """
     config = run.folder / "config.json"
-    begun = (run.folder / "checkpoint.npz").is_file()
+    begun = has_state(run.folder)
     wanted = {"recipe": run.recipe.to_dict(), "split_fingerprint": run.split.fingerprint, **hashes}
     if config.is_file() and (begun or resume):  # before the end of the first epoch there is nothing to lose
-        _check_same_run(run.folder, _read_config(config), wanted, resume)
+        existing = _read_config(config)
+        if resume and _extends(existing, wanted):
+            write_atomic(config, json.dumps(existing | wanted, indent=1).encode())
+            return
+        _check_same_run(run.folder, existing, wanted, resume)
         return
     if resume:
         raise RunError(f"expected a run to resume at {run.folder}, found none: leave out --resume to begin it")
@@ -170,10 +182,30 @@ def _check_empty(folder: Path) -> None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """``config.json``; a recipe of an earlier version gets the defaults of the keys that came later."""
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config = dict(config)
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"expected the options of a run in {path}, they cannot be read ({error}): bring back a copy, or give "
+            "another --runs folder"
+        ) from None
     with suppress(KeyError, TypeError, UsageError):
         config["recipe"] = Recipe(**config["recipe"]).to_dict()
     return config
+
+
+def _extends(existing: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether the same run is wanted with more epochs, and its first epochs do not depend on how many there are."""
+    begun, longer = (content.get("recipe") for content in (existing, wanted))
+    return (
+        isinstance(begun, dict)
+        and isinstance(longer, dict)
+        and longer["schedule"] == "constant"
+        and begun.get("epochs", 0) < longer["epochs"]
+        and {**begun, "epochs": longer["epochs"]} == longer
+        and all(existing.get(name) == wanted[name] for name in wanted if name != "recipe")
+    )
 
 
 def _check_same_run(folder: Path, existing: dict[str, Any], wanted: dict[str, Any], resume: bool) -> None:
@@ -189,13 +221,28 @@ def _check_same_run(folder: Path, existing: dict[str, Any], wanted: dict[str, An
             raise RunError(
                 f"expected to resume {folder} with the {name} it began with, "
                 f"{_difference(existing.get(name), wanted[name])}: "
-                "give the same options and data, or another --runs folder"
+                f"{_why_not_longer(existing, wanted)}give the same options and data, or another --runs folder"
             )
+
+
+def _why_not_longer(existing: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Where the number of epochs alone differs, and the run cannot be extended: why."""
+    schedule = wanted["recipe"]["schedule"]
+    if schedule == "constant" or _difference_names(existing.get("recipe"), wanted["recipe"]) != ["epochs"]:
+        return ""
+    return f"the learning rate of the {schedule} schedule depends on the epochs; "
+
+
+def _difference_names(existing: object, wanted: object) -> list[str]:
+    """The keys of two tables that differ; none where one is no table."""
+    if not isinstance(existing, dict) or not isinstance(wanted, dict):
+        return []
+    return [name for name in wanted if existing.get(name) != wanted[name]]
 
 
 def _difference(existing: object, wanted: object) -> str:
     if isinstance(existing, dict) and isinstance(wanted, dict):
-        names = [name for name in wanted if existing.get(name) != wanted[name]]
+        names = _difference_names(existing, wanted)
         return ", ".join(f"{name} was {existing.get(name)!r} and is {wanted[name]!r}" for name in names)
     return f"it was {str(existing)[:12]} and is {str(wanted)[:12]}"
 
@@ -213,7 +260,13 @@ def read_history(folder: Path) -> list[dict[str, float]] | None:
     if not path.is_file():
         return None
     rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-    return [{name: float(value) for name, value in row.items()} for row in rows]
+    try:
+        return [{name: float(value) for name, value in row.items()} for row in rows]
+    except (ValueError, TypeError):  # a line that was cut
+        raise RunError(
+            f"expected figures of epochs in {path}, one line cannot be read: run the same training with  --resume  to "
+            "make the file again"
+        ) from None
 
 
 def write_history(run: Run, history: list[dict[str, float]]) -> None:

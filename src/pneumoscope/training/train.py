@@ -8,7 +8,7 @@ from pneumoscope.data.splits import ALL, make_split
 from pneumoscope.errors import UsageError
 from pneumoscope.inference import LUNGS, PROBABILITIES
 from pneumoscope.training import networks
-from pneumoscope.training.checkpoints import CheckpointCallback, restore_checkpoint
+from pneumoscope.training.checkpoints import CheckpointCallback, remove_earlier_state, restore_checkpoint
 from pneumoscope.training.distillation import find_teacher
 from pneumoscope.training.inputs import Inputs, hash_inputs, prepare_inputs
 from pneumoscope.training.keras_backend import Model, Tensor, keras, tf
@@ -142,7 +142,7 @@ def _verdict_is_right(targets: Tensor, probabilities: Tensor) -> Tensor:
 
 def _fit(run: Run, model: Model, inputs: Inputs, tensorboard: bool, on_batch: BatchCallback | None) -> int:
     """Fit from the last checkpoint to the last epoch; returns how many epochs this call ran."""
-    history = restore_checkpoint(run, inputs.fitted)
+    history = restore_checkpoint(run, inputs.fitted, model)
     inputs.training.start_epoch(len(history))
     callbacks = [CheckpointCallback(run, model, inputs.training, history, on_batch)]
     if run.recipe.ema:
@@ -160,4 +160,5 @@ def _fit(run: Run, model: Model, inputs: Inputs, tensorboard: bool, on_batch: Ba
             callbacks=callbacks,
             verbose=0,
         )
+    remove_earlier_state(run)
     return len(history) - epochs_before

@@ -17,9 +17,9 @@ import numpy as np
 from pneumoscope.data.manifest import Manifest
 from pneumoscope.data.splits import make_split
 from pneumoscope.errors import RunError
-from pneumoscope.io.atomic import write_npz
+from pneumoscope.io.atomic import read_npz, write_npz
 from pneumoscope.training.recipe import Recipe
-from pneumoscope.training.runs import Run, add_timing, open_run, run_id, run_lock, write_history
+from pneumoscope.training.runs import BEST_NAME, Run, add_timing, open_run, run_id, run_lock, write_history
 
 
 def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs: str | Path) -> Run:
@@ -40,11 +40,12 @@ def average_runs(recipe: Recipe, folds: Sequence[Run], manifest: Manifest, runs:
     if not folds:
         raise RunError(f"expected fold runs of {recipe.name} to average, received none: cross-validate it first")
     run = Run(Path(runs) / run_id(recipe), recipe, make_split(manifest, recipe.split, seed=recipe.split_seed))
-    files = [fold.folder / "best.npz" for fold in folds]
+    files = [fold.folder / BEST_NAME for fold in folds]
+    mean = mean_weights(files)
     contents = {"averaged_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()}
     with run_lock(run.folder):
         open_run(run, manifest, (run.folder / "config.json").is_file(), contents)
-        write_npz(run.folder / "best.npz", mean_weights(files))
+        write_npz(run.folder / BEST_NAME, mean)
         write_history(run, [_mean_row(rows) for rows in zip(*(fold.history for fold in folds), strict=True)])
         add_timing(run, {"averaged": len(folds)})
     return run
@@ -54,12 +55,22 @@ def mean_weights(files: Sequence[Path]) -> dict[str, np.ndarray]:
     """Mean of each array over the files, summed in float64, in the type that the array has."""
     total: dict[str, np.ndarray] = {}
     for file in files:
-        with np.load(file, allow_pickle=False) as arrays:
-            if total and {name: total[name].shape for name in total} != {name: arrays[name].shape for name in arrays}:
-                raise RunError(f"expected networks of one shape to average, {file} has another shape")
-            dtypes = {name: arrays[name].dtype for name in arrays}
-            total = {name: total.get(name, 0) + arrays[name].astype(np.float64) for name in arrays}
+        arrays = _read_weights(file)
+        if total and {name: total[name].shape for name in total} != {name: arrays[name].shape for name in arrays}:
+            raise RunError(f"expected networks of one shape to average, {file} has another shape")
+        dtypes = {name: arrays[name].dtype for name in arrays}
+        total = {name: total.get(name, 0) + arrays[name].astype(np.float64) for name in arrays}
     return {name: (value / len(files)).astype(dtypes[name]) for name, value in total.items()}
+
+
+def _read_weights(file: Path) -> dict[str, np.ndarray]:
+    try:
+        return read_npz(file)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"expected the kept weights of a fold in {file}, they cannot be read ({error}): run the training of the "
+            "fold with  --resume  to make them again"
+        ) from None
 
 
 def _mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:
