@@ -2,6 +2,7 @@
 
 import sys
 
+import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -10,7 +11,7 @@ from builders.file_server import serving_files
 from pneumoscope import load
 from pneumoscope.errors import MissingExtra, UnreadableImage, UsageError
 from pneumoscope.radiographs.files import read_file
-from pneumoscope.radiographs.remote import read_address
+from pneumoscope.radiographs.remote import LISTING_BYTES, read_address
 from pneumoscope.radiographs.sources import expand
 
 
@@ -41,6 +42,32 @@ def test_addresses_are_read_like_files(server, samples, predictor):
 
 def test_reading_stops_at_the_limit(server):
     assert len(read_address(f"{server}/endless.png", 100_000)) == 100_000
+
+
+@pytest.mark.parametrize("name", ["endless-page", "endless-page/", "endless-page/*.png"])
+def test_a_page_that_never_ends_is_no_listing(server, name):
+    serving_files.sent = 0
+    (found,) = expand([f"{server}/{name}"])
+    assert serving_files.sent < 2 * LISTING_BYTES
+    assert isinstance(found, UnreadableImage)
+    assert "received a page of more than 10 MB, which is no listing" in str(found)
+
+
+def test_a_long_file_without_an_ending_may_be_an_image(server):
+    serving_files.sent = 0
+    assert list(expand([f"{server}/endless"])) == [f"{server}/endless"]
+    assert serving_files.sent < 2 * LISTING_BYTES
+
+
+@pytest.mark.parametrize("name", ["short.png", "loop.png", "silent.png"])
+def test_servers_that_lie_are_one_unreadable_image(server, samples, predictor, monkeypatch, name):
+    fsspec.get_filesystem_class("http").clear_instance_cache()  # its clients keep their patience
+    monkeypatch.setattr("pneumoscope.radiographs.remote.SILENT_SECONDS", 0.5)
+    found, good = predictor.predict_many([f"{server}/{name}", samples[0]])
+    assert (found.status, good.status) == ("error", "ok")
+    assert found.reason.startswith("expected a")
+    assert "\n" not in found.reason
+    fsspec.get_filesystem_class("http").clear_instance_cache()
 
 
 def test_folders_and_patterns_at_addresses_are_listed(server, samples, samples_folder, tmp_path):

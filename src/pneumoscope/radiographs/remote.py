@@ -1,6 +1,8 @@
 """Images at addresses, such as ``s3://bucket/chest.png``, through fsspec (extra ``remote``): list, read, compare.
 
 An address is passed to fsspec unchanged. An address that cannot be read is one unreadable image; the batch continues.
+Whatever a web server says it sends, at most :data:`LISTING_BYTES` of a page are read to find images in it, and a server
+that is silent is not waited for.
 """
 
 import re
@@ -13,6 +15,10 @@ from pneumoscope.radiographs.zip_files import is_member_address, split_address
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _READ_BYTES = 2**20
+#: A web page with more bytes is no listing of a folder.
+LISTING_BYTES = 10_000_000
+#: A web server that sends nothing for so long is given up; one that sends little, after five minutes (aiohttp).
+SILENT_SECONDS = 30.0
 
 
 def is_address(source: object) -> TypeGuard[str]:
@@ -83,13 +89,37 @@ def _file_system(address: str) -> Any:
     except ImportError as error:
         raise MissingExtra(f"reading {_scheme(address)}", "remote", error.name or "fsspec") from None
     try:
-        return fsspec.core.url_to_fs(address)[0]
+        return fsspec.core.url_to_fs(address, **({"get_client": _web_client} if _is_http(address) else {}))[0]
     except ImportError as error:  # the message of fsspec names the missing package
         if _is_http(address):
             raise MissingExtra(f"reading {_scheme(address)}", "remote", "aiohttp") from None
         raise UsageError(f"expected a package that reads {_scheme(address)}, fsspec says: {error}") from None
     except ValueError as error:
         raise UnreadableImage(f"expected an address that fsspec supports, it says: {error}") from None
+
+
+class _NoListing(Exception):
+    """A page is too long to be a listing. It is no ValueError, which fsspec takes for a page without links."""
+
+
+async def _web_client(**options: Any) -> Any:
+    """A client for web servers whose pages are bounded. fsspec reads a page as text to find the links in it."""
+    import aiohttp
+
+    class BoundedResponse(aiohttp.ClientResponse):
+        async def text(self, encoding: str | None = None, errors: str = "strict") -> str:
+            page = bytearray()
+            async for part in self.content.iter_chunked(2**16):
+                page += part
+                if len(page) > LISTING_BYTES:
+                    self.close()
+                    if self.content_type == "text/html":
+                        raise _NoListing(f"a page of more than {LISTING_BYTES // 10**6} MB, which is no listing")
+                    break  # a file without a type: what was read has no links
+            return page.decode(encoding or self.charset or "utf-8", errors)
+
+    timeout = aiohttp.ClientTimeout(total=300, sock_connect=SILENT_SECONDS, sock_read=SILENT_SECONDS)
+    return aiohttp.ClientSession(response_class=BoundedResponse, timeout=timeout, **options)
 
 
 def _is_http(address: str) -> bool:
