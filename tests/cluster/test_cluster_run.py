@@ -18,7 +18,7 @@ from pneumoscope import load
 from pneumoscope.cli import app
 from pneumoscope.cluster import connection
 from pneumoscope.cluster.cluster_run import ClusterRun
-from pneumoscope.errors import MissingExtra, UsageError
+from pneumoscope.errors import MissingExtra, RunError, UsageError
 from pneumoscope.inference.bundle import shipped_models
 from pneumoscope.io import encode_name
 from pneumoscope.output import parquet_files
@@ -154,6 +154,50 @@ def test_a_run_continues_after_its_driver_was_killed_and_keeps_complete_parts(im
     assert {name for name in before if before[name] != after[name]} == {damaged}
 
 
+def test_relative_names_are_those_of_where_the_command_was_given(samples, predictor, two_nodes, tmp_path):
+    """The nodes were started elsewhere."""
+    (tmp_path / "chest").mkdir()
+    for number in range(6):
+        shutil.copy(samples[number], tmp_path / "chest" / f"{number}.jpeg")
+    command = _command("chest", "--engine", "ray", "--parquet", "out", "--address", two_nodes)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = _rows(tmp_path / "out")
+    assert [row["path"] for row in rows] == [f"chest/{number}.jpeg" for number in range(6)]
+    assert [row["probability"] for row in rows] == [predictor.predict(path).probability for path in samples[:6]]
+
+
+def test_a_worker_without_the_folder_says_so(predictor):
+    from pneumoscope.cluster.cluster_run import Worker
+
+    model = predictor.bundle.path.read_bytes()
+    with pytest.raises(RunError, match=r"expected the folder /no/such of the relative names on every machine, .* says"):
+        Worker(model, "m.onnx", 0.5, None, False, "/no/such")
+
+
+def test_a_ray_that_does_not_start_is_one_sentence_and_the_same_command_works_afterwards(samples, tmp_path):
+    """Ray refuses a temporary folder whose name is too long for its sockets."""
+    command = _command(samples[0], "--engine", "ray", "--parquet", tmp_path / "out")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    broken = {**environment, "RAY_TMPDIR": str(tmp_path / ("long" * 40))}
+    failed = subprocess.run(command, capture_output=True, text=True, env=broken)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("pneumoscope: expected a Ray cluster at this machine, Ray says ")
+    assert failed.stderr.count("\n") == 1
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(_rows(tmp_path / "out")) == 1
+
+
+def test_a_run_that_ended_before_its_first_part_is_begun_again(finished, predictor):
+    folder, copies = finished
+    ClusterRun(predictor, copies[:1], folder).__exit__()
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(content | {"finished": True}))
+    with pytest.raises(UsageError, match="expected a folder without results"):
+        ClusterRun(predictor, copies, folder)
+
+
 def test_ray_on_this_machine_listens_on_loopback_and_ctrl_c_leaves_complete_parts(images, samples, predictor, tmp_path):
     out, longer = tmp_path / "out", images.with_name("longer.csv")  # the run must not end before Ctrl-C
     longer.write_bytes(images.read_bytes() + b"".join(f"\n{path},".encode() for path in samples * 50))
@@ -229,8 +273,10 @@ def test_another_model_or_point_is_refused(finished, options, what):
 
 def test_a_folder_is_resumed_only_if_asked_for_and_only_by_its_own_engine(finished, predictor, samples, tmp_path):
     folder, copies = finished
+    (folder / parquet_files.part_name(0)).write_bytes(b"")
     with pytest.raises(UsageError, match=r"expected a folder without results .*: resume from them with --resume"):
         ClusterRun(predictor, copies, folder)
+    (folder / parquet_files.part_name(0)).unlink()
     with pytest.raises(UsageError, match=r"--engine ray wrote its manifest\.json"):
         ParquetParts(folder, predictor, True)
     (folder / MANIFEST).write_text("{}")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pneumoscope import __version__
 from pneumoscope.cluster.connection import connected, require_ray
-from pneumoscope.cluster.source_lists import decode_sources, encode_sources, hash_sources
+from pneumoscope.cluster.source_lists import decode_sources, encode_sources, has_relative_names, hash_sources
 from pneumoscope.errors import RunError, UsageError
 from pneumoscope.inference.bundle import read_bundle
 from pneumoscope.inference.predict import Predictor
@@ -72,7 +72,7 @@ class ClusterRun:
         predictor: the model at its operating point.
         sources: paths, addresses, and errors in their place. Every worker must be able to read them.
         folder: for the parts.
-        resume: keep the parts that are in the folder.
+        resume: keep the parts that are in the folder. A run that ended before its first part can also be begun again.
 
     Attributes:
         parts: number of parts of the whole run.
@@ -119,9 +119,9 @@ class ClusterRun:
             UsageError: there is no cluster at this address.
             RunError: the workers cannot work, for example because pneumoscope is not installed on their machines.
         """
-        self._write_manifest(finished=False)
         if self.missing:
             with connected(address, cpus):
+                self._write_manifest(finished=False)
                 yield from self._score_missing()
         self._write_manifest(finished=True)
 
@@ -155,7 +155,7 @@ class ClusterRun:
             Worker,  # type: ignore[arg-type]  # a class too, whose objects are called; Ray declares functions only
             fn_constructor_args=(
                 bundle.path.read_bytes(), str(bundle.path), self.predictor.threshold, self.predictor.prevalence,
-                self.predictor.any_age,
+                self.predictor.any_age, os.getcwd() if has_relative_names(self.sources) else None,
             ),
             num_cpus=1,
             # One part a worker at a time, so that no part waits for a busy worker while another one is free.
@@ -184,9 +184,9 @@ class ClusterRun:
         """Numbers of the parts that are missing or damaged; refuses a folder that cannot be resumed."""
         path = self.folder / MANIFEST
         parts = len(list(self.folder.glob("part-*.parquet")))
-        if (parts or path.exists()) and not resume:
+        if not resume and (parts or _is_finished(path)):
             raise parquet_files.folder_not_empty(self.folder, parts)
-        if path.exists():
+        if resume and path.exists():  # otherwise it is of a run that ended before its first part
             self._check_manifest(path)
         elif parts:
             raise UsageError(
@@ -233,9 +233,34 @@ class Worker:
     """A process of the cluster: it loads the model once, and judges one part after the other.
 
     The model arrives as bytes, so the other machines need the package but not the model file.
+
+    Args:
+        model: content of the model file.
+        path: of the model file, for messages.
+        threshold, prevalence, any_age: of the predictor.
+        folder: that relative names of sources are relative to; None if there are none.
+
+    Raises:
+        RunError: this machine has no such folder.
     """
 
-    def __init__(self, model: bytes, path: str, threshold: float, prevalence: float | None, any_age: bool) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        path: str,
+        threshold: float,
+        prevalence: float | None,
+        any_age: bool,
+        folder: str | None,
+    ) -> None:
+        if folder is not None:
+            try:
+                os.chdir(folder)  # this process works for one run only
+            except OSError as error:
+                raise RunError(
+                    f"expected the folder {folder} of the relative names on every machine, {socket.gethostname()} says "
+                    f"{error.strerror}: give absolute names"
+                ) from None
         bundle = read_bundle(model, Path(path), threads=1)  # a worker gets one core
         self.predictor = Predictor(bundle, threshold, prevalence, any_age)
 
@@ -258,6 +283,17 @@ class Worker:
             "worker": f"{socket.gethostname()}:{os.getpid()}",
             "seconds": time.perf_counter() - start,
         }
+
+
+def _is_finished(manifest: Path) -> bool:
+    """Whether a manifest is that of a finished run, or no manifest of ours at all; False if there is none."""
+    try:
+        content = json.loads(manifest.read_bytes())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return not isinstance(content, dict) or bool(content.get("finished", True))
 
 
 def _shorten(value: object) -> object:

@@ -51,11 +51,11 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
             ray.init("local", num_cpus=cpus or available_cores(), include_dashboard=False, **quiet)
         else:
             ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises bare exceptions, too, for example if a node does not start in time
+        ray.shutdown()  # what has started
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(
-            f"{_EXPECTED} at {address or 'this machine'}, Ray says {reason}: start it, or name another"
-        ) from None
+        advice = "try again" if address is None else "start it, or name another"
+        raise UsageError(f"{_EXPECTED} at {address or 'this machine'}, Ray says {reason}: {advice}") from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)

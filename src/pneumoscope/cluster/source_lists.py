@@ -10,6 +10,7 @@ from pneumoscope.errors import ImageError
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.radiographs.remote import is_address, stamp_address
 from pneumoscope.radiographs.sources import NothingFound, Source
+from pneumoscope.radiographs.zip_files import is_member_address, split_address
 
 _THREADS = 32  # over a network, looking up size and date is mostly waiting
 
@@ -22,6 +23,21 @@ def encode_sources(sources: Sequence[Source]) -> str:
 def decode_sources(text: str) -> list[Source]:
     """The sources of a text from :func:`encode_sources`; paths come back as strings."""
     return [NothingFound(name, reason) if reason else name for name, reason in json.loads(text)]
+
+
+def has_relative_names(sources: Sequence[Source]) -> bool:
+    """Whether a source is named relative to the working folder.
+
+    >>> has_relative_names(["/a/b.png", "s3://bucket/a.png", "zip://m.png::/a/b.zip"]), has_relative_names(["a.png"])
+    (False, True)
+    """
+    for source in sources:
+        if isinstance(source, ImageError):
+            continue
+        path = split_address(source)[1] if is_member_address(source) else source
+        if not is_address(path) and not os.path.isabs(path):
+            return True
+    return False
 
 
 def hash_sources(sources: Sequence[Source]) -> str:
