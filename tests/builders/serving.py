@@ -19,11 +19,11 @@ POST = b"POST /v1/predictions%s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\
 
 
 @contextmanager
-def serving(**options):
-    """The service in a thread; yields a client."""
+def serving(wrap=lambda app: app, **options):
+    """The service in a thread, as ``wrap`` makes it of the application; yields a client."""
     options.setdefault("predictors", {"mobilenet": load(), "reference-lstm": load("reference-lstm")})
     ready = threading.Event()
-    server = Server(create_app(**options), "127.0.0.1", 0, lambda address: ready.set())
+    server = Server(wrap(create_app(**options)), "127.0.0.1", 0, lambda address: ready.set())
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

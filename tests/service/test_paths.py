@@ -1,5 +1,6 @@
 """How a request finds its route: HEAD, and the path of a proxy, tried with nginx."""
 
+import asyncio
 import re
 import shutil
 import socket
@@ -9,8 +10,10 @@ import time
 import httpx
 import pytest
 from builders.serving import files_of, problem_of, serving
+from fastapi import FastAPI
 
 from pneumoscope import load
+from pneumoscope.service.app import create_app
 from pneumoscope.service.guard import SECURITY_HEADERS
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
@@ -72,6 +75,39 @@ def check_below_chest(client, samples, base="/chest", headers=None):
 @pytest.mark.parametrize("base", ["/chest", ""])
 def test_the_proxy_may_pass_its_path_on_or_cut_it_off(behind, samples, base):
     check_below_chest(behind, samples, base)
+
+
+def mounted(app) -> FastAPI:
+    """Another application, with this one below /chest."""
+    outer = FastAPI(redirect_slashes=False)
+    outer.mount("/chest", app)
+    return outer
+
+
+def test_another_application_may_mount_it(samples):
+    """It gets no lifespan of its own there."""
+    with serving(mounted, predictors={"mobilenet": load()}) as client:
+        check_below_chest(client, samples)
+        for name in ("healthz", "readyz", "metrics"):
+            assert client.head(f"/chest/{name}", headers={"Host": "10.0.0.7:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize("wrap", [lambda app: app, mounted])
+def test_it_answers_without_a_server(samples, wrap):
+    app = wrap(create_app({"mobilenet": load()}))
+    base = "/chest" if isinstance(app, FastAPI) else ""
+
+    async def ask():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            ready = await client.get(f"{base}/readyz")
+            answer = await client.post(f"{base}/v1/predictions", files=files_of(samples[9]))
+            return ready, answer.json()["predictions"][0]
+
+    for _ in range(2):  # another event loop does not matter
+        ready, found = asyncio.run(ask())
+        assert ready.status_code == 200
+        assert found["probability"] == load().predict(samples[9]).probability
 
 
 def test_the_path_without_its_slash_leads_to_the_page(behind):

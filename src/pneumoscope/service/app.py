@@ -39,7 +39,9 @@ def create_app(
     root_path: str = "",
     log_request: LogRequest | None = None,
 ) -> ASGIApp:
-    """The service as an ASGI application.
+    """The service as an ASGI application: for a server, for another application that mounts it, or for a test client.
+
+    Where nothing runs its lifespan, its threads end with the process.
 
     Args:
         predictors: models by name; the first one is the default.
@@ -62,6 +64,7 @@ def create_app(
         redirect_slashes=False,  # a redirection would be an error without problem details
         responses=ERRORS,
     )
+    app.state.scorer = Scorer()  # starts threads with the first image; a mounted application has no lifespan
     add_error_handlers(app)
     add_predictions(app, predictors, capacity, metrics)
     add_models(app, predictors)
@@ -74,6 +77,6 @@ def create_app(
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.scorer = Scorer()
+    app.state.scorer = Scorer()  # a new one, as the application may have run and ended before
     yield
     app.state.scorer.close()

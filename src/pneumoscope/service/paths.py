@@ -9,7 +9,7 @@ class Paths:
     Args:
         app: the application.
         root_path: path below which a proxy offers the service, such as ``/chest``; empty for none. The proxy may cut it
-            off or pass it on.
+            off or pass it on. An application that mounts this one states the path itself.
     """
 
     def __init__(self, app: ASGIApp, root_path: str = "") -> None:
@@ -20,10 +20,10 @@ class Paths:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = scope["path"]
-        if path != self.root_path and not path.startswith(f"{self.root_path}/"):
-            path = self.root_path + path
-        scope = {**scope, "path": path, "root_path": self.root_path}
+        path, root_path = scope["path"], self.root_path or scope.get("root_path", "")
+        if path != root_path and not path.startswith(f"{root_path}/"):
+            path = root_path + path
+        scope = {**scope, "path": path, "root_path": root_path}
         if scope["method"] == "HEAD":
             scope["method"], send = "GET", _without_body(send)
         await self.app(scope, receive, send)
