@@ -1,11 +1,13 @@
 """What is shipped to run the service: the proxy for real, the unit by systemd's parser, the container by its words."""
 
+import json
 import re
 import shlex
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -97,6 +99,18 @@ def test_the_unit_and_the_container_start_the_command():
         assert Path(command[0]).name == "pneumoscope"
         assert command[1] == "serve"
         parse_command(typer.main.get_command(app), command[1:])
+
+
+def test_the_health_check_of_the_container_sees_whether_the_service_answers():
+    """The command of the container file, with another port."""
+    words = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE).group(1)
+    program, *arguments = json.loads(words)
+    assert program == "python"
+    with serving(predictors={"mobilenet": load()}) as client:
+        check = [sys.executable, *(word.replace(":8000", f":{client.base_url.port}") for word in arguments)]
+        assert str(client.base_url.port) in check[-1]
+        assert subprocess.run(check, check=False).returncode == 0
+    assert subprocess.run(check, check=False, capture_output=True).returncode != 0
 
 
 @pytest.mark.skipif(not SYSTEMD_ANALYZE, reason="needs systemd, see requirements/debian.txt")

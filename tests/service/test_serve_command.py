@@ -188,3 +188,26 @@ def test_a_killed_process_frees_its_address_at_once(samples):
     with command("--model", "mobilenet", "--port", port) as (_, client):
         assert client.base_url.port == port
         assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is of Linux")
+def test_it_tells_systemd_when_it_is_ready_alive_and_stopping(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        with command("--model", "mobilenet", env=environment) as (process, client):
+            assert manager.recv(100) == b"READY=1"
+            assert client.get("/readyz").status_code == 200
+            assert [manager.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+            process.terminate()
+            said = b"WATCHDOG=1"
+            while said == b"WATCHDOG=1":
+                said = manager.recv(100)
+            assert said == b"STOPPING=1"
+            assert process.wait(15) == 0
+
+
+def test_a_manager_that_is_gone_changes_nothing(tmp_path):
+    with command("--model", "mobilenet", env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "gone")}) as (_, client):
+        assert client.get("/healthz").status_code == 200

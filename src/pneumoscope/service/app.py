@@ -53,7 +53,7 @@ def create_app(
         log_request: called after each request, see :mod:`pneumoscope.service.logs`; None for no log.
     """
     capacity, metrics = capacity or Capacity(), Metrics()
-    metrics.images_in_flight.set_function(lambda: capacity.images)
+    capacity.observe = metrics.images_in_flight.set
     app = FastAPI(
         title="pneumoscope",
         version=__version__,

@@ -1,6 +1,7 @@
 """How much the service holds at a time: images and bytes are counted before they are kept, so memory has a bound."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
@@ -14,12 +15,13 @@ MAX_IMAGES, MAX_BYTES = 128, 400_000_000
 
 @dataclass
 class Capacity:
-    """Images and bytes that the service holds, with their limits."""
+    """Images and bytes that the service holds, with their limits; ``observe`` is called with the number of images."""
 
     images: int = 0
     bytes: int = 0
     max_images: int = MAX_IMAGES
     max_bytes: int = MAX_BYTES
+    observe: Callable[[float], None] | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def acquire(self, images: int = 0, size: int = 0) -> None:
@@ -31,12 +33,17 @@ class Capacity:
         with self._lock:
             if self.images + images > self.max_images or self.bytes + size > self.max_bytes:
                 raise Busy("expected room for more images, the service is full: try again in a second")
-            self.images, self.bytes = self.images + images, self.bytes + size
+            self._change(images, size)
 
     def release(self, images: int = 0, size: int = 0) -> None:
         """Subtract them."""
         with self._lock:
-            self.images, self.bytes = self.images - images, self.bytes - size
+            self._change(-images, -size)
+
+    def _change(self, images: int, size: int) -> None:
+        self.images, self.bytes = self.images + images, self.bytes + size
+        if self.observe and images:
+            self.observe(self.images)
 
 
 class Admission:

@@ -1,9 +1,16 @@
-"""Metrics of the service, for Prometheus, and what a log may say of each request."""
+"""Metrics of the service, for Prometheus, and what a log may say of each request.
 
+Of several processes behind one address (workers of gunicorn or uvicorn), each answers some of the requests. With the
+variable ``PROMETHEUS_MULTIPROC_DIR``, which names an empty folder, they show their sum; see the documentation of
+prometheus_client.
+"""
+
+import os
 import time
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # others are what a client invented
@@ -15,16 +22,29 @@ class Metrics:
     """Metrics of one service, in their own registry. A client cannot invent the value of a label."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        registry = self._registry = CollectorRegistry()
+        self._is_one_of_several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        if not self._is_one_of_several:
+            ProcessCollector(registry=registry)
         self.requests = Counter("pneumoscope_requests", "Requests", ["route", "status"], registry=registry)
         self.seconds = Histogram(
             "pneumoscope_request_seconds", "From the headers to the last byte", ["route"], registry=registry
         )
         self.images = Counter("pneumoscope_images", "Images by outcome", ["model", "status"], registry=registry)
         self.images_in_flight = Gauge(
-            "pneumoscope_images_inside", "Images that wait or are being judged", registry=registry
+            "pneumoscope_images_inside",
+            "Images that wait or are being judged",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
+
+    def render(self) -> bytes:
+        """The metrics as text, of all processes if there are several."""
+        registry = self._registry
+        if self._is_one_of_several:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # of a package with some annotations
+        return generate_latest(registry)
 
 
 class MetricsMiddleware:

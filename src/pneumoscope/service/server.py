@@ -1,10 +1,14 @@
-"""The server under the application: it binds its socket first, limits slow clients, and answers before it stops."""
+"""The server under the application: it binds its socket first, limits slow clients, and answers before it stops.
+
+It tells systemd when it is ready, that it is alive, and when it stops.
+"""
 
 import asyncio
 import contextlib
 import ipaddress
 import os
 import socket
+import time
 from collections.abc import Callable
 
 import h11
@@ -171,6 +175,9 @@ class Server(uvicorn.Server):
             raise UsageError(
                 f"expected to listen on {host} port {port}, the system says {reason}: choose another --port or --host"
             ) from None
+        # The manager wants a sign of life within this time; half of it leaves room for a late one.
+        self._watchdog = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
+        self._last_sign = time.monotonic()
         url_host = f"[{host}]" if family == socket.AF_INET6 else host
         self.address, self._ready = f"http://{url_host}:{self._listener.getsockname()[1]}", ready
 
@@ -184,3 +191,25 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready(self.address)
+            notify_manager("READY=1")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Give the manager its sign of life; uvicorn calls this ten times a second."""
+        if self._watchdog and time.monotonic() - self._last_sign >= self._watchdog:
+            self._last_sign = time.monotonic()
+            notify_manager("WATCHDOG=1")
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer the accepted requests, and stop."""
+        notify_manager("STOPPING=1")
+        await super().shutdown(sockets)
+
+
+def notify_manager(state: str) -> None:
+    """Tell the service manager a state, if it listens: sd_notify(3). Without a manager nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address or not hasattr(socket, "AF_UNIX"):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
