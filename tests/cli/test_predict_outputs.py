@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+import subprocess
+import sys
 
 import cv2
 import pytest
@@ -159,3 +161,32 @@ def test_what_was_assumed_about_a_file_is_shown_and_written(run, samples, tmp_pa
     assert f"<p>{note}</p>" in (tmp_path / "i.html").read_text()
     (row,) = csv.DictReader((tmp_path / "r.csv").read_text().splitlines())
     assert (row["status"], row["reason"], row["note"]) == ("ok", "", note)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_an_overlay_that_cannot_be_written_costs_no_row(samples, tmp_path):
+    """The system refuses files of more than 30 kB, as a full disk would; the rows are smaller."""
+    import resource
+
+    command = [sys.executable, "-m", "pneumoscope", "predict", *map(str, samples[:5]), "--csv", "r.csv"]
+    whole = subprocess.run([*command[:-1], "whole.csv"], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    limited = subprocess.run(
+        [*command, "--heatmaps", "h"], cwd=tmp_path, capture_output=True, text=True, check=False, preexec_fn=limit
+    )
+    assert limited.returncode == 1
+    lines = limited.stderr.splitlines()
+    assert [line.startswith(f"no heatmap of {path}: ") for line, path in zip(lines, samples, strict=False)] == [
+        True
+    ] * 5
+    assert all(line.endswith("File too large") for line in lines)
+    assert limited.stdout == whole.stdout
+    assert (tmp_path / "r.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert list((tmp_path / "h").iterdir()) == []
+    resumed = subprocess.run([*command, "--heatmaps", "h", "--resume"], cwd=tmp_path, capture_output=True, check=False)
+    assert resumed.returncode == 0
+    assert (tmp_path / "r.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert len(list((tmp_path / "h").iterdir())) == 5

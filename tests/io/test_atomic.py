@@ -1,6 +1,11 @@
 """Atomic writes: the old file or the new one, never a part."""
 
+import hashlib
 import os
+import random
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -46,3 +51,47 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
         list(pool.map(lambda content: [write_atomic(path, content) for _ in range(5)], contents))
     assert path.read_bytes() in contents
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_deleted_later(tmp_path):
+    names = ".0123456789abcdef.partial", ".fedcba9876543210.partial", "0123456789abcdef.partial", ".other.partial"
+    for name in names:
+        (tmp_path / name).write_bytes(b"a part")
+        os.utime(tmp_path / name, (1, 1))
+    os.utime(tmp_path / names[1])  # of a process that may still write
+    write_atomic(tmp_path / "report.json", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], "report.json"}
+
+
+KILLED = """
+import hashlib, os, sys
+from pathlib import Path
+from pneumoscope.io.atomic import write_atomic
+for number in range(10**9):
+    body = os.urandom(200_000)
+    write_atomic(Path(sys.argv[1]) / f"{number % 3}.bin", hashlib.sha256(body).digest() + body)
+"""
+
+
+def test_every_file_is_whole_although_its_writers_are_killed(tmp_path):
+    chance = random.Random(0)
+
+    def begin():
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+
+    writers = [begin() for _ in range(3)]
+    try:
+        for _ in range(12):
+            time.sleep(0.1 + 0.2 * chance.random())
+            victim = writers.pop(chance.randrange(len(writers)))
+            victim.kill()
+            victim.wait()
+            writers.append(begin())
+            for path in tmp_path.glob("*.bin"):
+                content = path.read_bytes()
+                assert hashlib.sha256(content[32:]).digest() == content[:32], path
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+    assert len(list(tmp_path.glob("*.bin"))) == 3

@@ -33,3 +33,18 @@ def test_results_come_before_an_error_of_the_items():
     with ThreadPoolExecutor(2) as pool, pytest.raises(OSError, match="no more"):
         results.extend(ordered_prefetch(pool, abs, items(), 8))
     assert results == [1, 2, 3]
+
+
+@pytest.mark.parametrize("max_pending", [1, 3, 20])
+def test_an_error_of_the_work_comes_in_its_place(max_pending):
+    """Later results must not come before it: they would take the place of the one that is missing."""
+
+    def work(item):
+        if item == 4:
+            raise OSError("full")
+        return item
+
+    results = []
+    with ThreadPoolExecutor(3) as pool, pytest.raises(OSError, match="full"):
+        results.extend(ordered_prefetch(pool, work, range(10), max_pending))
+    assert results == [0, 1, 2, 3]

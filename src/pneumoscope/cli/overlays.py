@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pneumoscope.cli.console import echo_stderr
-from pneumoscope.errors import ImageError
+from pneumoscope.errors import ImageError, PneumoscopeError
 from pneumoscope.io.own_files import may_replace
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ def _draw_overlay(predictor: "Predictor", image: JudgedImage) -> Path | None:
     except ImageError as error:
         echo_stderr(f"no heatmap of {source}, which can be read only once: {error}")
         return None
-    return write_overlay(explain_prediction(predictor, radiograph, prediction), path)
+    try:
+        return write_overlay(explain_prediction(predictor, radiograph, prediction), path)
+    except PneumoscopeError as error:  # a full disk; the row of the image is kept
+        echo_stderr(f"no heatmap of {source}: {error}")
+        return None
 
 
 class UniqueNames:

@@ -1,17 +1,29 @@
 """Atomic writes: a file is complete or absent, even if the process is killed. And reading back what may be damaged."""
 
+import functools
 import io
 import os
+import re
 import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
 
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial")
+_LEFTOVER_SECONDS = 3600  # no write takes so long
+
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write to a temporary name, flush to disk, then rename. Each writer has its own name, so two do not mix."""
+    """Write to a temporary name, flush to disk, then rename. Each writer has its own name, so two do not mix.
+
+    A process that is killed leaves its temporary file. The next one that writes into the folder, an hour later or more,
+    deletes it.
+    """
+    _delete_leftovers(path.parent)
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         with partial.open("xb") as file:
@@ -22,6 +34,17 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@functools.lru_cache(maxsize=256)  # once for each folder of a process
+def _delete_leftovers(folder: Path) -> None:
+    """Delete temporary files of processes that were killed."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _PARTIAL.fullmatch(entry.name):
+                with suppress(OSError):  # another process deletes it, too
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFTOVER_SECONDS:
+                        os.unlink(entry.path)
 
 
 def write_npz(path: Path, arrays: "dict[str, np.ndarray]") -> None:

@@ -17,7 +17,8 @@ def ordered_prefetch(
     Args:
         pool: runs the work.
         work: called with one item.
-        items: may be endless. If the iterator raises an error, the results of the items before it come first.
+        items: may be endless. If the iterator raises an error, the results of the items before it come first. If the
+            work on an item raises one, it comes in the place of its result, and nothing after it.
         max_pending: items that are taken before the first of their results is needed.
 
     Yields:
@@ -28,13 +29,19 @@ def ordered_prefetch(
     [1, 2, 3]
     """
     pending: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) >= max_pending:
-                yield pending.popleft().result()
-    except Exception:
-        yield from (future.result() for future in pending)
-        raise
+    iterator, error_of_items = iter(items), None
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            break
+        except Exception as error:
+            error_of_items = error
+            break
+        pending.append(pool.submit(work, item))
+        if len(pending) >= max_pending:
+            yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
+    if error_of_items:
+        raise error_of_items
