@@ -95,3 +95,22 @@ def test_every_file_is_whole_although_its_writers_are_killed(tmp_path):
             writer.kill()
             writer.wait()
     assert len(list(tmp_path.glob("*.bin"))) == 3
+
+
+def test_a_file_that_is_open_elsewhere_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    """As on Windows, where the system refuses to replace a file that is open."""
+    path, refusals = tmp_path / "report.json", [PermissionError(13, "open elsewhere")] * 3
+    real = os.replace
+
+    def replace(source, target):
+        if refusals:
+            raise refusals.pop()
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(PermissionError):
+        write_atomic(path, b"at once, as on other systems")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("pneumoscope.io.atomic._REPLACE_TRIES", 20)
+    write_atomic(path, b"new")
+    assert (path.read_bytes(), refusals) == (b"new", [])

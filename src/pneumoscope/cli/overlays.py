@@ -1,6 +1,7 @@
 """Heatmap overlays of judged images, drawn in threads while other images are judged."""
 
 import os
+import re
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -101,7 +102,7 @@ class UniqueNames:
         """A path that no other overlay of this call has, no image, and no file that another program wrote."""
         from pneumoscope.radiographs.sources import stem_of
 
-        stem, number = _shorten(stem_of(source)), 1
+        stem, number = portable_stem(_shorten(stem_of(source))), 1
         name = f"{stem}.png"
         while name.lower() in self._used or not may_replace(self._folder / name, "png"):
             # in small letters: case-insensitive file systems exist
@@ -109,6 +110,18 @@ class UniqueNames:
             name = f"{stem}-{number}.png"
         self._used.add(name.lower())
         return self._folder / name
+
+
+def portable_stem(stem: str, windows: bool = os.name == "nt") -> str:
+    """A stem that the system takes as a file name. Windows has devices and characters that no file may be called.
+
+    >>> portable_stem("aux", windows=True), portable_stem("a.png?size=9", windows=True), portable_stem("aux", windows=False)
+    ('aux_', 'a.png_size=9', 'aux')
+    """
+    if not windows:
+        return stem
+    stem = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", stem).rstrip(". ") or "image"
+    return f"{stem}_" if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", stem) else stem
 
 
 def _shorten(stem: str) -> str:

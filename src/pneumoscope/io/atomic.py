@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial")
 _LEFTOVER_SECONDS = 3600  # no write takes so long
+_REPLACE_TRIES = 20 if os.name == "nt" else 1  # Windows replaces no file that another process has open
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -30,10 +31,19 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        _replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _replace(partial: Path, path: Path) -> None:
+    for _ in range(_REPLACE_TRIES - 1):
+        with suppress(PermissionError):
+            os.replace(partial, path)
+            return
+        time.sleep(0.05)
+    os.replace(partial, path)
 
 
 @functools.lru_cache(maxsize=256)  # once for each folder of a process
