@@ -115,8 +115,8 @@ class UniqueNames:
 def portable_stem(stem: str, windows: bool = os.name == "nt") -> str:
     """A stem that the system takes as a file name. Windows has devices and characters that no file may be called.
 
-    >>> portable_stem("aux", windows=True), portable_stem("a.png?size=9", windows=True), portable_stem("aux", windows=False)
-    ('aux_', 'a.png_size=9', 'aux')
+    >>> portable_stem("aux", windows=True), portable_stem("a.png?x=9", windows=True), portable_stem("aux", False)
+    ('aux_', 'a.png_x=9', 'aux')
     """
     if not windows:
         return stem
