@@ -2,7 +2,7 @@
 
     python benchmarks/service/soak_workers.py [--server gunicorn] [--workers 4] [--minutes 10]
 
-The workers are processes of gunicorn (to be installed beside pneumoscope: ``pip install gunicorn uvicorn-worker``) or of
+The workers are processes of gunicorn (install it beside pneumoscope: ``pip install gunicorn uvicorn-worker``) or of
 uvicorn. They share the folder ``PROMETHEUS_MULTIPROC_DIR``. As many clients as workers send bundled radiographs, each
 request over a connection of its own, so that any worker may take it. At the end ``/metrics`` must show exactly the
 images that were answered, whichever worker is asked. The memory of all workers is printed for each tenth of the time.
@@ -58,12 +58,8 @@ def main() -> None:
 
 def _server(name: str, workers: int, port: int) -> list[str]:
     if name == "uvicorn":
-        return [
-            *"uvicorn --factory service:make --log-level error --workers".split(),
-            str(workers),
-            "--port",
-            str(port),
-        ]
+        options = ["--factory", "--log-level", "error", "--workers", str(workers), "--port", str(port)]
+        return ["uvicorn", "service:make", *options]
     options = ["--worker-class", "uvicorn_worker.UvicornWorker", "--log-level", "error", "--workers", str(workers)]
     return ["gunicorn", "service:make()", *options, "--bind", f"127.0.0.1:{port}"]
 
@@ -98,9 +94,7 @@ def _soak(process: subprocess.Popen, address: str, workers: int, seconds: float)
     for thread in threads:
         thread.join()
     shown = {_images(httpx.get(f"{address}/metrics").text) for _ in range(4 * workers)}
-    print(
-        f"{sum(answered)} images answered, {len(failed)} requests failed {failed[:3]}, /metrics shows {sorted(shown)}"
-    )
+    print(f"{sum(answered)} images answered, {len(failed)} requests failed {failed[:3]}; /metrics: {sorted(shown)}")
     return not failed and shown == {float(sum(answered))}
 
 
