@@ -44,17 +44,25 @@ def predictor():
     return load()
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}  # as small as Ray allows
+
+
 @pytest.fixture(scope="module")
-def two_nodes():
-    """The address of a Ray cluster of two nodes with a core each."""
+def nodes():
+    """A Ray cluster of two nodes with a core each."""
     connection._set_environment(start_here=True)
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    nodes.add_node(**node)
-    yield nodes.address
-    nodes.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    cluster.add_node(**NODE)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def two_nodes(nodes):
+    """The address of the cluster."""
+    return nodes.address
 
 
 @pytest.fixture(scope="module")
@@ -154,17 +162,20 @@ def test_a_run_continues_after_its_driver_was_killed_and_keeps_complete_parts(im
     assert {name for name in before if before[name] != after[name]} == {damaged}
 
 
-def test_relative_names_are_those_of_where_the_command_was_given(samples, predictor, two_nodes, tmp_path):
-    """The nodes were started elsewhere."""
-    (tmp_path / "chest").mkdir()
-    for number in range(6):
-        shutil.copy(samples[number], tmp_path / "chest" / f"{number}.jpeg")
-    command = _command("chest", "--engine", "ray", "--parquet", "out", "--address", two_nodes)
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    rows = _rows(tmp_path / "out")
-    assert [row["path"] for row in rows] == [f"chest/{number}.jpeg" for number in range(6)]
-    assert [row["probability"] for row in rows] == [predictor.predict(path).probability for path in samples[:6]]
+def test_relative_names_are_judged_where_the_command_was_given_although_a_node_dies(images, nodes, tmp_path):
+    """The nodes were started in another folder; one of three is killed after the first part."""
+    third = nodes.add_node(**NODE)
+    local, out = tmp_path / "local", tmp_path / "out"
+    where = {"cwd": images.parent, "text": True}
+    subprocess.run(_command("list.csv", "--parquet", local), check=False, stdout=subprocess.DEVNULL, **where)
+    command = _command("list.csv", "--engine", "ray", "--parquet", out, "--address", nodes.address)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **where) as driver:
+        assert driver.stdout.readline().startswith("part-0")
+        nodes.remove_node(third, allow_graceful=False)
+        _, errors = driver.communicate()
+    assert (driver.returncode, errors) == (1, "")  # some images are errors
+    assert any(row["path"] == "000.jpeg" for row in _rows(out))
+    assert _parts(out) == _parts(local)
 
 
 def test_a_worker_without_the_folder_says_so(predictor):
