@@ -11,6 +11,7 @@ A new architecture takes two entries under one name: its input in
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pneumoscope.errors import RunError
@@ -240,20 +241,8 @@ def build_bilstm(spec: InputSpec, *, dropout: float = 0.0, classes: int = len(LA
     return keras.Model(rows, x, name="bilstm")
 
 
-def _mobilenet(recipe: Recipe, weights: str | None, inference: bool) -> Model:
-    return build_mobilenet(
-        recipe.spec,
-        weights=weights,
-        frozen=recipe.trainable == "head",
-        frozen_norm=recipe.batch_norm == "frozen",
-        dropout=recipe.dropout,
-        classes=len(recipe.classes),
-        fast=not inference,
-    )
-
-
-def _lung_mobilenet(recipe: Recipe, weights: str | None, inference: bool) -> Model:
-    return build_lung_mobilenet(
+def _fine_tuned(build_network: Callable[..., Model], recipe: Recipe, weights: str | None, inference: bool) -> Model:
+    return build_network(
         recipe.spec,
         weights=weights,
         frozen=recipe.trainable == "head",
@@ -275,8 +264,8 @@ def _bilstm(recipe: Recipe, weights: str | None, inference: bool) -> Model:
 
 #: Architecture -> function that builds it from a recipe, the backbone weights, and whether it is for inference only.
 BUILDERS: dict[str, Callable[[Recipe, str | None, bool], Model]] = {
-    "mobilenet": _mobilenet,
-    "mobilenet-lungs": _lung_mobilenet,
+    "mobilenet": partial(_fine_tuned, build_mobilenet),
+    "mobilenet-lungs": partial(_fine_tuned, build_lung_mobilenet),
     "lstm": _lstm,
     "bilstm": _bilstm,
 }
