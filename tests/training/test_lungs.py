@@ -310,3 +310,15 @@ def test_dice_and_evidence_in_the_masks_by_hand(samples_folder, tmp_path):
         assert found["peak_in_lungs"]["value"] == float(same)
     with pytest.raises(DatasetError, match="expected masks of these images"):
         measure_lungs(predictor, manifest, manifest.records[:2], LungMasks(tmp_path / "same"))
+
+
+def test_training_may_use_smaller_images(lung_recipe, samples_folder, masks, tmp_path):
+    """The augmented images are smaller; held-out images, and those of the file, have the size of the recipe."""
+    recipe = lung_recipe(train_size=32, epochs=1)
+    assert recipe.train_spec.shape == (32, 32, 3)
+    run = train(recipe, samples_folder, runs=tmp_path, masks=masks)
+    report = release(run, samples_folder)
+    assert load(run.folder).bundle.spec == recipe.spec
+    assert report["metrics"]["accuracy"]["value"] == pytest.approx(run.kept["val_accuracy"])
+    other = train(lung_recipe(epochs=1), samples_folder, runs=tmp_path / "whole", masks=masks)
+    assert other.history[0]["loss"] != run.history[0]["loss"]

@@ -136,6 +136,10 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"mirror": "yes"}, "mirror as bool, received 'yes'"),
         ({"mirror": True}, "expected mirror with a mobilenet, whose feature map it averages, received lstm"),
         ({"model": "bilstm", "mirror": True}, "expected mirror with a mobilenet, .*, received bilstm"),
+        (
+            {"train_size": 64},
+            "expected train_size with a mobilenet that trains every layer on augmented images, received",
+        ),
         ({"average": 1}, "average as 2 to 100 folds or 0, received 1"),
         ({"average": 101}, "average as 2 to 100 folds or 0, received 101"),
         ({"model": "mobilenet", "average": 5, "trainable": "all"}, "expected batch_norm = 'frozen' with average"),

@@ -18,7 +18,8 @@ class PointwiseConv2D(keras.layers.Conv2D):  # type: ignore[misc]  # Keras ships
         """Compute the output, (N, h, w, C) -> (N, h, w, filters)."""
         kernel = tf.reshape(self.kernel, self.kernel.shape[2:])  # (C, filters)
         product = tf.matmul(tf.reshape(inputs, (-1, inputs.shape[-1])), kernel)
-        outputs = tf.reshape(product, (-1, *inputs.shape[1:3], self.filters))
+        size = tf.unstack(tf.shape(inputs)[:3])
+        outputs = tf.reshape(product, (*size, self.filters))
         return self.activation(outputs + self.bias if self.use_bias else outputs)
 
 

@@ -93,9 +93,10 @@ def prepare_inputs(
         factors = _aspect_corrections(records["train"], recipe)
         partners = None
         if recipe.augment.needs_partners:
-            partners = _style_partners(arrays["train"], records["train"], teacher.spec if teacher else run.spec)
+            spec = teacher.spec if teacher else recipe.train_spec
+            partners = _style_partners(arrays["train"], records["train"], spec)
         transforms["train"] = augmentation_transform(
-            run.spec, recipe.augment, recipe.seed, teacher, factors, partners, lungs["train"][0]
+            recipe.train_spec, recipe.augment, recipe.seed, teacher, factors, partners, lungs["train"][0]
         )
     ready_at = time.perf_counter()
 

@@ -23,7 +23,7 @@ Reference: Dice loss as in Milletari et al., "V-Net", 2016; class maps that are 
 
 from typing import Any
 
-from pneumoscope.training.keras_backend import Tensor, keras
+from pneumoscope.training.keras_backend import Tensor, keras, tf
 
 #: Added to the lung field before it becomes pooling weights.
 FLOOR = 1e-3
@@ -34,6 +34,24 @@ def pooling_weights(lungs: Tensor) -> Tensor:
     """(N, h, w) lung field -> (N, h, w) weights that add up to 1 in each image."""
     weights = lungs + FLOOR
     return weights / keras.ops.sum(weights, axis=(1, 2), keepdims=True)
+
+
+class Enlarged(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no annotations
+    """Maps (N, h, w, C) -> (N, 2 h, 2 w, C) by bilinear interpolation; Keras's own layer takes known sizes only."""
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Compute the maps."""
+        known = None not in inputs.shape[1:3]
+        size = [2 * side for side in inputs.shape[1:3]] if known else 2 * tf.shape(inputs)[1:3]
+        return tf.image.resize(inputs, size, method="bilinear")
+
+
+class LungField(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no annotations
+    """A map of one channel (N, h, w, 1) -> the lung field (N, h, w), of any size."""
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Drop the channel."""
+        return keras.ops.squeeze(inputs, axis=-1)
 
 
 class LungPooling(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no annotations

@@ -21,7 +21,7 @@ from pneumoscope.labels import LABELS
 from pneumoscope.training.fast_layers import use_fast_layers
 from pneumoscope.training.fused_lstm import FusedLSTM
 from pneumoscope.training.keras_backend import Model, Tensor, keras
-from pneumoscope.training.lung_layers import LungPooling
+from pneumoscope.training.lung_layers import Enlarged, LungField, LungPooling
 from pneumoscope.training.recipe import Recipe
 
 layers = keras.layers
@@ -54,6 +54,7 @@ def build_mobilenet(
     dropout: float = 0.0,
     classes: int = len(LABELS),
     fast: bool = False,
+    any_size: bool = False,
 ) -> Model:
     """MobileNet v1 (alpha 1.0) with a small dense head.
 
@@ -72,6 +73,7 @@ def build_mobilenet(
         dropout: before each dense layer of the head.
         classes: 2, or 3 with sub-types.
         fast: a trainable backbone has the layers of :mod:`pneumoscope.training.fast_layers`.
+        any_size: images may have any size, not only that of ``spec``.
 
     Returns:
         (N, height, width, 3) float32 -> (N, classes) float32; the pooled feature map is called ``features``.
@@ -79,10 +81,11 @@ def build_mobilenet(
     Raises:
         RunError: the weights cannot be downloaded or read, or belong to another network.
     """
-    image = layers.Input(spec.shape, name="image")
+    shape = _image_shape(spec, any_size)
+    image = layers.Input(shape, name="image")
     x = layers.Rescaling(2.0, offset=-1.0, name="to_backbone_range")(image)
     backbone = keras.applications.MobileNet(
-        include_top=False, input_shape=spec.shape, weights=None, alpha=1.0, name="backbone"
+        include_top=False, input_shape=shape, weights=None, alpha=1.0, name="backbone"
     )
     _load_backbone_weights(backbone, weights)
     x = _prepare_backbone(backbone, frozen, frozen_norm, fast)(x)  # (N, h, w, 1024)
@@ -103,6 +106,7 @@ def build_lung_mobilenet(
     dropout: float = 0.0,
     classes: int = len(LABELS),
     fast: bool = False,
+    any_size: bool = False,
 ) -> Model:
     """MobileNet v1 whose verdict comes from the lungs: a lung field, and local evidence that is pooled over it.
 
@@ -111,21 +115,22 @@ def build_lung_mobilenet(
 
     Args:
         spec: layout ``"image"``, sides a multiple of 32.
-        weights, frozen, frozen_norm, dropout, classes, fast: as for :func:`build_mobilenet`.
+        weights, frozen, frozen_norm, dropout, classes, fast, any_size: as for :func:`build_mobilenet`.
 
     Returns:
         (N, height, width, 3) float32 -> ``probabilities`` (N, classes) and ``lungs`` (N, height / 16, width / 16).
     """
-    image = layers.Input(spec.shape, name="image")
+    shape = _image_shape(spec, any_size)
+    image = layers.Input(shape, name="image")
     x = layers.Rescaling(2.0, offset=-1.0, name="to_backbone_range")(image)
-    fine, coarse = _two_scale_backbone(spec, weights, frozen, frozen_norm, fast)(x)
+    fine, coarse = _two_scale_backbone(shape, weights, frozen, frozen_norm, fast)(x)
     coarse = layers.Conv2D(LOCAL_UNITS, 1, name="coarse")(coarse)
-    coarse = layers.UpSampling2D(2, interpolation="bilinear", name="enlarged")(coarse)
+    coarse = Enlarged(name="enlarged")(coarse)
     x = layers.Add(name="joined")([layers.Conv2D(LOCAL_UNITS, 1, name="fine")(fine), coarse])
     x = layers.ReLU(name="local")(x)  # (N, h, w, LOCAL_UNITS)
     field = layers.SeparableConv2D(HEAD_UNITS, 3, padding="same", activation="relu", name="lung_features")(x)
     field = layers.Conv2D(1, 1, activation="sigmoid", name="lung_map")(field)
-    lungs = layers.Reshape(field.shape[1:3], name=LUNGS)(field)
+    lungs = LungField(name=LUNGS)(field)
     x = layers.Conv2D(HEAD_UNITS, 1, activation="relu", name="local_hidden")(_dropout(x, dropout))
     maps = layers.Conv2D(classes, 1, use_bias=False, name="class_maps")(_dropout(x, dropout))
     logits = LungPooling(name="logits")([maps, lungs])
@@ -133,9 +138,15 @@ def build_lung_mobilenet(
     return keras.Model(image, {PROBABILITIES: probabilities, LUNGS: lungs}, name="mobilenet_lungs")
 
 
-def _two_scale_backbone(spec: InputSpec, weights: str | None, frozen: bool, frozen_norm: bool, fast: bool) -> Model:
+def _image_shape(spec: InputSpec, any_size: bool) -> tuple[int | None, ...]:
+    return (None, None, spec.channels) if any_size else spec.shape
+
+
+def _two_scale_backbone(
+    shape: tuple[int | None, ...], weights: str | None, frozen: bool, frozen_norm: bool, fast: bool
+) -> Model:
     """The MobileNet with the outputs of its blocks 11 (stride 16) and 13 (stride 32)."""
-    whole = keras.applications.MobileNet(include_top=False, input_shape=spec.shape, weights=None, alpha=1.0)
+    whole = keras.applications.MobileNet(include_top=False, input_shape=shape, weights=None, alpha=1.0)
     _load_backbone_weights(whole, weights)
     outputs = [whole.get_layer("conv_pw_11_relu").output, whole.output]
     return _prepare_backbone(keras.Model(whole.input, outputs, name="backbone"), frozen, frozen_norm, fast)
@@ -250,6 +261,7 @@ def _fine_tuned(build_network: Callable[..., Model], recipe: Recipe, weights: st
         dropout=recipe.dropout,
         classes=len(recipe.classes),
         fast=not inference,
+        any_size=not inference and recipe.train_spec != recipe.spec,
     )
 
 
