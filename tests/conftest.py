@@ -19,6 +19,7 @@ LONGEST_FILES = (
     "test_weight_averaging.py",
     "test_cluster_run.py",
     "test_crossval.py",
+    "test_lungs.py",
     "test_onnx_export.py",
     "test_quantise.py",
     "test_training_commands.py",

@@ -147,8 +147,8 @@ def test_a_run_begun_before_a_recipe_had_all_its_keys_resumes(trained, tiny_reci
     with pytest.raises(RunError, match=r"exists: add  --resume  to go on"):
         train(recipe, samples_folder, runs=tmp_path)
     assert _figures(train(recipe, samples_folder, runs=tmp_path, resume=True)) == _figures(trained)
-    with pytest.raises(RunError, match=r"with the recipe it began with, epochs was 3 and is 5: give"):
-        train(replace(recipe, epochs=5), samples_folder, runs=tmp_path, resume=True)
+    with pytest.raises(RunError, match=r"with the recipe it began with, batch_size was 8 and is 5: give"):
+        train(replace(recipe, batch_size=5), samples_folder, runs=tmp_path, resume=True)
     del config["recipe"]
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(RunError, match="with the recipe it began with"):

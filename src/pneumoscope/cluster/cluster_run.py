@@ -251,7 +251,7 @@ class Worker:
         threshold: float,
         prevalence: float | None,
         any_age: bool,
-        folder: str | None,
+        folder: str | None = None,
     ) -> None:
         if folder is not None:
             try:

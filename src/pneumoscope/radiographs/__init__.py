@@ -15,7 +15,15 @@ from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiogr
 from pneumoscope.radiographs.remote import is_address, stamp_address
 from pneumoscope.radiographs.sources import NothingFound, Source, expand, stem_of
 from pneumoscope.radiographs.tables import PATH_COLUMNS, Table, describe_columns, find_column, read_table, simplify
-from pneumoscope.radiographs.zip_files import DAMAGE, MAX_TOTAL, member_problem, open_zip, read_member
+from pneumoscope.radiographs.zip_files import (
+    DAMAGE,
+    MAX_TOTAL,
+    is_member_address,
+    member_problem,
+    open_zip,
+    read_member,
+    split_address,
+)
 
 __all__ = [
     "DAMAGE",
@@ -37,6 +45,7 @@ __all__ = [
     "is_dicom",
     "is_jpeg",
     "is_litter",
+    "is_member_address",
     "is_one_image",
     "join_counts",
     "member_problem",
@@ -48,6 +57,7 @@ __all__ = [
     "read_table",
     "simplify",
     "source_name",
+    "split_address",
     "stamp_address",
     "stem_of",
 ]
