@@ -179,9 +179,8 @@ def test_an_overlay_that_cannot_be_written_costs_no_row(samples, tmp_path):
     )
     assert limited.returncode == 1
     lines = limited.stderr.splitlines()
-    assert [line.startswith(f"no heatmap of {path}: ") for line, path in zip(lines, samples, strict=False)] == [
-        True
-    ] * 5
+    # Two threads draw, so the sentences have no order.
+    assert {line.partition(": ")[0] for line in lines} == {f"no heatmap of {path}" for path in samples[:5]}
     assert all(line.endswith("File too large") for line in lines)
     assert limited.stdout == whole.stdout
     assert (tmp_path / "r.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()

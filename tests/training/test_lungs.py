@@ -202,7 +202,7 @@ def test_masks_and_network_go_together(lung_recipe, tiny_recipe, samples_folder,
     with pytest.raises(UsageError, match="expected no masks for reference-mobilenet, whose mobilenet learns no lungs"):
         train(tiny_recipe("mobilenet"), samples_folder, runs=tmp_path, masks=masks)
     for changes, sentence in (
-        ({"size": 72, "source_size": 80}, "as a multiple of 32, received 72"),
+        ({"size": 72, "source_size": 80}, "as multiples of 32, received 72"),
         ({"mixup": 0.2}, "expected mixup = 0 with mobilenet-lungs"),
         ({"mirror": True}, "expected mirror with a mobilenet, whose feature map it averages, received mobilenet-lungs"),
         ({"average": 5, "split": "all"}, "networks with free batch norm do not average"),
