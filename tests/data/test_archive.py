@@ -1,5 +1,6 @@
 """A zip is untrusted input: what is extracted, what is refused by name, and what an interruption leaves."""
 
+import os
 import stat
 import zipfile
 from pathlib import Path
@@ -235,7 +236,7 @@ def test_a_file_that_cannot_be_written_leaves_no_partial_file(tmp_path, layout, 
     def full(*_):
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr(archive_module.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DatasetError, match=r"read and write somewhere, the system says No space left on device: .*"):
         fetch(tmp_path / "out", write_zip(tmp_path / "a.zip", layout))
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []

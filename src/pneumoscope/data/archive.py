@@ -3,7 +3,6 @@
 Archives are untrusted input. Each member is checked by name, size and content before anything is written.
 """
 
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from pneumoscope.data.class_names import ClassNames
 from pneumoscope.data.layout import is_leftover, only_one, split_path
 from pneumoscope.data.manifest import Refused
 from pneumoscope.errors import DatasetError, ImageError, UnreadableImage
+from pneumoscope.io.atomic import write_atomic
 from pneumoscope.labels import LABELS
 from pneumoscope.radiographs import MAX_BYTES, image_size
 from pneumoscope.radiographs.dicom.reader import is_dicom
@@ -142,9 +142,4 @@ def _extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: P
     if not is_dicom(data):
         image_size(data)  # raises an error if this is no image
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")  # a scan skips hidden files
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic(target, data)
