@@ -16,5 +16,5 @@ compile() {
     --build-deps-for editable --no-emit-index-url --no-emit-find-links --no-emit-trusted-host "$@" pyproject.toml
 }
 compile "$@" --output-file requirements/core.txt
-compile "$@" --extra train --extra report --extra dicom --extra parquet --extra remote --extra ray --extra serve \
+compile "$@" --extra train --extra report --extra dicom --extra pacs --extra parquet --extra remote --extra ray --extra serve \
   --extra notebook --extra docs --extra test --output-file requirements/all.txt

@@ -28,6 +28,14 @@ from pneumoscope.radiographs.images import MAX_PIXELS
 #: Stands for the name of a patient. No message, log or result may contain it.
 SECRET = "Doe^Jane^1957"
 
+#: What the radiographs of a hospital have beside the elements of :func:`make_dataset`.
+ELEMENTS_OF_STUDY = {
+    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.1", "SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.2",
+    "StudyDate": "20240131", "StudyTime": "101500", "StudyID": "S1", "AccessionNumber": "A-77",
+    "PatientBirthDate": "20210101", "PatientSex": "F", "ReferringPhysicianName": "Grey^Ann",
+    "PatientOrientation": ["L", "F"],
+}  # fmt: skip
+
 
 def make_dataset(
     pixels: np.ndarray, bits: int = 8, syntax: UID = ExplicitVRLittleEndian, **elements: object

@@ -46,8 +46,8 @@ def test_a_folder_to_skip_is_left_out(tmp_path):
     for name in ("a.png", "maps/a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list(expand([str(tmp_path)], skip=tmp_path / "maps")) == [tmp_path / "a.png"]
-    assert len(list(expand([str(tmp_path)], skip=tmp_path))) == 2
+    assert list(expand([str(tmp_path)], skip=[tmp_path / "maps"])) == [tmp_path / "a.png"]
+    assert len(list(expand([str(tmp_path)], skip=[tmp_path]))) == 2
 
 
 def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from pneumoscope.cli.image_files import HEATMAP
 from pneumoscope.cli.options import MODEL
 from pneumoscope.cli.screening import screen
 
@@ -23,7 +24,7 @@ def demo(
     page, heatmaps, predictor = out / "index.html", out / "heatmaps", load(model)
     table = CsvFile(out / "predictions.csv", predictor, resume=False)
     table.begin()
-    complete = screen(predictor, sample_paths(), [table], heatmaps=heatmaps, html=page)
+    complete = screen(predictor, sample_paths(), [table], folders={HEATMAP: heatmaps}, html=page)
     print(f"Contact sheet: {page.absolute()}")
     print(f"Heatmaps:      {heatmaps.absolute()}")
     raise typer.Exit(0 if complete else 1)

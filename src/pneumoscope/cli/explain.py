@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.console import echo_stderr
+from pneumoscope.cli.image_files import UniqueNames
 from pneumoscope.cli.options import ANY_AGE, MODEL, PREVALENCE, THRESHOLD, open_predictor
-from pneumoscope.cli.overlays import UniqueNames
 from pneumoscope.cli.paths import check_not_inputs, check_replaceable, read_names
 from pneumoscope.errors import ImageError, UsageError
 

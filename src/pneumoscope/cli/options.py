@@ -35,6 +35,11 @@ ANY_AGE = typer.Option(
     "--any-age",
     help="Judge DICOM files of patients of any age, also those that the models were not trained for.",
 )
+ACCESSION_NUMBER = typer.Option(
+    False,
+    "--accession-number",
+    help="Put the AccessionNumber of DICOM files into the results. It may lead to the patient.",
+)
 RUNS = typer.Option(Path("runs"), help="Folder that contains the run folders.", metavar="DIR")
 WEIGHTS = typer.Option(None, help="Local file of ImageNet weights, instead of a download.", metavar="FILE")
 MASKS = typer.Option(
@@ -50,12 +55,18 @@ EPOCHS = typer.Option(None, help="Number of epochs, instead of the recipe's.")
 
 
 def open_predictor(
-    model: str, threshold: str | None, prevalence: float | None, threads: int = 0, any_age: bool = False
+    model: str,
+    threshold: str | None,
+    prevalence: float | None,
+    threads: int = 0,
+    any_age: bool = False,
+    accession_numbers: bool = False,
 ) -> "Predictor":
     """Load a model; the threshold is text, as the user typed it."""
     from pneumoscope.inference.predict import load, parse_threshold
 
-    return load(model, parse_threshold(threshold), prevalence, threads=threads, any_age=any_age)
+    point = parse_threshold(threshold)
+    return load(model, point, prevalence, threads=threads, any_age=any_age, accession_numbers=accession_numbers)
 
 
 def with_scope(command: Callable[_Parameters, _Returned]) -> Callable[_Parameters, _Returned]:

@@ -9,7 +9,9 @@ import typer
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.cli.console import echo_stderr, format_counts
+from pneumoscope.cli.image_files import HEATMAP
 from pneumoscope.cli.options import (
+    ACCESSION_NUMBER,
     ANY_AGE,
     MODEL,
     PATH_COLUMN,
@@ -46,12 +48,22 @@ def predict(
     threshold: str | None = THRESHOLD,
     prevalence: float | None = PREVALENCE,
     any_age: bool = ANY_AGE,
+    accession_number: bool = ACCESSION_NUMBER,
     json_lines: bool = typer.Option(False, "--json", help="Print one JSON object a line instead of a table."),
     resume: bool = typer.Option(
         False, help="Continue these files: judge only the images that they do not contain yet."
     ),
     heatmaps: Path | None = typer.Option(
         None, help="Write a heatmap overlay of every judged image to this folder.", metavar="DIR"
+    ),
+    sr: Path | None = typer.Option(
+        None, "--sr", help="Write a DICOM Structured Report of every DICOM image to this folder.", metavar="DIR"
+    ),
+    sc: Path | None = typer.Option(
+        None, "--sc", help="Write the overlay of every judged DICOM image as a DICOM Secondary Capture.", metavar="DIR"
+    ),
+    pr: Path | None = typer.Option(
+        None, "--pr", help="Write its outlines as a DICOM presentation state for a viewer.", metavar="DIR"
     ),
     html: Path | None = typer.Option(
         None, help="Write a contact sheet of the overlays (with --heatmaps).", metavar="FILE"
@@ -69,7 +81,7 @@ def predict(
     dry_run: bool = typer.Option(False, help="Only say what would be judged."),
     **files: Path | None,
 ) -> None:
-    """Judge radiographs: table, JSON, CSV, Parquet, heatmaps.
+    """Judge radiographs: table, JSON, CSV, Parquet, heatmaps, DICOM results.
 
     Exit code 0 if every image was judged, 1 if some were not, 2 for wrong usage.
     """
@@ -79,6 +91,7 @@ def predict(
         "--json": json_lines,
         **{f"--{each.option}": path for each, path in requested if each.option != _RAY_FORMAT},
         "--heatmaps": heatmaps,
+        **{f"--{kind.lower()}": path for kind, path in (("SR", sr), ("SC", sc), ("PR", pr))},
         "--html": html,
     }
     _check_engine(engine, address, parquet, [option for option, value in local_only.items() if value])
@@ -87,15 +100,18 @@ def predict(
     if resume and not requested:
         *first, last = (f"--{each.option}" for each in formats.FORMATS)
         raise UsageError(f"expected {', '.join(first)} or {last} with --resume, as the file to continue: add one")
+    folders = {kind: path for kind, path in ((HEATMAP, heatmaps), ("SR", sr), ("SC", sc), ("PR", pr)) if path}
+    if folders.keys() - {HEATMAP}:
+        import pneumoscope.pacs  # noqa: F401  # says at once what is not installed
     from pneumoscope.radiographs.sources import expand
 
     names = list(read_names(paths))
-    sources = list(expand(names, skip=heatmaps, note=echo_stderr, path_column=path_column, root=root))
+    sources = list(expand(names, skip=list(folders.values()), note=echo_stderr, path_column=path_column, root=root))
     if dry_run:
         show_sources(sources)
         raise typer.Exit
     if engine == "ray" and parquet:
-        predictor = open_predictor(model, threshold, prevalence, any_age=any_age)
+        predictor = open_predictor(model, threshold, prevalence, any_age=any_age, accession_numbers=accession_number)
         complete = _predict_on_ray(predictor, sources, parquet, resume, address)
         raise typer.Exit(0 if complete else 1)
     check_not_inputs([*(path for _, path in requested), html], sources, names)
@@ -103,10 +119,11 @@ def predict(
         if not resume and each.option != _RAY_FORMAT:  # a folder of parts is checked when it is opened
             check_replaceable(path, each.option)
     check_replaceable(html, "html")
-    for folder in (heatmaps, html.parent if html else None):
+    for folder in (*folders.values(), html.parent if html else None):
         make_folder(folder)
     # All cores work on a single image; of several images, each core judges one at a time.
-    predictor = open_predictor(model, threshold, prevalence, 0 if len(sources) == 1 else 1, any_age)
+    threads = 0 if len(sources) == 1 else 1
+    predictor = open_predictor(model, threshold, prevalence, threads, any_age, accession_number)
     with contextlib.ExitStack() as opened:
         results_files = []
         for each, path in requested:
@@ -114,7 +131,7 @@ def predict(
             opened.callback(results_files[-1].release)
         for file in results_files:  # only once all of them can be used
             file.begin()
-        complete = screen(predictor, sources, results_files, json_lines, heatmaps, html)
+        complete = screen(predictor, sources, results_files, json_lines, folders, html)
     raise typer.Exit(0 if complete else 1)
 
 

@@ -1,13 +1,14 @@
-"""Images -> predictions -> every output of a call: terminal, result files, heatmap overlays, contact sheet."""
+"""Images -> predictions -> every output of a call: terminal, result files, files of each image, contact sheet."""
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from pneumoscope.cli.console import JsonLines, Table, echo_stderr, make_console
-from pneumoscope.cli.overlays import JudgedImage, UniqueNames, draw_overlays
+from pneumoscope.cli.image_files import FinishedImage, JudgedImage, UniqueNames, write_image_files
 from pneumoscope.cli.progress import progress_bar
 from pneumoscope.io.names import printable
 
@@ -33,7 +34,7 @@ def screen(
     sources: "Sequence[Source]",
     files: "Sequence[ResultsFile]",
     json_lines: bool = False,
-    heatmaps: Path | None = None,
+    folders: Mapping[str, Path] = MappingProxyType({}),
     html: Path | None = None,
 ) -> bool:
     """Judge the images that no file contains yet, and hand every result to every output.
@@ -43,27 +44,29 @@ def screen(
         sources: paths, addresses, and errors in their place.
         files: open result files; those of an earlier call are continued.
         json_lines: print JSON lines instead of a table.
-        heatmaps: folder of the overlays.
+        folders: where files of each image go, by kind, see :data:`pneumoscope.cli.image_files.ENDINGS`.
         html: file of the contact sheet.
 
     Returns:
-        Whether every image was judged, and has an overlay if overlays are asked for.
+        Whether every image was judged, and has every file that was asked for.
     """
     console = make_console()
     outputs: list[Output] = [*files, JsonLines() if json_lines else Table(console)]
     results: list[tuple[Prediction, Path | None]] = []  # only for the contact sheet
     complete = True
     try:
-        images = _judge(predictor, sources, _find_finished(files, sources), heatmaps)
-        drawn = draw_overlays(predictor, images) if heatmaps else ((image.prediction, None) for image in images)
+        images = _judge(predictor, sources, _find_finished(files, sources), folders)
+        finished = (
+            write_image_files(predictor, images) if folders else (FinishedImage(image.prediction) for image in images)
+        )
         bar_console = console if console.is_terminal and not json_lines else None  # the bar moves below the table
-        with progress_bar(bar_console) as show_progress, contextlib.closing(drawn):
-            for prediction, overlay in show_progress(drawn, len(sources), "screening"):
+        with progress_bar(bar_console) as show_progress, contextlib.closing(finished):
+            for prediction, overlay, has_files in show_progress(finished, len(sources), "screening"):
                 for output in outputs:
                     output.write(prediction)
                 if html:
                     results.append((prediction, overlay))
-                complete = complete and prediction.judged and (overlay is not None or not heatmaps)
+                complete = complete and prediction.judged and has_files
     finally:
         for output in outputs:
             output.close()
@@ -102,14 +105,16 @@ def _judge(
     predictor: "Predictor",
     sources: "Sequence[Source]",
     finished: "Sequence[Prediction | None]",
-    heatmaps: Path | None,
+    folders: Mapping[str, Path],
 ) -> Iterator[JudgedImage]:
     """Judge the images that are not finished; all come in the order of the sources."""
     new = predictor.predict_many(
         source for source, prediction in zip(sources, finished, strict=True) if prediction is None
     )
-    names = UniqueNames(heatmaps, sources) if heatmaps else None
+    names = {kind: UniqueNames(folder, sources, kind) for kind, folder in folders.items()}
     for source, from_file in zip(sources, finished, strict=True):
         prediction = from_file or next(new)
-        overlay = names.assign(source) if names and prediction.judged else None
-        yield JudgedImage(source, prediction, overlay, from_file is not None)
+        # Of an image that was not judged, there is only the report that says so, if it is a DICOM file.
+        kinds = names if prediction.judged else names.keys() & {"SR"} if prediction.sop_instance_uid else ()
+        paths = {kind: names[kind].assign(source) for kind in kinds}
+        yield JudgedImage(source, prediction, paths, from_file is not None)

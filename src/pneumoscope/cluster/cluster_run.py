@@ -155,7 +155,8 @@ class ClusterRun:
             Worker,  # type: ignore[arg-type]  # a class too, whose objects are called; Ray declares functions only
             fn_constructor_args=(
                 bundle.path.read_bytes(), str(bundle.path), self.predictor.threshold, self.predictor.prevalence,
-                self.predictor.any_age, os.getcwd() if has_relative_names(self.sources) else None,
+                self.predictor.any_age, self.predictor.accession_numbers,
+                os.getcwd() if has_relative_names(self.sources) else None,
             ),
             num_cpus=1,
             # One part a worker at a time, so that no part waits for a busy worker while another one is free.
@@ -237,7 +238,7 @@ class Worker:
     Args:
         model: content of the model file.
         path: of the model file, for messages.
-        threshold, prevalence, any_age: of the predictor.
+        threshold, prevalence, any_age, accession_numbers: of the predictor.
         folder: that relative names of sources are relative to; None if there are none.
 
     Raises:
@@ -251,6 +252,7 @@ class Worker:
         threshold: float,
         prevalence: float | None,
         any_age: bool,
+        accession_numbers: bool,
         folder: str | None = None,
     ) -> None:
         if folder is not None:
@@ -262,7 +264,7 @@ class Worker:
                     f"{error.strerror}: give absolute names"
                 ) from None
         bundle = read_bundle(model, Path(path), threads=1)  # a worker gets one core
-        self.predictor = Predictor(bundle, threshold, prevalence, any_age)
+        self.predictor = Predictor(bundle, threshold, prevalence, any_age, accession_numbers)
 
     def __call__(self, unit: dict[str, Any]) -> dict[str, Any]:
         """Judge the sources of a part.

@@ -31,7 +31,8 @@ from pneumoscope.inference.preprocess import resize, to_input
 from pneumoscope.io.cores import available_cores
 from pneumoscope.io.prefetch import ordered_prefetch
 from pneumoscope.labels import NORMAL, PNEUMONIA, POSITIVE
-from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
+from pneumoscope.radiographs.contents import content_reference, is_one_image, read_content, source_name
+from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference
 from pneumoscope.radiographs.images import ImageSource
 
 _MAPS = (GRADCAM, EVIDENCE, LUNGS)  # outputs that are fields of a prediction, too
@@ -44,12 +45,13 @@ def load(
     *,
     threads: int = 0,
     any_age: bool = False,
+    accession_numbers: bool = False,
 ) -> "Predictor":
     """Open a model for use.
 
     Args:
         model: name of a shipped model, path of a model file, or path of a run folder.
-        threshold, prevalence, any_age: see :class:`Predictor`.
+        threshold, prevalence, any_age, accession_numbers: see :class:`Predictor`.
         threads: for one forward pass; 0 means one per core. 1 is a little faster when several images are judged at
             the same time, with :meth:`Predictor.predict_many` or in the caller's own threads.
 
@@ -57,7 +59,7 @@ def load(
     >>> load().predict(sample_paths()[9]).label
     'PNEUMONIA'
     """
-    return Predictor(open_bundle(model, threads), threshold, prevalence, any_age)
+    return Predictor(open_bundle(model, threads), threshold, prevalence, any_age, accession_numbers)
 
 
 class PreparedImage(NamedTuple):
@@ -68,12 +70,14 @@ class PreparedImage(NamedTuple):
         sha256: of its bytes; empty where there are none.
         pixels: (height, width) uint8, or the error that says why there are none.
         note: what was assumed about the file; empty where nothing was.
+        reference: study, series and instance of a DICOM file; empty identifiers for other images.
     """
 
     path: str
     sha256: str
     pixels: np.ndarray | ImageError
     note: str = ""
+    reference: InstanceReference = NO_REFERENCE
 
 
 class Predictor:
@@ -95,6 +99,8 @@ class Predictor:
         prevalence: share of pneumonia among the patients, between 0 and 1, instead of the one that the model assumes.
         any_age: judge DICOM files of patients of any age. Otherwise those are rejected whose header says that the
             patient is older or younger than the children in the training images.
+        accession_numbers: put the AccessionNumber of DICOM files into the predictions. In many hospitals it leads to
+            the patient, so it is left out otherwise.
 
     Raises:
         UsageError: a threshold outside 0 to 1 or with an unknown name; or a prevalence for a model that is not
@@ -107,9 +113,11 @@ class Predictor:
         threshold: float | str | None = None,
         prevalence: float | None = None,
         any_age: bool = False,
+        accession_numbers: bool = False,
     ) -> None:
         self.bundle = bundle
         self.any_age = any_age
+        self.accession_numbers = accession_numbers
         self._options = threshold, prevalence
         self.prevalence = bundle.prevalence if prevalence is None else prevalence
         self._prevalence_shift = _prevalence_shift(bundle, prevalence)
@@ -127,6 +135,7 @@ class Predictor:
             own_threshold if threshold is None else threshold,
             own_prevalence if prevalence is None else prevalence,
             self.any_age,
+            self.accession_numbers,
         )
 
     @property
@@ -183,15 +192,16 @@ class Predictor:
                 one for a name that matches no file.
             value_range: as for :meth:`predict`.
         """
-        name, digest = source_name(source, value_range), ""
+        name, digest, content = source_name(source, value_range), "", None
         try:
             content = read_content(source)
             digest = content_sha256(content)
             radiograph = self.bundle.spec.read(content, value_range, self.any_age)
             pixels = resize(radiograph, self.bundle.spec)
-            return PreparedImage(name, digest, pixels, "; ".join(radiograph.notes))
+            return PreparedImage(name, digest, pixels, "; ".join(radiograph.notes), radiograph.reference)
         except ImageError as error:
-            return PreparedImage(getattr(error, "path", name), digest, error)
+            reference = NO_REFERENCE if content is None else content_reference(content)
+            return PreparedImage(getattr(error, "path", name), digest, error, reference=reference)
 
     def predict_prepared(self, images: Iterable[PreparedImage]) -> Iterator[Prediction]:
         """Judge prepared images, each in a forward pass of its own.
@@ -253,10 +263,14 @@ class Predictor:
             prevalence=self.prevalence,
             image_sha256=image.sha256,
             model_sha256=self.bundle.sha256,
+            **self._identifiers(image.reference),
             gradcam=maps.get(GRADCAM),
             evidence=maps.get(EVIDENCE),
             lungs=maps.get(LUNGS),
         )
+
+    def _identifiers(self, reference: InstanceReference) -> dict[str, str]:
+        return reference._asdict() | ({} if self.accession_numbers else {"accession_number": ""})
 
     def _predict_in_threads(
         self, sources: Iterable[ImageSource | ImageError], value_range: tuple[float, float] | None

@@ -15,6 +15,7 @@ ERROR = "error"
 FIELDS = (
     "path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence",
     "image_sha256", "model_sha256", "code", "note",
+    "study_instance_uid", "series_instance_uid", "sop_instance_uid", "accession_number",
 )  # fmt: skip
 
 
@@ -39,6 +40,8 @@ class Prediction:
         image_sha256: of the file or the bytes; empty for pixels, and for a file that could not be read.
         model_sha256: of the model file.
         code: why it was not judged, for programs, see :data:`pneumoscope.errors.CODES`; empty if it was judged.
+        study_instance_uid, series_instance_uid, sop_instance_uid: of a DICOM file, from its header; else empty.
+        accession_number: of a DICOM file, if the predictor was asked for it; else empty.
         evidence: (h, w) float32: the log odds of PNEUMONIA cell by cell, positive for PNEUMONIA, negative for NORMAL.
             They add up to the log odds of the probability at the prevalence of the model file. None for models without.
         lungs: (h, w) float32 in [0, 1]: the lung field that the model predicts; None for models without.
@@ -59,6 +62,10 @@ class Prediction:
     image_sha256: str = ""
     model_sha256: str = ""
     code: str = ""
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
+    sop_instance_uid: str = ""
+    accession_number: str = ""
     gradcam: np.ndarray | None = field(default=None, repr=False, compare=False)
     evidence: np.ndarray | None = field(default=None, repr=False, compare=False)
     lungs: np.ndarray | None = field(default=None, repr=False, compare=False)

@@ -13,6 +13,7 @@ _MARKS = {
     "html": rb"(?is)<!doctype html>.*<title>pneumoscope:",
     "png": rb"(?s).{37}tEXtpneumoscope",
     "jpg": rb"(?s)\xff\xd8\xff\xfe..pneumoscope",
+    "dcm": rb"(?s).{128}DICM.{,400}PNEUMOSCOPE_",
     "manifest": rb"path,label,sublabel,patient,group,split",
     "split": rb'\s*\{\s*"fingerprint"',
     "report": rb'\s*\{\s*"schema"',
@@ -24,7 +25,7 @@ def may_replace(path: Path, kind: str) -> bool:
 
     Args:
         path: of the file to write.
-        kind: ``csv``, ``jsonl``, ``html``, ``png`` or ``jpg`` (results), ``manifest``, ``split`` or ``report``.
+        kind: ``csv``, ``jsonl``, ``html``, ``png``, ``jpg`` or ``dcm`` (results), ``manifest``, ``split``, ``report``.
 
     Returns:
         True if nothing is there, or something that is no regular file (such as ``/dev/stdout``), or an empty file, or a

@@ -24,6 +24,8 @@ from pneumoscope.radiographs.sources import Source
 NUMERIC_FIELDS = ("probability", "threshold", "bacterial", "prevalence")
 #: The fields of the first files of results, which had no ``code`` and no ``note``.
 FIRST_FIELDS = FIELDS[: FIELDS.index("code")]
+#: The fields of every version's files, the newest first.
+ALL_FIELDS = (FIELDS, FIELDS[: FIELDS.index("study_instance_uid")], FIRST_FIELDS)
 
 
 class ResultsFile(ABC):
@@ -151,7 +153,7 @@ def lock_or_refuse(file: BinaryIO, path: Path) -> None:
 def prediction_from_row(row: dict[str, Any]) -> Prediction:
     """Turn a row back into the prediction it was written from; only the Grad-CAM maps are lost."""
     values = {name: row[name] for name in FIRST_FIELDS} | {"path": decode_name(row["path"])}
-    values |= {name: row.get(name) or "" for name in ("code", "note")}
+    values |= {name: row.get(name) or "" for name in FIELDS if name not in FIRST_FIELDS}
     for name in NUMERIC_FIELDS:
         values[name] = None if values[name] in ("", None) else float(values[name])
     return Prediction(**{**values, "label": values["label"] or None})

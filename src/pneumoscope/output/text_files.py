@@ -12,7 +12,7 @@ from pneumoscope.errors import UsageError
 from pneumoscope.inference.prediction import FIELDS, Prediction
 from pneumoscope.io.csv_text import csv_line
 from pneumoscope.io.names import decode_name
-from pneumoscope.output.results import FIRST_FIELDS, ResultsFile, lock_or_refuse, prediction_from_row
+from pneumoscope.output.results import ALL_FIELDS, ResultsFile, lock_or_refuse, prediction_from_row
 
 
 class TextFile(ResultsFile):
@@ -57,7 +57,7 @@ class CsvFile(TextFile):
     """A table with a header line, one line for each row.
 
     A cell is written as :func:`pneumoscope.io.names.encode_cell` does, so that no spreadsheet runs it as a formula.
-    A file from before there were the columns ``code`` and ``note`` is continued without them.
+    A file from an earlier version is continued with the columns that it has.
     """
 
     _fields: tuple[str, ...] = FIELDS
@@ -70,8 +70,9 @@ class CsvFile(TextFile):
         self._write_text(csv_line(cells[name] for name in self._fields))
 
     def _read_complete_rows(self, data: bytes) -> tuple[list[dict[str, Any]], int]:
-        if data.startswith(csv_line(FIRST_FIELDS).encode()):
-            self._fields = FIRST_FIELDS
+        for fields in ALL_FIELDS:
+            if data.startswith(csv_line(fields).encode()):
+                self._fields = fields
         header = self._header().encode()
         if not data.startswith(header):
             if header.startswith(data):  # cut off in the header

@@ -7,8 +7,9 @@ Read first: ``images.py``, which decides what is read and what is refused; then 
 """
 
 from pneumoscope.radiographs.containers import image_size, is_jpeg
-from pneumoscope.radiographs.contents import is_one_image, read_content, source_name
+from pneumoscope.radiographs.contents import content_reference, is_one_image, read_content, source_name
 from pneumoscope.radiographs.dicom.reader import is_dicom
+from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference
 from pneumoscope.radiographs.files import MAX_BYTES, read_file
 from pneumoscope.radiographs.folders import find_images, in_order, is_litter, join_counts
 from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiograph
@@ -29,12 +30,15 @@ __all__ = [
     "DAMAGE",
     "MAX_BYTES",
     "MAX_TOTAL",
+    "NO_REFERENCE",
     "PATH_COLUMNS",
     "ImageSource",
+    "InstanceReference",
     "NothingFound",
     "Radiograph",
     "Source",
     "Table",
+    "content_reference",
     "describe_columns",
     "expand",
     "find_column",

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from pneumoscope.errors import ImageError
+from pneumoscope.radiographs.dicom.reader import is_dicom, reference_of
+from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference
 from pneumoscope.radiographs.files import MAX_BYTES, read_file
 from pneumoscope.radiographs.images import ImageSource, Radiograph, array_name
 from pneumoscope.radiographs.memory import file_object_name, is_file_object, is_pillow_image, read_file_object
@@ -45,3 +47,10 @@ def is_one_image(sources: Any) -> bool:
         return sources.ndim < 3 or (sources.ndim == 3 and sources.shape[2] in (1, 3, 4))
     one = (str, bytes, bytearray, memoryview, os.PathLike, Radiograph)
     return isinstance(sources, one) or is_file_object(sources) or is_pillow_image(sources)
+
+
+def content_reference(content: ImageSource) -> InstanceReference:
+    """Study, series and instance of DICOM bytes, also of an image that is refused; empty for everything else."""
+    if isinstance(content, bytes) and len(content) <= MAX_BYTES and is_dicom(content):
+        return reference_of(content, MAX_BYTES)
+    return NO_REFERENCE

@@ -5,7 +5,7 @@ import re
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def in_order(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted((+counts).items(), key=lambda item: (-item[1], item[0])))
 
 
-def find_images(folder: str | Path, skip: Path | None = None) -> FolderContent:
+def find_images(folder: str | Path, skip: Collection[Path] = ()) -> FolderContent:
     """Find the image files in a folder and its subfolders.
 
     A file is an image by the ending of its name, or by its first bytes if the name has no ending. A link to a folder is
@@ -82,13 +82,10 @@ def find_images(folder: str | Path, skip: Path | None = None) -> FolderContent:
 
     Args:
         folder: to look into.
-        skip: a folder to leave out without counting it.
+        skip: folders to leave out without counting them; not the folder itself.
     """
     content = FolderContent()
-    skipped = _identity(skip) if skip is not None else None
-    searched: set[tuple[int, int]] = set()
-    if skipped != _identity(folder):
-        searched |= {skipped} if skipped else set()
+    searched = {identity for path in skip if (identity := _identity(path))} - {_identity(folder)}
     folders, links = [os.fspath(folder)], list[str]()
     while folders or links:
         is_link = not folders

@@ -19,6 +19,7 @@ from pneumoscope.errors import ImageTooLarge, RefusedImage, UnreadableImage, Usa
 from pneumoscope.radiographs.codestream import check_size, exif_orientation
 from pneumoscope.radiographs.containers import check_complete, image_size, is_jpeg, orientation
 from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom
+from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference
 from pneumoscope.radiographs.files import MAX_BYTES, read_file
 from pneumoscope.radiographs.memory import (
     BinaryFile,
@@ -88,11 +89,13 @@ class Radiograph:
         pixels: (H, W) uint8, 0 black to 255 white, bone white.
         source: where the image came from, for messages; ``"<array>"`` or ``"<bytes>"`` if it came from memory.
         notes: sentences that say what was assumed where a file is not as its format asks; of DICOM files only.
+        reference: study, series and instance of a DICOM file; empty identifiers for other images.
     """
 
     pixels: np.ndarray
     source: str = "<array>"
     notes: tuple[str, ...] = ()
+    reference: InstanceReference = NO_REFERENCE
 
     def __post_init__(self) -> None:
         if getattr(self.pixels, "dtype", None) != np.uint8 or self.pixels.ndim != 2:
@@ -187,7 +190,7 @@ def _read_encoded(data: bytes, min_side: int, any_age: bool, source: str) -> Rad
         raise ImageTooLarge(f"expected a file of at most {MAX_BYTES // 10**6} MB, received more: save it smaller")
     if is_dicom(data):
         image = read_dicom(data, MAX_PIXELS, MAX_BYTES, any_age)
-        return replace(_check_radiograph(image.pixels, source), notes=image.notes)
+        return replace(_check_radiograph(image.pixels, source), notes=image.notes, reference=image.reference)
     return _check_radiograph(_decode(data, min_side), source)
 
 

@@ -4,7 +4,7 @@ import csv
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -45,7 +45,7 @@ Source = Path | str | NothingFound
 
 def expand(
     arguments: Iterable[str],
-    skip: Path | None = None,
+    skip: Collection[Path] = (),
     note: Callable[[str], None] | None = None,
     *,
     path_column: str | None = None,
@@ -55,7 +55,7 @@ def expand(
 
     Args:
         arguments: as typed on the command line.
-        skip: a folder to leave out when it lies below a given one, such as the heatmaps of an earlier call.
+        skip: folders to leave out where they lie below a given one, such as the heatmaps of an earlier call.
         note: called with a sentence that says how many files were left out and why, or how a list was understood.
         path_column: column of a list that names the images; one of the usual names by default.
         root: folder that the names in a list begin at; the folder of the list by default.
@@ -205,7 +205,7 @@ def _expand_address(argument: str, note: Callable[[str], None]) -> Iterator[Sour
         yield NothingFound(argument, "expected images at this address, found none" + _in_brackets(left_out))
 
 
-def _expand_folder(argument: str, skip: Path | None, note: Callable[[str], None]) -> Iterator[Source]:
+def _expand_folder(argument: str, skip: Collection[Path], note: Callable[[str], None]) -> Iterator[Source]:
     """The images in a folder and its subfolders, sorted, then an error for each folder that cannot be listed."""
     content = find_images(argument, skip)
     _note_left_out(argument, content.left_out, note)

@@ -39,6 +39,10 @@ class ImagePrediction(BaseModel):
     image_sha256: str
     model_sha256: str
     code: str = Field(description="why the image was not judged, see the reference; empty if it was judged")
+    study_instance_uid: str = Field(description="of a DICOM file; empty for other images")
+    series_instance_uid: str
+    sop_instance_uid: str
+    accession_number: str = Field(description="always empty over HTTP")
     heatmap: Heatmap | None = Field(None, description="null if not asked for, or if the model gives no map")
 
 

@@ -5,6 +5,7 @@ Read first: ``reader.py``. It calls ``header.py`` (elements as plain values), ``
 ``pixels.py`` (gray levels).
 """
 
-from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom
+from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom, reference_of
+from pneumoscope.radiographs.dicom.reference import InstanceReference
 
-__all__ = ["is_dicom", "read_dicom"]
+__all__ = ["InstanceReference", "is_dicom", "read_dicom", "reference_of"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pneumoscope.errors import RefusedImage, UnreadableImage
 from pneumoscope.radiographs.codestream import check_size
+from pneumoscope.radiographs.dicom.reference import read_reference
 
 if TYPE_CHECKING:  # pydicom is an optional package
     from pydicom.dataset import Dataset, FileDataset
@@ -24,6 +25,7 @@ VALUE_LIMITS: Mapping[int, int] = {
     **dict.fromkeys(
         (
             *(0x00080005, 0x00080016, 0x00080018, 0x00080020, 0x00080022, 0x00080023, 0x00080060, 0x00080068),
+            *(0x00080050, 0x0020000D, 0x0020000E),
             *(0x00100030, 0x00101010, 0x00102201, 0x00102292, 0x00180015, 0x00185101, 0x00200020, 0x00281056),
             *(0x00181164, 0x00182010, 0x00280030, 0x00280034, 0x00280002, 0x00280004, 0x00280006, 0x00280008),
             *(0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120, 0x00280121),
@@ -54,6 +56,7 @@ class Header:
             return default if value in (None, "") else int(value)
 
         syntax = dataset.file_meta.TransferSyntaxUID
+        self.reference = read_reference(dataset)
         self.sop_class_uid = text("SOPClassUID")
         self.modality = text("Modality")
         self.body_part_bytes = _raw(dataset, "BodyPartExamined")

@@ -26,11 +26,12 @@ from pneumoscope.radiographs.dicom.pixels import (
     to_display,
     to_square_pixels,
 )
+from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference, read_reference
 
 if TYPE_CHECKING:  # pydicom is an optional package
     from pydicom.dataset import FileDataset
 
-__all__ = ["DicomImage", "is_dicom", "read_dicom"]
+__all__ = ["DicomImage", "is_dicom", "read_dicom", "reference_of"]
 
 #: Images with more pixels than this are decoded one at a time. A JPEG 2000 decoder needs 10 to 20 bytes for a pixel.
 LARGE_PIXELS = 12_000_000
@@ -52,10 +53,12 @@ class DicomImage(NamedTuple):
     Attributes:
         pixels: (H, W) uint8, bone white.
         notes: sentences that say what was assumed where the file is not as the standard asks.
+        reference: which instance it is.
     """
 
     pixels: np.ndarray
     notes: tuple[str, ...]
+    reference: InstanceReference
 
 
 def read_dicom(data: bytes, max_pixels: int, max_bytes: int, any_age: bool = False) -> DicomImage:
@@ -95,7 +98,23 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int, any_age: bool = Fal
     else:
         with _one_large_image:
             display = _decode(dataset, header, max_pixels)
-    return DicomImage(to_square_pixels(display.gray, header), (*_describe_layout(layout), *display.notes))
+    notes = (*_describe_layout(layout), *display.notes)
+    return DicomImage(to_square_pixels(display.gray, header), notes, header.reference)
+
+
+def reference_of(data: bytes, max_bytes: int) -> InstanceReference:
+    """Which instance a file is, also one whose image is refused; without identifiers if its header cannot be read.
+
+    Args:
+        data: the whole file.
+        max_bytes: of the data set after decompression.
+    """
+    try:
+        _check_installed()
+        layout = read_layout(data)
+        return read_reference(_read_elements(inflate(data, layout, max_bytes, VALUE_LIMITS), layout))
+    except Exception:  # as below; the reason was given when the image was read
+        return NO_REFERENCE
 
 
 def _decode(dataset: "FileDataset", header: Header, max_pixels: int) -> Display:

@@ -4,7 +4,8 @@ import { entry, zip } from "./zip.js";
 
 const $ = (id) => document.getElementById(id);
 const AT_A_TIME = 2, LARGEST = 20e6, TRIES = 60, KEPT_IMAGES = 3, ARCHIVE = 1e9;
-const FIELDS = ["path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence", "image_sha256", "model_sha256", "code", "note"];
+const FIELDS = ["path", "label", "probability", "threshold", "model", "status", "reason", "bacterial", "prevalence", "image_sha256", "model_sha256", "code", "note",
+  "study_instance_uid", "series_instance_uid", "sop_instance_uid", "accession_number"];
 
 const state = {
   models: [], items: [], chosen: null, view: newView(), viewers: [], images: new Map(), running: 0, samples: null,

@@ -1,0 +1,89 @@
+"""``predict --sr --sc --pr``: DICOM results beside the others."""
+
+import pydicom
+import pytest
+from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
+
+from pneumoscope import read_radiograph
+
+KINDS = {"--sr": "sr", "--sc": "sc", "--pr": "pr"}
+OPTIONS = [word for option, folder in KINDS.items() for word in (option, folder)]
+
+
+@pytest.fixture
+def study(samples, tmp_path):
+    """Three files of one study: a radiograph, a lateral view, and a picture that is no DICOM file."""
+    pixels = read_radiograph(samples[9]).pixels
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "a.dcm").write_bytes(dicom_file(pixels, **ELEMENTS_OF_STUDY))
+    (folder / "b.dcm").write_bytes(dicom_file(pixels, **{**ELEMENTS_OF_STUDY, "ViewPosition": "LL"}))
+    return folder
+
+
+def test_a_folder_of_dicom_files_gets_results_of_every_kind(run, study, tmp_path):
+    code, _, err = run("predict", "study", *OPTIONS, "--jsonl", "r.jsonl")
+    assert (code, err) == (1, "")  # 1: the lateral view was not judged
+    written = {folder: sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in KINDS.values()}
+    assert written == {"sr": ["a.sr.dcm", "b.sr.dcm"], "sc": ["a.sc.dcm"], "pr": ["a.pr.dcm"]}
+    for path in tmp_path.glob("s[rc]/*.dcm"):
+        assert pydicom.dcmread(path).StudyInstanceUID == ELEMENTS_OF_STUDY["StudyInstanceUID"]
+
+
+def test_an_image_that_is_no_dicom_file_costs_its_result_only(run, study, samples):
+    code, out, err = run("predict", samples[9], "study/a.dcm", *OPTIONS)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert f"no DICOM result of {samples[9]}: expected a DICOM file" in err
+    assert "2 images: 2 PNEUMONIA" in out
+
+
+def test_a_second_call_does_not_judge_its_own_results(run, study, tmp_path):
+    for _ in range(2):
+        _, out, _ = run("predict", "study", "--sr", "study/sr", "--sc", "study/sc", "--json")
+        assert out.count('"path"') == 2
+    assert len(list((study / "sr").iterdir())) == 2
+
+
+def test_a_resumed_call_writes_only_the_results_that_are_missing(run, study, tmp_path):
+    run("predict", "study", *OPTIONS, "--csv", "r.csv")
+    paths = sorted(tmp_path.glob("*/*.*.dcm"))
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    content = (tmp_path / "sc" / "a.sc.dcm").read_bytes()
+    (tmp_path / "sc" / "a.sc.dcm").unlink()
+    (tmp_path / "sr" / "b.sr.dcm").unlink()
+    code, _, err = run("predict", "study", *OPTIONS, "--csv", "r.csv", "--resume")
+    assert (code, "2 of 2 images are already done" in err) == (1, True)
+    changed = {path.name for path in paths if path.stat().st_mtime_ns != before[path]}
+    assert changed == {"a.sc.dcm", "b.sr.dcm"}
+    again = pydicom.dcmread(tmp_path / "sc" / "a.sc.dcm")
+    assert again.PixelData in content
+    assert str(again.SOPInstanceUID).encode() in content
+
+
+def test_results_of_another_threshold_replace_those_of_the_call_before(run, study, tmp_path):
+    run("predict", "study/a.dcm", "--sr", "sr")
+    first = pydicom.dcmread(tmp_path / "sr" / "a.sr.dcm").SOPInstanceUID
+    run("predict", "study/a.dcm", "--sr", "sr", "--threshold", "0.1")
+    assert [path.name for path in (tmp_path / "sr").iterdir()] == ["a.sr.dcm"]
+    assert pydicom.dcmread(tmp_path / "sr" / "a.sr.dcm").SOPInstanceUID != first
+
+
+def test_a_dicom_file_of_another_program_is_not_replaced(run, study, tmp_path):
+    (tmp_path / "sr").mkdir()
+    foreign = (study / "a.dcm").read_bytes()
+    (tmp_path / "sr" / "a.sr.dcm").write_bytes(foreign)
+    assert run("predict", "study/a.dcm", "--sr", "sr")[0] == 0
+    assert (tmp_path / "sr" / "a.sr.dcm").read_bytes() == foreign
+    assert (tmp_path / "sr" / "a-2.sr.dcm").is_file()
+
+
+def test_dicom_results_are_of_the_local_engine_only(run, study):
+    code, _, err = run("predict", "study", "--sr", "sr", "--engine", "ray", "--parquet", "p")
+    assert code == 2
+    assert "expected --engine local for --sr" in err
+
+
+def test_the_accession_number_is_written_on_request(run, study):
+    assert '"accession_number": ""' in run("predict", "study/a.dcm", "--json")[1]
+    assert '"accession_number": "A-77"' in run("predict", "study/a.dcm", "--json", "--accession-number")[1]
