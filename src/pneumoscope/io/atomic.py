@@ -18,11 +18,16 @@ _LEFTOVER_SECONDS = 3600  # no write takes so long
 _REPLACE_TRIES = 20 if os.name == "nt" else 1  # Windows replaces no file that another process has open
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, durable: bool = False) -> None:
     """Write to a temporary name, flush to disk, then rename. Each writer has its own name, so two do not mix.
 
     A process that is killed leaves its temporary file. The next one that writes into the folder, an hour later or more,
     deletes it.
+
+    Args:
+        path: of the file.
+        content: of it.
+        durable: flush the folder, too, so that a machine that loses its power has the file under its name.
     """
     _delete_leftovers(path.parent)
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
@@ -32,9 +37,21 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         _replace(partial, path)
+        if durable:
+            _flush_folder(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":  # where a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _replace(partial: Path, path: Path) -> None:

@@ -5,7 +5,7 @@ Read first: ``reader.py``. It calls ``header.py`` (elements as plain values), ``
 ``pixels.py`` (gray levels).
 """
 
-from pneumoscope.radiographs.dicom.reader import is_dicom, read_dicom, reference_of
+from pneumoscope.radiographs.dicom.reader import is_dicom, read_dataset, read_dicom, reference_of
 from pneumoscope.radiographs.dicom.reference import InstanceReference
 
-__all__ = ["InstanceReference", "is_dicom", "read_dicom", "reference_of"]
+__all__ = ["InstanceReference", "is_dicom", "read_dataset", "read_dicom", "reference_of"]

@@ -32,6 +32,11 @@ _RLE = "1.2.840.10008.1.2.5"
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{end}" for end in ("50", "51", "57", "70"))
 _JPEG_LS = tuple(f"1.2.840.10008.1.2.4.{end}" for end in ("80", "81"))
 _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{end}" for end in ("90", "91"))
+#: Transfer syntaxes that are read: implicit, explicit, deflated and big-endian data sets, and compressed pixels.
+TRANSFER_SYNTAXES = (
+    *(f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".1.99", ".2")),
+    *(_RLE, *_JPEG, *_JPEG_LS, *_JPEG_2000),
+)
 _HIGH_THROUGHPUT, _BYPASS, _PREDICTABLE_TERMINATION = 0x40, 0x01, 0x10  # code block styles (T.800, table A.19)
 
 
@@ -45,7 +50,7 @@ def check_encoding(header: Header) -> None:
     Raises:
         UnreadableImage: with the name of the encoding.
     """
-    if header.transfer_syntax not in (_RLE, *_JPEG, *_JPEG_LS, *_JPEG_2000):
+    if header.transfer_syntax not in TRANSFER_SYNTAXES:
         raise UnreadableImage(
             "expected an encoding that can be decoded, received a DICOM file with pixels in another one "
             f"({header.transfer_syntax_name}): export it again uncompressed, or as PNG",

@@ -31,7 +31,7 @@ from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceRefere
 if TYPE_CHECKING:  # pydicom is an optional package
     from pydicom.dataset import FileDataset
 
-__all__ = ["DicomImage", "is_dicom", "read_dicom", "reference_of"]
+__all__ = ["DicomImage", "is_dicom", "read_dataset", "read_dicom", "reference_of"]
 
 #: Images with more pixels than this are decoded one at a time. A JPEG 2000 decoder needs 10 to 20 bytes for a pixel.
 LARGE_PIXELS = 12_000_000
@@ -80,9 +80,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int, any_age: bool = Fal
         RefusedImage: another modality, body part or age, an animal, a lateral view, raw, in colour, or of several
             frames.
     """
-    _check_installed()
-    layout = read_layout(data)
-    dataset = _read_elements(inflate(data, layout, max_bytes, VALUE_LIMITS), layout)
+    dataset = read_dataset(data, max_bytes)
     try:
         header = Header(dataset)
     except Exception:  # pydicom raises any type for a damaged value, and its message may contain patient data
@@ -98,7 +96,7 @@ def read_dicom(data: bytes, max_pixels: int, max_bytes: int, any_age: bool = Fal
     else:
         with _one_large_image:
             display = _decode(dataset, header, max_pixels)
-    notes = (*_describe_layout(layout), *display.notes)
+    notes = (*_describe_layout(read_layout(data)), *display.notes)
     return DicomImage(to_square_pixels(display.gray, header), notes, header.reference)
 
 
@@ -110,11 +108,28 @@ def reference_of(data: bytes, max_bytes: int) -> InstanceReference:
         max_bytes: of the data set after decompression.
     """
     try:
-        _check_installed()
-        layout = read_layout(data)
-        return read_reference(_read_elements(inflate(data, layout, max_bytes, VALUE_LIMITS), layout))
+        return read_reference(read_dataset(data, max_bytes))
     except Exception:  # as below; the reason was given when the image was read
         return NO_REFERENCE
+
+
+def read_dataset(data: bytes, max_bytes: int) -> "FileDataset":
+    """All elements of a file, as pydicom reads them, once they are within the budget for headers.
+
+    Values are converted when they are used; only those of :data:`~pneumoscope.radiographs.dicom.header.VALUE_LIMITS`
+    are known to be short.
+
+    Args:
+        data: the whole file.
+        max_bytes: of the data set after decompression.
+
+    Raises:
+        UnreadableImage: not DICOM, cut off, damaged, over the budget, or pydicom is not installed.
+        ImageTooLarge: more bytes than allowed.
+    """
+    _check_installed()
+    layout = read_layout(data)
+    return _read_elements(inflate(data, layout, max_bytes, VALUE_LIMITS), layout)
 
 
 def _decode(dataset: "FileDataset", header: Header, max_pixels: int) -> Display:
@@ -145,8 +160,8 @@ def _decode(dataset: "FileDataset", header: Header, max_pixels: int) -> Display:
 
 def _read_elements(data: bytes, layout: Layout) -> "FileDataset":
     """The data set of a file whose elements were counted. ``data`` is the file, or its inflated data set."""
+    from pydicom import filereader
     from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.filereader import read_dataset
     from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
     syntax = UID(layout.syntax.decode("ascii", "replace"))
@@ -156,7 +171,7 @@ def _read_elements(data: bytes, layout: Layout) -> "FileDataset":
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
     try:
-        elements = read_dataset(file, syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian)
+        elements = filereader.read_dataset(file, syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian)
         return FileDataset(file, elements, preamble=None, file_meta=meta)
     except Exception:  # pydicom raises any type for a damaged file, and its message may contain patient data
         raise UnreadableImage(

@@ -1,0 +1,86 @@
+"""The threads of a node that judge: an accepted image -> its results on disk."""
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+
+from pneumoscope.errors import PneumoscopeError
+from pneumoscope.inference.predict import Predictor
+from pneumoscope.pacs.dicom_files import dicom_bytes
+from pneumoscope.pacs.queue import RECEIVED, Queue, QueuedImage
+from pneumoscope.pacs.results import make_results
+
+_LOG = logging.getLogger(__name__)
+
+#: Seconds between two looks into the queue where nothing wakes a thread.
+POLL = 1.0
+
+
+class Judges:
+    """Threads that take images from a queue, judge them, and put the results back.
+
+    Args:
+        queue: of the node.
+        predictor: the model, for one thread.
+        kinds: of results, see :func:`pneumoscope.pacs.results.make_results`.
+        workers: number of threads.
+        on_judged: called after the results of an image were put into the queue.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        predictor: Predictor,
+        kinds: Collection[str],
+        workers: int,
+        on_judged: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._queue, self._predictor, self._kinds, self._on_judged = queue, predictor, tuple(kinds), on_judged
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"judge-{number}", daemon=True) for number in range(workers)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Tell the threads that there is something new."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let each thread finish its image, and wait for that."""
+        self._stopping.set()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            images = self._queue.take(RECEIVED)
+            if not images:
+                self._wake.wait(POLL)
+                self._wake.clear()
+                continue
+            self._judge(images[0])
+
+    def _judge(self, image: QueuedImage) -> None:
+        """Judge one image. An image that cannot be judged has a report, too; only one without a report is dead."""
+        try:
+            data = image.path.read_bytes()
+            prediction = self._predictor.predict(data)
+            results = make_results(data, self._predictor, prediction, self._kinds)
+            self._queue.mark_judged(image, {kind: dicom_bytes(result) for kind, result in results.items()})
+        except PneumoscopeError as error:
+            self._queue.mark_failed(image, str(error), final=True)
+        except OSError as error:  # the disk is full: wait, and try again
+            _LOG.error("the results of an image cannot be written: %s", error.strerror)
+            self._queue.give_back(image)
+            self._stopping.wait(POLL)
+        except Exception:
+            _LOG.exception("an image could not be judged")
+            self._queue.mark_failed(image, "expected a result, an error of this program came: see its log", final=True)
+        else:
+            self._on_judged()

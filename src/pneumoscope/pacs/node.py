@@ -1,0 +1,71 @@
+"""The DICOM node: it listens for radiographs, judges them, and sends the results back."""
+
+import ssl
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pneumoscope import __version__
+from pneumoscope.inference.predict import Predictor
+from pneumoscope.io.cores import available_cores
+from pneumoscope.pacs.judging import Judges
+from pneumoscope.pacs.queue import Queue
+from pneumoscope.pacs.receiver import Limits, Peer, Receiver
+from pneumoscope.pacs.results import CAPTURE, REPORT
+from pneumoscope.pacs.sender import Receiver as ResultReceiver
+from pneumoscope.pacs.sender import Sender
+
+#: What is sent back, if nothing else is asked for.
+DEFAULT_KINDS = (REPORT, CAPTURE)
+
+
+class Node:
+    """A node at work: :meth:`start`, then :meth:`stop`.
+
+    Args:
+        predictor: the model, for one thread.
+        folder: of the queue; an earlier node's work is continued.
+        receiver: gets the results.
+        aet: AE title.
+        kinds: of results.
+        peers: who may send; empty for everybody.
+        limits: of the receiver.
+        quota: bytes of images that may wait; 0 for no limit.
+        workers: threads that judge; one for each core by default.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        folder: Path,
+        receiver: ResultReceiver,
+        aet: str = "PNEUMOSCOPE",
+        kinds: Collection[str] = DEFAULT_KINDS,
+        peers: Sequence[Peer] = (),
+        limits: Limits | None = None,
+        quota: int = 0,
+        workers: int | None = None,
+    ) -> None:
+        self.queue = Queue(folder, describe_judge(predictor, kinds), quota)
+        self.sender = Sender(self.queue, receiver)
+        self._judges = Judges(self.queue, predictor, kinds, workers or available_cores(), self.sender.wake)
+        self.receiver = Receiver(self.queue, aet, peers, limits, self._judges.wake)
+
+    def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, judge and send, in threads; returns the port."""
+        port = self.receiver.start(host, port, tls)
+        self._judges.start()
+        self.sender.start()
+        return port
+
+    def stop(self) -> None:
+        """Stop in order: accept nothing more, finish the images and the answer in hand. The rest stays in the queue."""
+        self.receiver.stop()
+        self._judges.stop()
+        self.sender.stop()
+        self.queue.close()
+
+
+def describe_judge(predictor: Predictor, kinds: Collection[str]) -> str:
+    """A text that is the same if, and only if, the results of an image would be the same."""
+    point = f"{predictor.threshold!r} {predictor.prevalence!r}"
+    return f"{predictor.bundle.sha256} {point} {__version__} {','.join(sorted(kinds))}"

@@ -1,0 +1,200 @@
+"""The DICOM side that listens: C-ECHO and C-STORE, with limits on who may send, how much, and how fast."""
+
+import logging
+import sqlite3
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made by a loop over names
+
+from pneumoscope.errors import Busy, UsageError
+from pneumoscope.pacs.queue import Queue
+from pneumoscope.radiographs.contents import content_reference
+from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
+from pneumoscope.radiographs.files import MAX_BYTES
+
+_LOG = logging.getLogger(__name__)
+
+#: SOP classes that are accepted: CR, DX for presentation, secondary capture in its single-frame and gray forms.
+STORAGE_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.7",
+    "1.2.840.10008.5.1.4.1.1.7.2",
+    "1.2.840.10008.5.1.4.1.1.7.3",
+)
+
+# Status of a C-STORE (PS3.4, table B.2-1).
+SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An application entity that may send.
+
+    Attributes:
+        aet: its AE title.
+        host: its address; None for any.
+    """
+
+    aet: str
+    host: str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one node takes.
+
+    Attributes:
+        associations: at the same time. Each is a thread.
+        associations_per_minute: of one calling AE title; more are rejected as temporary congestion.
+        pdu: bytes of a protocol data unit; what a peer may send at once.
+        idle: seconds that a peer may be silent.
+    """
+
+    associations: int = 16
+    associations_per_minute: int = 600
+    pdu: int = 131_072
+    idle: float = 30.0
+
+
+@dataclass
+class Counters:
+    """What the receiver has done since it started."""
+
+    accepted: int = 0
+    repeated: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    rejected_associations: int = 0
+
+
+class Receiver:
+    """Listens for images and puts them into a queue.
+
+    Args:
+        queue: takes the images.
+        aet: AE title of the node; callers must use it.
+        peers: who may send; empty for everybody, which is safe on this machine only.
+        limits: see :class:`Limits`.
+        on_accepted: called after an image was put into the queue.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        aet: str,
+        peers: Sequence[Peer] = (),
+        limits: Limits | None = None,
+        on_accepted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.queue, self.aet, self.peers, self.limits = queue, aet, tuple(peers), limits or Limits()
+        self.counters = Counters()
+        self._on_accepted = on_accepted
+        self._guard = threading.Lock()
+        self._recent: dict[str, deque[float]] = {}
+        self._server: Any = None
+
+    def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen in threads.
+
+        Returns:
+            The port, which the system chose if it was 0.
+
+        Raises:
+            UsageError: the address cannot be used.
+        """
+        entity = AE(self.aet)
+        entity.require_called_aet = True
+        entity.maximum_associations = self.limits.associations
+        entity.maximum_pdu_size = self.limits.pdu
+        entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = self.limits.idle
+        entity.add_supported_context(Verification)
+        for storage_class in STORAGE_CLASSES:
+            entity.add_supported_context(storage_class, list(TRANSFER_SYNTAXES))
+        handlers: list[Any] = [
+            (evt.EVT_REQUESTED, self._check_caller),
+            (evt.EVT_PDU_RECV, self._check_size),
+            (evt.EVT_C_STORE, self._store),
+        ]
+        try:
+            self._server = entity.start_server((host, port), block=False, ssl_context=tls, evt_handlers=handlers)
+        except OSError as error:
+            raise UsageError(f"expected to listen on {host}:{port}, the system says {error.strerror}") from None
+        return int(self._server.socket.getsockname()[1])
+
+    def stop(self) -> None:
+        """Stop listening, and abort the open associations; what they have not sent whole is not accepted."""
+        if self._server is not None:
+            self._server.ae.shutdown()
+            self._server = None
+
+    def _check_caller(self, event: Any) -> None:
+        """Reject an association of somebody who may not send, or who opens too many (PS3.8, section 9.3.4)."""
+        association = event.assoc
+        caller = str(association.requestor.primitive.calling_ae_title or "").strip()
+        address = association.requestor.address
+        if self.peers and not any(peer.aet == caller and peer.host in (None, address) for peer in self.peers):
+            self._reject(association, 0x01, 0x01, 0x03)  # rejected-permanent, user: calling AE title not recognised
+        elif self._is_too_fast(caller):
+            self._reject(association, 0x02, 0x03, 0x01)  # rejected-transient, provider: temporary congestion
+
+    def _reject(self, association: Any, result: int, source: int, reason: int) -> None:
+        self.counters.rejected_associations += 1
+        association.acse.send_reject(result, source, reason)
+        association.kill()
+
+    def _is_too_fast(self, caller: str) -> bool:
+        now = time.monotonic()
+        with self._guard:
+            if caller not in self._recent and len(self._recent) > 1000:  # a peer cannot fill the memory with titles
+                self._recent.clear()
+            times = self._recent.setdefault(caller, deque())
+            while times and now - times[0] > 60:
+                times.popleft()
+            if len(times) >= self.limits.associations_per_minute:
+                return True
+            times.append(now)
+            return False
+
+    def _check_size(self, event: Any) -> None:
+        """Abort an association that sends one message larger than any image that is read."""
+        message = event.assoc.dimse.message
+        data = getattr(message, "data_set", None) if message else None
+        if data is not None and data.getbuffer().nbytes > MAX_BYTES:
+            _LOG.warning("a peer sent more than %d MB in one message; association aborted", MAX_BYTES // 10**6)
+            event.assoc.abort()
+
+    def _store(self, event: Any) -> int:
+        """Put one image into the queue; Success means that it is on disk."""
+        try:
+            data = event.encoded_dataset()
+            reference = content_reference(data)
+            uid = str(event.request.AffectedSOPInstanceUID)
+            caller = str(event.assoc.requestor.ae_title).strip()
+        except Exception:  # of the decoders; the message may contain patient data
+            return self._refuse(CANNOT_UNDERSTAND, "cannot be understood")
+        if reference.sop_instance_uid != uid or not (reference.study_instance_uid and reference.series_instance_uid):
+            return self._refuse(DOES_NOT_MATCH, "its UIDs are missing, or not those of the request")
+        try:
+            is_new = self.queue.accept(data, uid, caller)
+        except Busy:
+            return self._refuse(OUT_OF_RESOURCES, "the queue is full")
+        except (OSError, sqlite3.Error) as error:
+            _LOG.error("an image cannot be kept: %s", error)
+            return self._refuse(OUT_OF_RESOURCES, "the disk of the queue failed")
+        with self._guard:
+            self.counters.accepted += is_new
+            self.counters.repeated += not is_new
+        self._on_accepted()
+        return SUCCESS
+
+    def _refuse(self, status: int, reason: str) -> int:
+        with self._guard:
+            self.counters.refused[reason] = self.counters.refused.get(reason, 0) + 1
+        return status
