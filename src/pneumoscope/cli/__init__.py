@@ -16,7 +16,20 @@ import typer
 import typer.core
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
-from pneumoscope.cli import compare, crossval, data, demo, evaluate, explain, export, models, predict, serve, train
+from pneumoscope.cli import (
+    compare,
+    crossval,
+    data,
+    demo,
+    evaluate,
+    explain,
+    export,
+    models,
+    node,
+    predict,
+    serve,
+    train,
+)
 from pneumoscope.cli.console import echo_stderr
 from pneumoscope.errors import Interrupted, PneumoscopeError
 from pneumoscope.io.streams import occupy_standard_streams, quiet_libraries
@@ -60,6 +73,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(data.data_app, name="data")
+app.add_typer(node.node_app, name="node")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import typer
 from pneumoscope.cli.console import echo_stderr
 from pneumoscope.cli.options import ANY_AGE, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.errors import MissingExtra, UsageError
+from pneumoscope.io.hosts import is_loopback
 
 if TYPE_CHECKING:
     from pneumoscope.inference.predict import Predictor
@@ -63,7 +64,7 @@ def serve(
     try:
         from pneumoscope.service.app import LOOPBACK, create_app
         from pneumoscope.service.logs import log_requests_as_json
-        from pneumoscope.service.server import is_loopback, run
+        from pneumoscope.service.server import run
     except ImportError as error:
         raise MissingExtra("serve", "serve", error.name or "fastapi") from None
     if not is_loopback(host) and not secret:

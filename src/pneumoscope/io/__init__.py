@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.io.atomic import read_npz, write_atomic, write_npz
     from pneumoscope.io.cores import available_cores
     from pneumoscope.io.csv_text import csv_bytes, csv_line
+    from pneumoscope.io.hosts import is_loopback
     from pneumoscope.io.locks import lock_file
     from pneumoscope.io.names import decode_name, encode_cell, encode_name, printable
     from pneumoscope.io.own_files import may_replace
@@ -28,6 +29,7 @@ _PUBLIC = {
     "decode_name": "names",
     "encode_cell": "names",
     "encode_name": "names",
+    "is_loopback": "hosts",
     "lock_file": "locks",
     "may_replace": "own_files",
     "occupy_standard_streams": "streams",
@@ -46,6 +48,7 @@ __all__ = [
     "decode_name",
     "encode_cell",
     "encode_name",
+    "is_loopback",
     "lock_file",
     "may_replace",
     "occupy_standard_streams",

@@ -1,41 +1,90 @@
 """From predictions to DICOM objects that hospitals read, and the conversation with a PACS (extra ``pacs``).
 
-In: a DICOM radiograph and its prediction. Out: a Structured Report, a Secondary Capture, a presentation state.
-Read first: ``structured_report.py``. ``source_image.py`` reads what the objects copy from the radiograph, ``codes.py``
-has the coded concepts, ``identifiers.py`` the new UIDs.
+In: a DICOM radiograph and its prediction, or associations of a PACS. Out: Structured Reports, Secondary Captures,
+presentation states, as files or sent back.
+Read first: ``structured_report.py`` for what is written, ``node.py`` for the conversation. ``source_image.py`` reads
+what results copy from a radiograph, ``codes.py`` has the coded concepts, ``identifiers.py`` the new UIDs. A node is
+``receiver.py`` (listens), ``queue.py`` (on disk), ``judging.py`` and ``sender.py``.
 """
 
+import importlib.util
 import logging
 import warnings
+from typing import TYPE_CHECKING
 
 from pneumoscope.errors import MissingExtra
+from pneumoscope.lazy_exports import lazy_exports
 
-try:
-    import highdicom  # noqa: F401
-except ImportError as error:
-    raise MissingExtra("writing DICOM", "pacs", error.name or "highdicom") from None
+if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
+    from pneumoscope.pacs.dicom_files import dicom_bytes, is_result_of, write_dicom
+    from pneumoscope.pacs.node import DEFAULT_KINDS, Node
+    from pneumoscope.pacs.presentation_state import make_presentation_state
+    from pneumoscope.pacs.queue import STATES, Queue
+    from pneumoscope.pacs.receiver import Limits, Peer
+    from pneumoscope.pacs.results import CAPTURE, REPORT, STATE, make_results
+    from pneumoscope.pacs.secondary_capture import make_secondary_capture
+    from pneumoscope.pacs.sender import parse_receiver
+    from pneumoscope.pacs.source_image import read_source_image
+    from pneumoscope.pacs.status import serve_status
+    from pneumoscope.pacs.structured_report import make_structured_report
 
-from pneumoscope.pacs.dicom_files import dicom_bytes, is_result_of, write_dicom
-from pneumoscope.pacs.presentation_state import make_presentation_state
-from pneumoscope.pacs.results import CAPTURE, REPORT, STATE, make_results
-from pneumoscope.pacs.secondary_capture import make_secondary_capture
-from pneumoscope.pacs.source_image import read_source_image
-from pneumoscope.pacs.structured_report import make_structured_report
+for _package in ("pydicom", "highdicom", "pynetdicom"):
+    if importlib.util.find_spec(_package) is None:
+        raise MissingExtra("the connection to a PACS", "pacs", _package)
+
+# Their warnings quote the names of patients.
+warnings.filterwarnings("ignore", module="highdicom")
+warnings.filterwarnings("ignore", module="pydicom")
+for _package in ("highdicom", "pydicom", "pynetdicom"):
+    logging.getLogger(_package).setLevel(logging.CRITICAL)
+
+# name -> module that defines it
+_PUBLIC = {
+    "CAPTURE": "results",
+    "DEFAULT_KINDS": "node",
+    "Limits": "receiver",
+    "Node": "node",
+    "Peer": "receiver",
+    "Queue": "queue",
+    "REPORT": "results",
+    "STATE": "results",
+    "STATES": "queue",
+    "dicom_bytes": "dicom_files",
+    "is_result_of": "dicom_files",
+    "make_presentation_state": "presentation_state",
+    "make_results": "results",
+    "make_secondary_capture": "secondary_capture",
+    "make_structured_report": "structured_report",
+    "parse_receiver": "sender",
+    "read_source_image": "source_image",
+    "serve_status": "status",
+    "write_dicom": "dicom_files",
+}
 
 __all__ = [
     "CAPTURE",
+    "DEFAULT_KINDS",
     "REPORT",
     "STATE",
+    "STATES",
+    "Limits",
+    "Node",
+    "Peer",
+    "Queue",
     "dicom_bytes",
     "is_result_of",
     "make_presentation_state",
     "make_results",
     "make_secondary_capture",
     "make_structured_report",
+    "parse_receiver",
     "read_source_image",
+    "serve_status",
     "write_dicom",
 ]
 
-# Their warnings quote the names of patients.
-warnings.filterwarnings("ignore", module="highdicom")
-logging.getLogger("highdicom").setLevel(logging.CRITICAL)
+__getattr__ = lazy_exports(__name__, _PUBLIC)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

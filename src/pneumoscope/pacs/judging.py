@@ -55,7 +55,8 @@ class Judges:
         self._stopping.set()
         self._wake.set()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def _work(self) -> None:
         while not self._stopping.is_set():

@@ -14,9 +14,11 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made by a loop over names
 
 from pneumoscope.errors import Busy, UsageError
+from pneumoscope.pacs.identifiers import MANUFACTURER
 from pneumoscope.pacs.queue import Queue
-from pneumoscope.radiographs.contents import content_reference
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
+from pneumoscope.radiographs.dicom.reader import read_dataset
+from pneumoscope.radiographs.dicom.reference import read_reference
 from pneumoscope.radiographs.files import MAX_BYTES
 
 _LOG = logging.getLogger(__name__)
@@ -66,10 +68,19 @@ class Limits:
 
 @dataclass
 class Counters:
-    """What the receiver has done since it started."""
+    """What the receiver has done since it started.
+
+    Attributes:
+        accepted: images put into the queue.
+        repeated: images that had been accepted before.
+        own: results of this program that were sent back to it; they are not kept.
+        refused: images by reason.
+        rejected_associations: of those who may not send, or were too fast.
+    """
 
     accepted: int = 0
     repeated: int = 0
+    own: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     rejected_associations: int = 0
 
@@ -174,13 +185,17 @@ class Receiver:
         """Put one image into the queue; Success means that it is on disk."""
         try:
             data = event.encoded_dataset()
-            reference = content_reference(data)
+            dataset = read_dataset(data, MAX_BYTES)
+            reference, is_own = read_reference(dataset), dataset.get("Manufacturer") == MANUFACTURER
             uid = str(event.request.AffectedSOPInstanceUID)
             caller = str(event.assoc.requestor.ae_title).strip()
         except Exception:  # of the decoders; the message may contain patient data
             return self._refuse(CANNOT_UNDERSTAND, "cannot be understood")
         if reference.sop_instance_uid != uid or not (reference.study_instance_uid and reference.series_instance_uid):
             return self._refuse(DOES_NOT_MATCH, "its UIDs are missing, or not those of the request")
+        if is_own:  # a rule of the PACS may send whole studies, with the results of this node; they are not judged
+            self._count("own")
+            return SUCCESS
         try:
             is_new = self.queue.accept(data, uid, caller)
         except Busy:
@@ -188,11 +203,13 @@ class Receiver:
         except (OSError, sqlite3.Error) as error:
             _LOG.error("an image cannot be kept: %s", error)
             return self._refuse(OUT_OF_RESOURCES, "the disk of the queue failed")
-        with self._guard:
-            self.counters.accepted += is_new
-            self.counters.repeated += not is_new
+        self._count("accepted" if is_new else "repeated")
         self._on_accepted()
         return SUCCESS
+
+    def _count(self, name: str) -> None:
+        with self._guard:
+            setattr(self.counters, name, getattr(self.counters, name) + 1)
 
     def _refuse(self, status: int, reason: str) -> int:
         with self._guard:

@@ -203,7 +203,8 @@ class Sender:
         """Let the thread finish the answer that it sends, and wait for that."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _work(self) -> None:
         pause = 0.0

@@ -8,8 +8,10 @@ Read first: ``images.py``, which decides what is read and what is refused; then 
 
 from pneumoscope.radiographs.containers import image_size, is_jpeg
 from pneumoscope.radiographs.contents import content_reference, is_one_image, read_content, source_name
-from pneumoscope.radiographs.dicom.reader import is_dicom
-from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference
+from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
+from pneumoscope.radiographs.dicom.header import VALUE_LIMITS
+from pneumoscope.radiographs.dicom.reader import is_dicom, read_dataset
+from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference, read_reference
 from pneumoscope.radiographs.files import MAX_BYTES, read_file
 from pneumoscope.radiographs.folders import find_images, in_order, is_litter, join_counts
 from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiograph
@@ -32,6 +34,8 @@ __all__ = [
     "MAX_TOTAL",
     "NO_REFERENCE",
     "PATH_COLUMNS",
+    "TRANSFER_SYNTAXES",
+    "VALUE_LIMITS",
     "ImageSource",
     "InstanceReference",
     "NothingFound",
@@ -55,9 +59,11 @@ __all__ = [
     "member_problem",
     "open_zip",
     "read_content",
+    "read_dataset",
     "read_file",
     "read_member",
     "read_radiograph",
+    "read_reference",
     "read_table",
     "simplify",
     "source_name",

@@ -6,6 +6,6 @@ Read first: ``app.py``, then ``predictions.py``. Needs the extra ``serve``.
 
 from pneumoscope.service.app import LOOPBACK, create_app
 from pneumoscope.service.logs import log_requests_as_json
-from pneumoscope.service.server import is_loopback, run
+from pneumoscope.service.server import run
 
-__all__ = ["LOOPBACK", "create_app", "is_loopback", "log_requests_as_json", "run"]
+__all__ = ["LOOPBACK", "create_app", "log_requests_as_json", "run"]

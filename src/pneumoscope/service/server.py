@@ -5,7 +5,6 @@ It tells systemd when it is ready, that it is alive, and when it stops.
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 import time
@@ -24,18 +23,6 @@ HEADERS_TIMEOUT, KEEP_ALIVE, GRACE = 10.0, 5, 9
 UNREAD_TIMEOUT, LINGER = 30.0, 2.0
 #: Clients at a time, and in the queue of the system; each is an open file.
 MAX_CONNECTIONS, BACKLOG = 500, 100
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, False)
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class HeaderTimeoutProtocol(H11Protocol):

@@ -1,0 +1,167 @@
+"""The node as a command beside Orthanc, a PACS that others wrote: a study goes out, the results come back into it."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
+
+from pneumoscope import read_radiograph
+from pneumoscope.pacs.queue import DELIVERED, Queue
+
+ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+PLUGINS = "/usr/share/orthanc/plugins"
+
+pytestmark = pytest.mark.skipif(
+    not os.path.exists(ORTHANC), reason="Orthanc is not installed: requirements/debian.txt names its packages"
+)
+
+
+def _free_ports(number):
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+    return found
+
+
+class Orthanc:
+    """A server of its own, in a folder of its own."""
+
+    def __init__(self, folder, node_port):
+        self.dicom_port, http_port = _free_ports(2)
+        self.url = f"http://127.0.0.1:{http_port}"
+        configuration = {
+            "Name": "test", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "index"),
+            "HttpPort": http_port, "DicomPort": self.dicom_port, "DicomAet": "ORTHANC", "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False, "DicomCheckCalledAet": True, "Plugins": [PLUGINS],
+            "DicomModalities": {"node": ["PNEUMOSCOPE", "127.0.0.1", node_port]}, "DicomWeb": {"Enable": True},
+        }  # fmt: skip
+        (folder / "orthanc.json").write_text(json.dumps(configuration))
+        with (folder / "orthanc.log").open("wb") as log:
+            self._process = subprocess.Popen([ORTHANC, folder / "orthanc.json"], stdout=log, stderr=log)
+        _wait_for(self._answers)
+
+    def ask(self, path, data=None):
+        """An answer of its REST interface."""
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, data=data), timeout=30) as answer:
+            return json.load(answer)
+
+    def instances(self):
+        """The main tags of every instance, with study and modality."""
+        return [self.ask(f"/instances/{identifier}/simplified-tags") for identifier in self.ask("/instances")]
+
+    def stop(self):
+        self._process.terminate()
+        self._process.wait(30)
+
+    def _answers(self):
+        with contextlib.suppress(OSError):
+            return self.ask("/system")
+        return None
+
+
+@pytest.fixture
+def node_port():
+    (port,) = _free_ports(1)
+    return port
+
+
+@pytest.fixture
+def orthanc(tmp_path, node_port):
+    orthanc = Orthanc(tmp_path, node_port)
+    yield orthanc
+    orthanc.stop()
+
+
+@pytest.fixture
+def start_node(tmp_path, node_port):
+    """Starts the command and waits until it listens."""
+    processes = []
+
+    def start(*options):
+        command = [sys.executable, "-m", "pneumoscope", "node", "--port", str(node_port), "--queue", "queue", *options]
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        line = process.stderr.readline()
+        assert "listens on" in line, line
+        return process
+
+    yield start
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, -signal.SIGKILL)
+        process.stderr.close()
+
+
+@pytest.fixture
+def study(orthanc, samples):
+    """Two radiographs of one study in the archive; returns their UIDs."""
+    for number in (9, 0):
+        data = dicom_file(read_radiograph(samples[number]).pixels[::3, ::3].copy(), **ELEMENTS_OF_STUDY)
+        orthanc.ask("/instances", data)
+    return orthanc.ask("/studies")[0]
+
+
+@pytest.mark.parametrize("way", ["dimse", "web"])
+def test_a_study_comes_back_with_reports_and_captures(orthanc, start_node, study, tmp_path, way):
+    if way == "web" and not os.path.exists(f"{PLUGINS}/libOrthancDicomWeb.so"):
+        pytest.skip("orthanc-dicomweb is not installed: requirements/debian.txt names it")
+    receiver = f"ORTHANC@127.0.0.1:{orthanc.dicom_port}" if way == "dimse" else f"{orthanc.url}/dicom-web"
+    start_node("--reply-to", receiver, "--allow", "ORTHANC@127.0.0.1")
+    sent = orthanc.ask("/modalities/node/store", study.encode())
+    assert (sent["InstancesCount"], sent["FailedInstancesCount"]) == (2, 0)
+    _wait_for(lambda: len(orthanc.ask("/instances")) == 6)
+    assert len(orthanc.ask("/studies")) == len(orthanc.ask("/patients")) == 1
+    found = orthanc.instances()
+    assert sorted(tags["Modality"] for tags in found) == ["CR", "CR", "OT", "OT", "SR", "SR"]
+    assert {tags["PatientID"] for tags in found} == {found[0]["PatientID"]}
+    images = {tags["SOPInstanceUID"] for tags in found if tags["Modality"] == "CR"}
+    evidence = {
+        tags["CurrentRequestedProcedureEvidenceSequence"][0]["ReferencedSeriesSequence"][0]["ReferencedSOPSequence"][0][
+            "ReferencedSOPInstanceUID"
+        ]
+        for tags in found
+        if tags["Modality"] == "SR"
+    }
+    assert evidence == images
+    series = {tags["SeriesInstanceUID"] for tags in found if tags["Modality"] == "SR"}
+    assert len(series) == 1  # two reports, one series
+
+    # Once more, with the results in the study: reports are not accepted, and captures of the node's own not judged.
+    orthanc.ask("/modalities/node/store", json.dumps({"Resources": [study], "Permissive": True}).encode())
+    time.sleep(2)
+    assert len(orthanc.ask("/instances")) == 6
+
+
+def test_a_node_that_is_killed_while_it_works_answers_everything_once(orthanc, start_node, samples, tmp_path):
+    pixels = read_radiograph(samples[9]).pixels[::4, ::4].copy()
+    for _ in range(12):
+        orthanc.ask("/instances", dicom_file(pixels, **ELEMENTS_OF_STUDY))
+    study = orthanc.ask("/studies")[0]
+    options = ("--reply-to", f"ORTHANC@127.0.0.1:{orthanc.dicom_port}", "--result", "SR")
+    process = start_node(*options)
+    orthanc.ask("/modalities/node/store", study.encode())
+    process.kill()
+    process.wait()
+    start_node(*options)
+    _wait_for(lambda: len(orthanc.ask("/instances")) == 24)
+    reports = [tags["SOPInstanceUID"] for tags in orthanc.instances() if tags["Modality"] == "SR"]
+    assert len(reports) == len(set(reports)) == 12
+    looking = Queue(tmp_path / "queue", "", exclusive=False)
+    _wait_for(lambda: looking.counts()[DELIVERED] == 12)
+    looking.close()
