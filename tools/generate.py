@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules beside this one, also when a test loads it
 import command_help
+import conformance
 import dicom_damage
 import experiment_log
 import folder_tables
@@ -101,6 +102,10 @@ BLOCKS: dict[str, Callable[[], list[str]]] = {
     "codes": _codes,
     "onnx_alone.py": _script,
     "damaged-frames": lambda: dicom_damage.damage_table(_measured("damaged_frames")),
+    "dicom-services": conformance.services,
+    "dicom-statuses": conformance.statuses,
+    "dicom-concepts": conformance.concepts,
+    "dicom-series": conformance.series,
     "hostile-headers": lambda: dicom_damage.hostile_table(_measured("hostile_headers")),
 }
 
@@ -127,6 +132,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
         _from_results(service_load.service_load_page, "load_service", "fuzz_service"),
     ),
     "experiments": ("docs/EXPERIMENTS.md", _from_results(experiment_log.experiments_page, "reference_runs", "log")),
+    "pacs": ("docs/pacs.md", _with_blocks("docs/pacs.md")),
     "reference": ("docs/reference.md", _with_blocks("docs/reference.md")),
     "onnx-file": ("docs/onnx-file.md", _with_blocks("docs/onnx-file.md")),
 }

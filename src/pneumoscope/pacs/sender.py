@@ -28,7 +28,7 @@ from pneumoscope.pacs.queue import JUDGED, Queue, QueuedImage
 _LOG = logging.getLogger(__name__)
 
 RESULT_CLASSES = (ComprehensiveSRStorage, SecondaryCaptureImageStorage, GrayscaleSoftcopyPresentationStateStorage)
-_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]  # every receiver takes the second one
+RESULT_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]  # every receiver takes the second one
 #: Answers that are sent over one association.
 BATCH = 50
 #: Seconds of the first pause and of the longest one, where the receiver cannot be reached.
@@ -82,7 +82,7 @@ class DicomReceiver:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self.timeout
         entity.connection_timeout = min(self.timeout, 10.0)
         for result_class in RESULT_CLASSES:
-            entity.add_requested_context(result_class, _SYNTAXES)
+            entity.add_requested_context(result_class, RESULT_SYNTAXES)
         association = entity.associate(
             self.host, self.port, ae_title=self.aet, tls_args=(self.tls, self.host) if self.tls else None
         )
