@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pneumoscope"
 #: Packages in the order of the imports, from the images up; the files beside them come last.
 PACKAGES = (
     "radiographs", "radiographs/dicom", "inference", "output", "data", "evaluation", "training", "training/export",
-    "service", "cluster", "cli", "io", "samples",
+    "service", "cluster", "pacs", "cli", "io", "samples",
 )  # fmt: skip
 
 
