@@ -20,6 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
 
 from pneumoscope import read_radiograph
@@ -282,6 +283,23 @@ def test_an_image_without_uids_is_refused(start_node, small):
     node = start_node()
     assert _send(node, small(StudyInstanceUID=""), small()) == [0xA900, 0x0000]
     assert node.queue.counts()[DEAD] == 0
+
+
+def test_a_request_without_a_data_set_ends_the_association_at_once(start_node, small):
+    """pynetdicom ignores such a request, so that the peer would wait."""
+    node = start_node()
+    association = _associate(node)
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = ComputedRadiographyImageStorage, "1.2.3"
+    context = next(each for each in association.accepted_contexts if each.abstract_syntax != Verification)
+    association._reactor_checkpoint.clear()
+    association.dimse.send_msg(request, context.context_id)
+    begin = time.monotonic()
+    assert association.dimse.get_msg(block=True) == (None, None)
+    association._reactor_checkpoint.set()
+    assert time.monotonic() - begin < 5
+    assert _send(node, small()) == [0x0000]
 
 
 def test_an_image_over_the_quota_is_refused_until_there_is_room(start_node, archive, small):

@@ -10,7 +10,7 @@ from builders import ROOT
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(
     path
-    for folder in ("damage", "speed", "service", "training", "models")
+    for folder in ("damage", "pacs", "speed", "service", "training", "models")
     for path in (BENCHMARKS / folder).glob("*.py")
 )
 ROWS = {

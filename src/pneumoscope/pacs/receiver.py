@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pynetdicom import AE, evt
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made by a loop over names
 
 from pneumoscope.errors import Busy, UsageError
@@ -131,6 +132,7 @@ class Receiver:
         handlers: list[Any] = [
             (evt.EVT_REQUESTED, self._check_caller),
             (evt.EVT_PDU_RECV, self._check_size),
+            (evt.EVT_DIMSE_RECV, self._check_message),
             (evt.EVT_C_STORE, self._store),
         ]
         try:
@@ -179,6 +181,12 @@ class Receiver:
         data = getattr(message, "data_set", None) if message else None
         if data is not None and data.getbuffer().nbytes > MAX_BYTES:
             _LOG.warning("a peer sent more than %d MB in one message; association aborted", MAX_BYTES // 10**6)
+            event.assoc.abort()
+
+    def _check_message(self, event: Any) -> None:
+        """Abort an association whose request has no data set: pynetdicom ignores it, and the peer would wait."""
+        message = event.message
+        if isinstance(message, C_STORE_RQ) and not (message.data_set and message.data_set.getbuffer().nbytes):
             event.assoc.abort()
 
     def _store(self, event: Any) -> int:
