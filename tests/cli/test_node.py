@@ -15,6 +15,8 @@ from pneumoscope.pacs.queue import RECEIVED, Queue
         (["--result", "PDF"], "expected --result SR, SC, PR"),
         (["--ae-title", "A" * 17], "expected an AE title"),
         (["--host", "0.0.0.0"], "expected --allow AET"),
+        (["--study", "1.2.3"], "expected --poll with --study"),
+        (["--poll", "pacs"], "expected --poll as the http(s)://... address"),
         (["--allow", "@host"], "expected --allow AET or AET@ADDRESS"),
         (["--tls-key", "key.pem"], "expected --tls-certificate, --tls-key and --tls-ca together"),
         (["--tls-certificate", "c.pem", "--tls-key", "k.pem", "--tls-ca", "a.pem"], "expected PEM files for TLS"),

@@ -1,6 +1,7 @@
 """The node as a command beside Orthanc, a PACS that others wrote: a study goes out, the results come back into it."""
 
 import contextlib
+import datetime
 import json
 import os
 import shutil
@@ -146,6 +147,27 @@ def test_a_study_comes_back_with_reports_and_captures(orthanc, start_node, study
     orthanc.ask("/modalities/node/store", json.dumps({"Resources": [study], "Permissive": True}).encode())
     time.sleep(2)
     assert len(orthanc.ask("/instances")) == 6
+
+
+@pytest.mark.skipif(
+    not os.path.exists(f"{PLUGINS}/libOrthancDicomWeb.so"), reason="requirements/debian.txt names orthanc-dicomweb"
+)
+@pytest.mark.parametrize("way", ["by date", "by list"])
+def test_a_study_is_fetched_from_a_dicomweb_server_and_answered_there(orthanc, start_node, samples, way):
+    pixels = read_radiograph(samples[9]).pixels[::4, ::4].copy()
+    today = f"{datetime.date.today():%Y%m%d}"
+    dates = {"today": today, "years ago": "20200131"}
+    for number, date in enumerate(dates.values()):
+        uids = {"StudyInstanceUID": f"1.2.3.{number}", "SeriesInstanceUID": f"1.2.3.{number}.1"}
+        orthanc.ask("/instances", dicom_file(pixels, **{**ELEMENTS_OF_STUDY, **uids, "StudyDate": date}))
+    wanted = "1.2.3.0" if way == "by date" else "1.2.3.1"
+    options = [] if way == "by date" else ["--study", wanted]
+    web = f"{orthanc.url}/dicom-web"
+    start_node("--reply-to", web, "--poll", web, "--poll-seconds", "1", "--result", "SR", *options)
+    _wait_for(lambda: len(orthanc.ask("/instances")) == 3)
+    time.sleep(2.5)  # two more questions, whose answers are known
+    reports = [tags["StudyInstanceUID"] for tags in orthanc.instances() if tags["Modality"] == "SR"]
+    assert reports == [wanted]
 
 
 def test_a_node_that_is_killed_while_it_works_answers_everything_once(orthanc, start_node, samples, tmp_path):

@@ -47,6 +47,14 @@ def node(
     allow: list[str] = typer.Option(
         None, metavar="AET[@HOST]", help="Who may send: an AE title, and the address that it comes from."
     ),
+    poll: str | None = typer.Option(
+        None, metavar="URL", help="Also fetch radiographs from this DICOMweb server (QIDO-RS, WADO-RS)."
+    ),
+    poll_seconds: float = typer.Option(60.0, min=1.0, help="Seconds between two questions to it."),
+    poll_days: int = typer.Option(1, min=0, help="Age in days of the studies to fetch, by StudyDate."),
+    study: list[str] = typer.Option(
+        None, metavar="UID", help="Fetch only the studies with these StudyInstanceUIDs, whatever their date."
+    ),
     queue: Path = QUEUE,
     result: list[str] = typer.Option(
         None, metavar="SR|SC|PR", help="Kinds of results: SR and SC by default; see predict --sr, --sc and --pr."
@@ -91,6 +99,10 @@ def node(
         raise UsageError(f"expected --result {', '.join(_KINDS)}, received {unknown[0]}")
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", ae_title) or not ae_title.strip():
         raise UsageError(f"expected an AE title of 1 to 16 plain characters, received {ae_title!r}")
+    if study and not poll:
+        raise UsageError("expected --poll with --study, where the study is to be fetched: add it")
+    if poll is not None and not poll.startswith(("http://", "https://")):
+        raise UsageError(f"expected --poll as the http(s)://... address of a DICOMweb server, received {poll!r}")
     peers = [_parse_peer(text) for text in allow or []]
     if not peers and not is_loopback(host):
         raise UsageError(f"expected --allow AET[@HOST] where others can reach the node at {host}: add it")
@@ -112,6 +124,8 @@ def node(
     try:
         port = running.start(host, port, listening_tls)
         echo_stderr(f"{ae_title} listens on {host}:{port}, results go to {reply_to}, Ctrl-C stops it")
+        if poll:
+            running.poll(poll, poll_seconds, poll_days, study or [])
         with contextlib.ExitStack() as opened:
             if status_port is not None:
                 address = opened.enter_context(_open_status_page(running, status_port))

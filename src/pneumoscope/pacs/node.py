@@ -13,6 +13,7 @@ from pneumoscope.pacs.receiver import Limits, Peer, Receiver
 from pneumoscope.pacs.results import CAPTURE, REPORT
 from pneumoscope.pacs.sender import Receiver as ResultReceiver
 from pneumoscope.pacs.sender import Sender
+from pneumoscope.pacs.web_poller import WebPoller
 
 #: What is sent back, if nothing else is asked for.
 DEFAULT_KINDS = (REPORT, CAPTURE)
@@ -31,6 +32,10 @@ class Node:
         limits: of the receiver.
         quota: bytes of images that may wait; 0 for no limit.
         workers: threads that judge; one for each core by default.
+
+    Attributes:
+        queue, receiver, sender: its parts.
+        poller: fetches from a DICOMweb server; None before :meth:`poll`.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Node:
         quota: int = 0,
         workers: int | None = None,
     ) -> None:
+        self.poller: WebPoller | None = None
         self.queue = Queue(folder, describe_judge(predictor, kinds), quota)
         self.sender = Sender(self.queue, receiver)
         self._judges = Judges(self.queue, predictor, kinds, workers or available_cores(), self.sender.wake)
@@ -57,8 +63,15 @@ class Node:
         self.sender.start()
         return port
 
+    def poll(self, url: str, seconds: float = 60.0, days: int = 1, studies: Sequence[str] = ()) -> None:
+        """Also fetch radiographs from a DICOMweb server; see :class:`pneumoscope.pacs.web_poller.WebPoller`."""
+        self.poller = WebPoller(self.queue, url, seconds, days, studies, self._judges.wake)
+        self.poller.start()
+
     def stop(self) -> None:
         """Stop in order: accept nothing more, finish the images and the answer in hand. The rest stays in the queue."""
+        if self.poller:
+            self.poller.stop()
         self.receiver.stop()
         self._judges.stop()
         self.sender.stop()

@@ -166,6 +166,12 @@ class Queue:
             raise
         return True
 
+    def knows(self, sop_instance_uid: str) -> bool:
+        """Whether :meth:`accept` would not take an image, because it was taken before, or is dead."""
+        with self._guard:
+            query = "SELECT 1 FROM images WHERE sop_instance_uid = ? AND judge = ?"
+            return self._row(query, sop_instance_uid, self.judge) is not None
+
     def take(self, state: str, limit: int = 1, exclude: Iterable[int] = ()) -> list[QueuedImage]:
         """The first images in a state that no other thread has taken; :meth:`give_back` or a change of state ends it.
 

@@ -44,6 +44,7 @@ def describe(node: Node) -> dict[str, Any]:
         "refused": dict(counters.refused),
         "rejected_associations": counters.rejected_associations,
         "receiver_problem": node.sender.problem,
+        "source_problem": node.poller.problem if node.poller else "",
         "dead": [{"id": image.id, "reason": image.reason} for image in node.queue.images(DEAD)[-100:]],
         "notice": RESEARCH_USE_ONLY,
     }
@@ -116,6 +117,7 @@ def _render(state: dict[str, Any]) -> str:
         *((f"refused: {reason}", count) for reason, count in state["refused"].items()),
         ("associations rejected", state["rejected_associations"]),
         ("receiver of results", state["receiver_problem"] or "can be reached"),
+        *([("source of images", state["source_problem"])] if state["source_problem"] else []),
         *((f"dead: {image['id']}", image["reason"]) for image in state["dead"]),
     ]
     cells = [(html.escape(str(name)), html.escape(str(value))) for name, value in rows]

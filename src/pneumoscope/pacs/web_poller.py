@@ -1,0 +1,119 @@
+"""The thread of a node that fetches: radiographs on a DICOMweb server (QIDO-RS, WADO-RS) -> the queue."""
+
+import datetime
+import io
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import requests
+from dicomweb_client import DICOMwebClient
+
+from pneumoscope.errors import Busy
+from pneumoscope.pacs.queue import Queue
+
+_LOG = logging.getLogger(__name__)
+
+#: Modalities that are asked for. A secondary capture of a radiograph cannot be told from other pictures by a query.
+MODALITIES = ("CR", "DX")
+#: What stands for the sender of a fetched image in the queue.
+SENDER = "DICOMWEB"
+
+_STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
+
+
+class WebPoller:
+    """Asks a server again and again for radiographs that the queue does not know.
+
+    Args:
+        queue: takes the images.
+        url: of the DICOMweb service.
+        seconds: between two questions.
+        days: age of the studies that are asked for, by StudyDate; 0 is today only.
+        studies: StudyInstanceUIDs; only these are asked for, whatever their date.
+        on_accepted: called after an image was put into the queue.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        url: str,
+        seconds: float = 60.0,
+        days: int = 1,
+        studies: Sequence[str] = (),
+        on_accepted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._queue, self._seconds, self._days, self._studies = queue, seconds, days, tuple(studies)
+        self._client, self._on_accepted = DICOMwebClient(url), on_accepted
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="web-poller", daemon=True)
+        #: Why the server could not be asked last; empty while it can.
+        self.problem = ""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread finish the image that it fetches, and wait for that."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def poll(self) -> int:
+        """Ask once; returns the number of new images.
+
+        Raises:
+            requests.RequestException: the server cannot be asked.
+            Busy, OSError, sqlite3.Error: the queue cannot take an image.
+        """
+        count = 0
+        for study, series in self._find_series():
+            for found in self._client.search_for_instances(study, series, get_remaining=True):
+                instance = _value(found, _INSTANCE)
+                if self._stopping.is_set():
+                    return count
+                if not instance or self._queue.knows(instance):
+                    continue
+                dataset = self._client.retrieve_instance(
+                    study, series, instance, media_types=(("application/dicom", "*"),)
+                )
+                file = io.BytesIO()
+                dataset.save_as(file, enforce_file_format=True)
+                count += self._queue.accept(file.getvalue(), instance, SENDER)
+                self._on_accepted()
+        return count
+
+    def _find_series(self) -> Iterator[tuple[str, str]]:
+        since = datetime.date.today() - datetime.timedelta(days=self._days)
+        wanted = [{"StudyInstanceUID": study} for study in self._studies] or [{"StudyDate": f"{since:%Y%m%d}-"}]
+        for filters in wanted:
+            for modality in MODALITIES:
+                for found in self._client.search_for_series(
+                    search_filters=filters | {"Modality": modality}, get_remaining=True
+                ):
+                    yield _value(found, _STUDY), _value(found, _SERIES)
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.poll()
+                self.problem = ""
+            except requests.RequestException as error:
+                self.problem = f"the DICOMweb server cannot be asked ({type(error).__name__})"
+                _LOG.warning("%s", self.problem)
+            except (Busy, OSError, sqlite3.Error) as error:
+                self.problem = f"the queue cannot take an image: {error}"
+                _LOG.warning("%s", self.problem)
+            except Exception:  # an answer that is no DICOM JSON, or no DICOM
+                self.problem = "the DICOMweb server gave an answer that cannot be read"
+                _LOG.exception("%s", self.problem)
+            self._stopping.wait(self._seconds)
+
+
+def _value(found: dict[str, Any], tag: str) -> str:
+    """The first value of an element in DICOM JSON (PS3.18, annex F); empty if there is none."""
+    values = found.get(tag, {}).get("Value") or [""]
+    return str(values[0])
