@@ -20,6 +20,7 @@ from pneumoscope.cli import (
     compare,
     crossval,
     data,
+    deidentify,
     demo,
     evaluate,
     explain,
@@ -70,6 +71,7 @@ for _command in (
     export.export,
     evaluate.evaluate,
     compare.compare,
+    deidentify.deidentify,
 ):
     app.command()(_command)
 app.add_typer(data.data_app, name="data")

@@ -16,6 +16,8 @@ from pneumoscope.errors import MissingExtra
 from pneumoscope.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
+    from pneumoscope.pacs.burned_in_text import find_text_lines
+    from pneumoscope.pacs.deidentification import Pseudonyms, deidentify
     from pneumoscope.pacs.dicom_files import dicom_bytes, is_result_of, write_dicom
     from pneumoscope.pacs.node import DEFAULT_KINDS, Node
     from pneumoscope.pacs.presentation_state import make_presentation_state
@@ -28,7 +30,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.pacs.status import serve_status
     from pneumoscope.pacs.structured_report import make_structured_report
 
-for _package in ("pydicom", "highdicom", "pynetdicom"):
+for _package in ("pydicom", "highdicom", "pynetdicom", "dicomanonymizer"):
     if importlib.util.find_spec(_package) is None:
         raise MissingExtra("the connection to a PACS", "pacs", _package)
 
@@ -45,11 +47,14 @@ _PUBLIC = {
     "Limits": "receiver",
     "Node": "node",
     "Peer": "receiver",
+    "Pseudonyms": "deidentification",
     "Queue": "queue",
     "REPORT": "results",
     "STATE": "results",
     "STATES": "queue",
+    "deidentify": "deidentification",
     "dicom_bytes": "dicom_files",
+    "find_text_lines": "burned_in_text",
     "is_result_of": "dicom_files",
     "make_presentation_state": "presentation_state",
     "make_results": "results",
@@ -70,8 +75,11 @@ __all__ = [
     "Limits",
     "Node",
     "Peer",
+    "Pseudonyms",
     "Queue",
+    "deidentify",
     "dicom_bytes",
+    "find_text_lines",
     "is_result_of",
     "make_presentation_state",
     "make_results",

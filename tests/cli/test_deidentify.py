@@ -1,0 +1,56 @@
+"""``deidentify``: one folder a patient, one bad file does not stop the others, text is warned of."""
+
+import cv2
+import pydicom
+import pytest
+from builders.dicom_files import ELEMENTS_OF_STUDY, SECRET, dicom_file
+
+from pneumoscope import read_radiograph
+
+
+@pytest.fixture
+def study(samples, tmp_path):
+    pixels = read_radiograph(samples[9]).pixels
+    folder = tmp_path / SECRET
+    folder.mkdir()
+    for name, text in (("a.dcm", ""), ("b.dcm", "DOE JANE 1957")):
+        image = pixels.copy()
+        cv2.putText(image, text, (30, 60), cv2.FONT_HERSHEY_SIMPLEX, 1.2, 255, 2, cv2.LINE_AA)
+        (folder / name).write_bytes(dicom_file(image, **ELEMENTS_OF_STUDY))
+    (tmp_path / "key").write_text("a key of the project")
+    return folder
+
+
+def test_files_go_into_a_folder_for_each_patient(run, study, tmp_path):
+    code, out, err = run("deidentify", SECRET, "--out", "clean", "--key", "key")
+    files = sorted((tmp_path / "clean").rglob("*.dcm"))
+    assert code == 0
+    assert out.splitlines()[0] == "2 of 2 files written to clean"
+    assert "1 seem to have text" in out
+    assert err.count("there seems to be text in the borders") == 1
+    assert len({file.parent for file in files}) == 1
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        assert (file.parent.name, file.stem) == (dataset.PatientID, dataset.SOPInstanceUID)
+    run("deidentify", SECRET, "--out", "again", "--key", "key")
+    again = sorted(file.relative_to(tmp_path / "again") for file in (tmp_path / "again").rglob("*.dcm"))
+    assert again == [file.relative_to(tmp_path / "clean") for file in files]
+
+
+def test_one_bad_file_does_not_stop_the_others(run, study, samples):
+    (study / "damaged.dcm").write_bytes((study / "a.dcm").read_bytes()[:2000])
+    code, out, err = run("deidentify", SECRET, samples[0], "missing.dcm", "--out", "clean", "--key", "key")
+    assert code == 1
+    assert out.splitlines()[0] == "2 of 5 files written to clean"
+    assert err.count(" left out: expected ") == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(None, "expected a text file with the key"), ("short", "at least 16 characters")]
+)
+def test_a_key_that_is_none_gives_a_sentence(run, study, tmp_path, content, sentence):
+    if content is not None:
+        (tmp_path / "k").write_text(content)
+    code, _, err = run("deidentify", SECRET, "--out", "clean", "--key", "k")
+    assert code == 2
+    assert sentence in err
