@@ -15,6 +15,10 @@ from pneumoscope.pacs.queue import RECEIVED, Queue
         (["--result", "PDF"], "expected --result SR, SC, PR"),
         (["--ae-title", "A" * 17], "expected an AE title"),
         (["--host", "0.0.0.0"], "expected --allow AET"),
+        (
+            ["--commitment", "--reply-to", "http://pacs/dicom-web"],
+            "AET@HOST:PORT with --commitment",
+        ),
         (["--study", "1.2.3"], "expected --poll with --study"),
         (["--poll", "pacs"], "expected --poll as the http(s)://... address"),
         (["--allow", "@host"], "expected --allow AET or AET@ADDRESS"),

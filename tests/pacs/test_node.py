@@ -11,6 +11,7 @@ import time
 import pydicom
 import pytest
 from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -19,11 +20,12 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
+from pynetdicom.sop_class import ComputedRadiographyImageStorage, StorageCommitmentPushModel, Verification
 
 from pneumoscope import read_radiograph
+from pneumoscope.pacs.commitments import PUSH_MODEL_INSTANCE
 from pneumoscope.pacs.node import Node
 from pneumoscope.pacs.queue import DEAD, DELIVERED, JUDGED, RECEIVED
 from pneumoscope.pacs.receiver import Limits, Peer
@@ -39,13 +41,15 @@ class Archive:
 
     def __init__(self):
         self.received, self.status, self.port = [], 0x0000, 0
+        self.commits, self.node_port = [], 0  # whether it commits itself, answer by answer; where its answers go
         self._server = None
 
     def start(self):
         entity = AE("ARCHIVE")
         for storage_class in RESULT_CLASSES:
             entity.add_supported_context(storage_class)
-        handlers = [(evt.EVT_C_STORE, self._store)]
+        entity.add_supported_context(StorageCommitmentPushModel)
+        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._promise)]
         self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
         self.port = self._server.socket.getsockname()[1]
 
@@ -60,6 +64,28 @@ class Archive:
             dataset.file_meta = event.file_meta
             self.received.append(dataset)
         return self.status
+
+    def _promise(self, event):
+        threading.Thread(target=self._report, args=(event.action_information,)).start()
+        return 0x0000, None
+
+    def _report(self, asked):
+        """Answer a request for storage commitment, over an association of its own."""
+        is_kept = self.commits.pop(0)
+        report = Dataset()
+        report.TransactionUID = asked.TransactionUID
+        for item in asked.ReferencedSOPSequence if not is_kept else ():
+            item.FailureReason = 0x0112
+        keyword = "ReferencedSOPSequence" if is_kept else "FailedSOPSequence"
+        setattr(report, keyword, asked.ReferencedSOPSequence)
+        entity = AE("ARCHIVE")
+        entity.add_requested_context(StorageCommitmentPushModel)
+        role = build_role(StorageCommitmentPushModel, scp_role=True)
+        association = entity.associate("127.0.0.1", self.node_port, ae_title="PNEUMOSCOPE", ext_neg=[role])
+        if not association.is_established:
+            return  # the node cannot be reached
+        association.send_n_event_report(report, 1 if is_kept else 2, StorageCommitmentPushModel, PUSH_MODEL_INSTANCE)
+        association.release()
 
     def uids(self):
         return [str(dataset.SOPInstanceUID) for dataset in self.received]
@@ -226,6 +252,27 @@ def test_an_answer_that_is_refused_is_dead_with_the_reason_and_the_others_go_on(
     assert node.queue.retry() == 1
     _wait_for_delivery(node, 2)
     assert len(archive.received) == 2
+
+
+def test_results_that_the_archive_does_not_keep_are_sent_again(start_node, archive, small):
+    archive.commits = [False, True]
+    node = start_node(kinds=("SR",), commitment=True)
+    archive.node_port = node.port
+    assert _send(node, small()) == [0x0000]
+    _wait_for_delivery(node, 1)
+    assert len(archive.received) == 2
+    assert len(set(archive.uids())) == 1
+    assert archive.commits == []
+
+
+def test_results_are_not_deleted_before_the_archive_has_answered(start_node, archive, small):
+    node = start_node(kinds=("SR",), commitment=True)
+    archive.commits, archive.node_port = [True], 1  # its answer goes nowhere
+    _send(node, small())
+    _wait_for(lambda: archive.received)
+    time.sleep(0.5)
+    assert node.queue.counts()[JUDGED] == 1
+    assert len([*node.queue.folder.glob("*/*.dcm")]) == 2
 
 
 def test_a_node_that_is_stopped_goes_on_where_it_was(start_node, stop_node, archive, small):

@@ -170,6 +170,17 @@ def test_a_study_is_fetched_from_a_dicomweb_server_and_answered_there(orthanc, s
     assert reports == [wanted]
 
 
+def test_results_are_kept_until_the_archive_has_confirmed_them(orthanc, start_node, study, tmp_path):
+    start_node("--reply-to", f"ORTHANC@127.0.0.1:{orthanc.dicom_port}", "--commitment")
+    orthanc.ask("/modalities/node/store", study.encode())
+    looking = _wait_for(lambda: (tmp_path / "queue" / "queue.sqlite").is_file() and Queue(
+        tmp_path / "queue", "", exclusive=False))  # fmt: skip
+    _wait_for(lambda: looking.counts()[DELIVERED] == 2)
+    looking.close()
+    assert "StorageCommitmentScp" in {job["Type"] for job in orthanc.ask("/jobs?expand")}
+    assert len(orthanc.ask("/instances")) == 6
+
+
 def test_a_node_that_is_killed_while_it_works_answers_everything_once(orthanc, start_node, samples, tmp_path):
     pixels = read_radiograph(samples[9]).pixels[::4, ::4].copy()
     for _ in range(12):

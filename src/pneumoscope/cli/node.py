@@ -59,6 +59,9 @@ def node(
     result: list[str] = typer.Option(
         None, metavar="SR|SC|PR", help="Kinds of results: SR and SC by default; see predict --sr, --sc and --pr."
     ),
+    commitment: bool = typer.Option(
+        False, "--commitment", help="Keep results until the archive confirms that it keeps them (storage commitment)."
+    ),
     quota: int = typer.Option(
         10_000,
         min=0,
@@ -99,6 +102,8 @@ def node(
         raise UsageError(f"expected --result {', '.join(_KINDS)}, received {unknown[0]}")
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", ae_title) or not ae_title.strip():
         raise UsageError(f"expected an AE title of 1 to 16 plain characters, received {ae_title!r}")
+    if commitment and reply_to.startswith(("http://", "https://")):
+        raise UsageError("expected --reply-to AET@HOST:PORT with --commitment, received a web address: leave one out")
     if study and not poll:
         raise UsageError("expected --poll with --study, where the study is to be fetched: add it")
     if poll is not None and not poll.startswith(("http://", "https://")):
@@ -117,6 +122,7 @@ def node(
         Limits(max_associations, max_rate, max_pdu),
         quota * 10**6,
         workers or None,
+        commitment,
     )
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,6 +7,7 @@ from pathlib import Path
 from pneumoscope import __version__
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.io.cores import available_cores
+from pneumoscope.pacs.commitments import Commitments
 from pneumoscope.pacs.judging import Judges
 from pneumoscope.pacs.queue import Queue
 from pneumoscope.pacs.receiver import Limits, Peer, Receiver
@@ -32,6 +33,7 @@ class Node:
         limits: of the receiver.
         quota: bytes of images that may wait; 0 for no limit.
         workers: threads that judge; one for each core by default.
+        commitment: keep results until the receiver has confirmed that it keeps them (storage commitment).
 
     Attributes:
         queue, receiver, sender: its parts.
@@ -49,12 +51,14 @@ class Node:
         limits: Limits | None = None,
         quota: int = 0,
         workers: int | None = None,
+        commitment: bool = False,
     ) -> None:
         self.poller: WebPoller | None = None
         self.queue = Queue(folder, describe_judge(predictor, kinds), quota)
-        self.sender = Sender(self.queue, receiver)
+        commitments = Commitments(self.queue) if commitment else None
+        self.sender = Sender(self.queue, receiver, commitments=commitments)
         self._judges = Judges(self.queue, predictor, kinds, workers or available_cores(), self.sender.wake)
-        self.receiver = Receiver(self.queue, aet, peers, limits, self._judges.wake)
+        self.receiver = Receiver(self.queue, aet, peers, limits, self._judges.wake, commitments)
 
     def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen, judge and send, in threads; returns the port."""

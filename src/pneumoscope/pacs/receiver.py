@@ -12,9 +12,13 @@ from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made by a loop over names
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by a loop over names
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from pneumoscope.errors import Busy, UsageError
+from pneumoscope.pacs.commitments import Commitments
 from pneumoscope.pacs.identifiers import MANUFACTURER
 from pneumoscope.pacs.queue import Queue
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
@@ -95,6 +99,7 @@ class Receiver:
         peers: who may send; empty for everybody, which is safe on this machine only.
         limits: see :class:`Limits`.
         on_accepted: called after an image was put into the queue.
+        commitments: get the answers of an archive that was asked to confirm that it keeps results.
     """
 
     def __init__(
@@ -104,7 +109,9 @@ class Receiver:
         peers: Sequence[Peer] = (),
         limits: Limits | None = None,
         on_accepted: Callable[[], None] = lambda: None,
+        commitments: Commitments | None = None,
     ) -> None:
+        self._commitments = commitments
         self.queue, self.aet, self.peers, self.limits = queue, aet, tuple(peers), limits or Limits()
         self.counters = Counters()
         self._on_accepted = on_accepted
@@ -129,7 +136,10 @@ class Receiver:
         entity.add_supported_context(Verification)
         for storage_class in STORAGE_CLASSES:
             entity.add_supported_context(storage_class, list(TRANSFER_SYNTAXES))
+        if self._commitments:
+            entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         handlers: list[Any] = [
+            *([(evt.EVT_N_EVENT_REPORT, self._commitments.handle_report)] if self._commitments else []),
             (evt.EVT_REQUESTED, self._check_caller),
             (evt.EVT_PDU_RECV, self._check_size),
             (evt.EVT_DIMSE_RECV, self._check_message),

@@ -7,22 +7,25 @@ refuses one answer gets it again a few times; then the answer is dead, with the 
 import logging
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by a loop over names
     ComprehensiveSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     SecondaryCaptureImageStorage,
+    StorageCommitmentPushModel,
 )
 
 from pneumoscope.errors import UsageError
+from pneumoscope.pacs.commitments import PUSH_MODEL_INSTANCE, Commitments
 from pneumoscope.pacs.queue import JUDGED, Queue, QueuedImage
 
 _LOG = logging.getLogger(__name__)
@@ -45,14 +48,32 @@ class Refused(Exception):
     """The receiver refuses this answer."""
 
 
-class Receiver(Protocol):
-    """Takes results."""
+class Connection(Protocol):
+    """An open connection to a receiver."""
 
-    def connect(self) -> Any:
-        """A context manager whose value takes the path of one result, and returns when the receiver has it.
+    def store(self, path: Path) -> None:
+        """Send the result in a file, and return when the receiver has it.
 
         Raises:
             Unreachable, Refused: see there.
+        """
+
+    def request_commitment(self, transaction_uid: str, paths: Sequence[Path]) -> None:
+        """Ask the receiver to confirm that it keeps results; it answers later.
+
+        Raises:
+            Unreachable: it cannot be asked.
+        """
+
+
+class Receiver(Protocol):
+    """Takes results."""
+
+    def connect(self) -> AbstractContextManager[Connection]:
+        """Open a connection.
+
+        Raises:
+            Unreachable: see there.
         """
 
 
@@ -83,20 +104,28 @@ class DicomReceiver:
         entity.connection_timeout = min(self.timeout, 10.0)
         for result_class in RESULT_CLASSES:
             entity.add_requested_context(result_class, RESULT_SYNTAXES)
+        entity.add_requested_context(StorageCommitmentPushModel)
         association = entity.associate(
             self.host, self.port, ae_title=self.aet, tls_args=(self.tls, self.host) if self.tls else None
         )
         if not association.is_established:
             raise Unreachable("no association: it cannot be reached, or rejects this AE title")
         try:
-            yield lambda path: self._store(association, path)
+            yield _Association(association)
         finally:
             if association.is_established:
                 association.release()
 
-    def _store(self, association: Any, path: Path) -> None:
+
+class _Association:
+    """See :class:`Connection`."""
+
+    def __init__(self, association: Any) -> None:
+        self._association = association
+
+    def store(self, path: Path) -> None:
         try:
-            status = association.send_c_store(pydicom.dcmread(path))
+            status = self._association.send_c_store(pydicom.dcmread(path))
         except ValueError as error:  # no presentation context
             raise Refused(f"it does not accept this kind of object: {error}") from None
         except RuntimeError as error:  # the association has ended
@@ -109,6 +138,24 @@ class DicomReceiver:
         if code & 0xFF00 == 0xA700:
             raise Unreachable(f"it is out of resources (status {code:04X}H)")
         raise Refused(f"it answers with status {code:04X}H")
+
+    def request_commitment(self, transaction_uid: str, paths: Sequence[Path]) -> None:
+        request = Dataset()
+        request.TransactionUID = transaction_uid
+        request.ReferencedSOPSequence = [_refer_to(path) for path in paths]
+        try:
+            status, _ = self._association.send_n_action(request, 1, StorageCommitmentPushModel, PUSH_MODEL_INSTANCE)
+        except (ValueError, RuntimeError) as error:
+            raise Unreachable(f"it offers no storage commitment: {error}") from None
+        if getattr(status, "Status", None) != 0x0000:
+            raise Unreachable("it does not take requests for storage commitment")
+
+
+def _refer_to(path: Path) -> Dataset:
+    result = pydicom.dcmread(path, stop_before_pixels=True)
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = result.SOPClassUID, result.SOPInstanceUID
+    return reference
 
 
 @dataclass(frozen=True)
@@ -128,13 +175,20 @@ class WebReceiver:
 
         client = DICOMwebClient(self.url)
         client.set_chunk_size(2**20)
-        yield lambda path: self._store(client, path)
+        yield _WebConnection(client)
 
-    def _store(self, client: Any, path: Path) -> None:
+
+class _WebConnection:
+    """See :class:`Connection`."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def store(self, path: Path) -> None:
         import requests
 
         try:
-            answer = client.store_instances([pydicom.dcmread(path)])
+            answer = self._client.store_instances([pydicom.dcmread(path)])
         except requests.HTTPError as error:
             code = error.response.status_code if error.response is not None else 0
             if code in (408, 429) or code >= 500:
@@ -145,6 +199,9 @@ class WebReceiver:
         if answer.get("FailedSOPSequence"):
             reason = answer.FailedSOPSequence[0].get("FailureReason", 0)
             raise Refused(f"it answers with failure reason {reason:04X}H")
+
+    def request_commitment(self, transaction_uid: str, paths: Sequence[Path]) -> None:
+        raise Unreachable("storage commitment needs an application entity, not a DICOMweb server")
 
 
 def parse_receiver(text: str, own_aet: str, tls: ssl.SSLContext | None = None) -> Receiver:
@@ -176,6 +233,7 @@ class Sender:
         receiver: gets the results.
         pauses: seconds of the first and of the longest pause.
         max_attempts: how often an answer that is refused is offered.
+        commitments: where the receiver is asked to confirm that it keeps the results; None if it is not asked.
     """
 
     def __init__(
@@ -184,7 +242,9 @@ class Sender:
         receiver: Receiver,
         pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
         max_attempts: int = MAX_ATTEMPTS,
+        commitments: Commitments | None = None,
     ) -> None:
+        self._commitments = commitments
         self._queue, self._receiver, self._pauses, self._max_attempts = queue, receiver, pauses, max_attempts
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="sender", daemon=True)
@@ -210,39 +270,71 @@ class Sender:
         pause = 0.0
         refused: set[int] = set()  # they wait for the next round, so that they do not hold up the others
         while not self._stopping.is_set():
+            if self._commitments and (old := self._commitments.withdraw_old()):
+                _LOG.warning("%d requests for storage commitment had no answer; the results are sent again", old)
             images = self._queue.take(JUDGED, BATCH, refused)
             if not images:
                 self._wake.wait(self._pauses[0] if refused else 1.0)
                 self._wake.clear()
                 refused.clear()
                 continue
+            stored: dict[Path, QueuedImage] = {}
             try:
-                refused |= self._send(images)
+                with self._receiver.connect() as connection:
+                    refused |= self._send(connection, images, stored)
+                    if stored and self._commitments:
+                        self._request_commitment(connection, self._commitments, stored)
                 self.problem, pause = "", 0.0
             except Unreachable as error:
                 self.problem = str(error)
                 pause = min(max(self._pauses[0], 2 * pause), self._pauses[1])
                 _LOG.warning("the receiver of results: %s; next try in %.0f s", error, pause)
                 self._stopping.wait(pause)
+                stored.clear()
             finally:
+                asked = {image.id for image in stored.values()} if self._commitments else set()
                 for image in images:
-                    self._queue.give_back(image)
+                    if image.id not in asked:
+                        self._queue.give_back(image)
 
-    def _send(self, images: Sequence[QueuedImage]) -> set[int]:
-        """Send the results of some images over one connection; returns the ids of those that were refused."""
+    def _send(self, connection: Connection, images: Sequence[QueuedImage], stored: dict[Path, QueuedImage]) -> set[int]:
+        """Send the results of some images.
+
+        Args:
+            connection: to the receiver.
+            images: that were taken.
+            stored: gets the results that the receiver has, where it is to confirm that it keeps them.
+
+        Returns:
+            The ids of the images whose results were refused.
+        """
         refused = set()
-        with self._receiver.connect() as store:
-            for image in images:
-                if self._stopping.is_set():
-                    break
-                try:
-                    for path in self._queue.results_of(image).values():
-                        store(path)
-                except Refused as error:
-                    reason = f"the receiver of results: {error}"
-                    is_last = image.attempts + 1 >= self._max_attempts
-                    self._queue.mark_failed(image, reason, final=is_last)
-                    refused.add(image.id)
+        for image in images:
+            if self._stopping.is_set():
+                break
+            results = list(self._queue.results_of(image).values())
+            try:
+                for path in results:
+                    connection.store(path)
+            except Refused as error:
+                reason = f"the receiver of results: {error}"
+                self._queue.mark_failed(image, reason, final=image.attempts + 1 >= self._max_attempts)
+                refused.add(image.id)
+            else:
+                if self._commitments:
+                    stored.update(dict.fromkeys(results, image))
                 else:
                     self._queue.mark_delivered(image)
         return refused
+
+    def _request_commitment(
+        self, connection: Connection, commitments: Commitments, stored: Mapping[Path, QueuedImage]
+    ) -> None:
+        transaction = str(generate_uid(prefix=None))
+        by_uid = {str(_refer_to(path).ReferencedSOPInstanceUID): image for path, image in stored.items()}
+        commitments.ask(transaction, by_uid)
+        try:
+            connection.request_commitment(transaction, list(stored))
+        except Unreachable:
+            commitments.withdraw(transaction)
+            raise
