@@ -114,8 +114,17 @@ def test_equal_seeds_give_equal_images(images, partners):
     assert len({drawn(images[0], partners, seed, **ranges).tobytes() for seed in range(8)}) == 8
 
 
+def test_with_a_least_share_of_one_the_whole_style_is_that_of_a_partner(images, partners):
+    """The histogram comes last, so it is met almost exactly; the shares of all draws are 1."""
+    for seed in range(8):
+        picture = drawn(images[0], partners, seed, style=1.0, style_least=1.0)
+        found = measure_style(picture).cumulative
+        distances = [float(np.abs(found - style.cumulative).max()) for style in partners.styles]
+        assert min(distances) < 0.05
+
+
 def test_probabilities_of_zero_leave_the_image(images, partners):
-    np.testing.assert_array_equal(random_style(images[0], partners, 0, 0, np.random.default_rng(0)), images[0])
+    np.testing.assert_array_equal(random_style(images[0], partners, 0, 0, 0, np.random.default_rng(0)), images[0])
     np.testing.assert_array_equal(drawn(images[0], partners), images[0])
 
 

@@ -52,6 +52,7 @@ class Augmentation:
             augmentation", 2020).
         style: probability of moving the style of the image (frequency bands and histogram) by random shares towards the
             style of a random other training image, see :mod:`pneumoscope.data.style`.
+        style_least: smallest of these shares; the largest is 1.
         style_corners: probability of copying corners of that other image, each of the four with probability one half.
     """
 
@@ -74,6 +75,7 @@ class Augmentation:
     border: float = 0.0
     erase: float = 0.0
     style: float = 0.0
+    style_least: float = 0.0
     style_corners: float = 0.0
 
     def __post_init__(self) -> None:
@@ -144,7 +146,9 @@ def augment_with_mask(
     if augmentation.needs_partners:
         if partners is None:
             raise UsageError("expected partners with augment.style or augment.style_corners, received none: give some")
-        image = random_style(image, partners, augmentation.style, augmentation.style_corners, rng)
+        image = random_style(
+            image, partners, augmentation.style, augmentation.style_least, augmentation.style_corners, rng
+        )
     if augmentation.border and rng.random() < augmentation.border:
         image = _add_border(image, rng)
     if augmentation.markers:

@@ -153,7 +153,12 @@ class StylePartners:
 
 
 def random_style(
-    image: np.ndarray, partners: StylePartners, probability: float, corners: float, rng: np.random.Generator
+    image: np.ndarray,
+    partners: StylePartners,
+    probability: float,
+    least: float,
+    corners: float,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Move an image towards the style of a random partner by random shares, and copy some corners from it.
 
@@ -161,6 +166,7 @@ def random_style(
         image: (H, W) uint8 at the size of the partners.
         partners: training images.
         probability: of moving the style.
+        least: smallest share of the way, 0 to 1.
         corners: probability of copying corners, each of the four with probability one half.
         rng: the generator of the image.
 
@@ -169,7 +175,8 @@ def random_style(
     """
     row = partners.draw(rng)
     if rng.random() < probability:
-        image = move_style(image, partners.styles[row], rng.random(len(BAND_SIGMAS)), rng.random())
+        shares = least + (1 - least) * rng.random(len(BAND_SIGMAS) + 1)
+        image = move_style(image, partners.styles[row], shares[:-1], float(shares[-1]))
     if rng.random() < corners:
         image = copy_corners(image, partners.images[row], rng.random(4) < 0.5, rng)
     return image
