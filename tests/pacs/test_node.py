@@ -30,10 +30,11 @@ from pneumoscope.pacs.node import Node
 from pneumoscope.pacs.queue import DEAD, DELIVERED, JUDGED, RECEIVED
 from pneumoscope.pacs.receiver import Limits, Peer
 from pneumoscope.pacs.sender import RESULT_CLASSES, DicomReceiver
+from pneumoscope.pacs.tls import read_tls
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
 
 # pynetdicom leaves the socket of an association that cannot be opened to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")
 
 
 class Archive:
@@ -44,13 +45,15 @@ class Archive:
         self.commits, self.node_port = [], 0  # whether it commits itself, answer by answer; where its answers go
         self._server = None
 
-    def start(self):
+    def start(self, tls=None):
         entity = AE("ARCHIVE")
         for storage_class in RESULT_CLASSES:
             entity.add_supported_context(storage_class)
         entity.add_supported_context(StorageCommitmentPushModel)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._promise)]
-        self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = entity.start_server(
+            ("127.0.0.1", self.port), block=False, ssl_context=tls, evt_handlers=handlers
+        )
         self.port = self._server.socket.getsockname()[1]
 
     def stop(self):
@@ -432,6 +435,54 @@ def test_dcmtk_takes_the_results(predictor, tool, small, tmp_path):
     assert len(files) == 3
     for file in files:
         assert not [line for line in tool("dciodvfy", file, check=False).splitlines() if line.startswith("Error")]
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """Keys and certificates of an authority, of two peers that it signed, and of one that it did not sign."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+
+    def run(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    new = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    for name in ("ca", "stranger"):
+        run("req", "-x509", *new, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
+    for name in ("node", "peer"):
+        run("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+            "-out", f"{name}.pem", "-extfile", "names")  # fmt: skip
+
+    def contexts(name):
+        return read_tls(tmp_path / f"{name}.pem", tmp_path / f"{name}.key", tmp_path / "ca.pem")
+
+    return contexts
+
+
+def test_both_directions_are_encrypted_and_strangers_are_not_heard(predictor, nodes, certificates, small, tmp_path):
+    archive = Archive()
+    archive.start(certificates("peer")[0])
+    listening, sending = certificates("node")
+    receiver = DicomReceiver("ARCHIVE", "127.0.0.1", archive.port, "PNEUMOSCOPE", sending, timeout=10)
+    node = Node(predictor, tmp_path / "queue", receiver, workers=1, kinds=("SR",))
+    node.port = node.start("127.0.0.1", 0, listening)
+    nodes.append(node)
+    entity = AE("MODALITY")
+    entity.acse_timeout = entity.network_timeout = 5
+    entity.add_requested_context(ComputedRadiographyImageStorage, TRANSFER_SYNTAXES[1])
+    for tls in (None, certificates("stranger")[1]):
+        arguments = (tls, "127.0.0.1") if tls else None
+        assert not entity.associate("127.0.0.1", node.port, ae_title="PNEUMOSCOPE", tls_args=arguments).is_established
+    association = entity.associate(
+        "127.0.0.1", node.port, ae_title="PNEUMOSCOPE", tls_args=(certificates("peer")[1], "127.0.0.1")
+    )
+    assert association.send_c_store(pydicom.dcmread(io.BytesIO(small()))).Status == 0x0000
+    association.release()
+    _wait_for_delivery(node, 1)
+    archive.stop()
+    assert len(archive.received) == 1
 
 
 def test_nothing_that_waits_is_shown_to_a_peer(start_node, archive, small):

@@ -3,7 +3,6 @@
 import contextlib
 import re
 import signal
-import ssl
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +95,7 @@ def node(
     from pneumoscope.pacs.node import DEFAULT_KINDS, Node
     from pneumoscope.pacs.receiver import Limits
     from pneumoscope.pacs.sender import parse_receiver
+    from pneumoscope.pacs.tls import read_tls
 
     kinds = tuple(dict.fromkeys(kind.upper() for kind in result or DEFAULT_KINDS))
     if unknown := [kind for kind in kinds if kind not in _KINDS]:
@@ -111,7 +111,7 @@ def node(
     peers = [_parse_peer(text) for text in allow or []]
     if not peers and not is_loopback(host):
         raise UsageError(f"expected --allow AET[@HOST] where others can reach the node at {host}: add it")
-    listening_tls, sending_tls = _read_tls(tls_certificate, tls_key, tls_ca)
+    listening_tls, sending_tls = read_tls(tls_certificate, tls_key, tls_ca)
     running = Node(
         open_predictor(model, threshold, prevalence, 1, any_age),
         queue,
@@ -222,28 +222,6 @@ def _parse_peer(text: str) -> "Peer":
     if not 0 < len(aet.strip()) <= 16:
         raise UsageError(f"expected --allow AET or AET@ADDRESS, received {text!r}: an AE title has 1 to 16 characters")
     return Peer(aet.strip(), host or None)
-
-
-def _read_tls(
-    certificate: Path | None, key: Path | None, authorities: Path | None
-) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """The contexts for listening and for sending; None without TLS. Each side must show a certificate."""
-    if not (certificate or key or authorities):
-        return None, None
-    if not (certificate and key and authorities):
-        raise UsageError("expected --tls-certificate, --tls-key and --tls-ca together, received some of them")
-    contexts = []
-    for purpose in (ssl.Purpose.CLIENT_AUTH, ssl.Purpose.SERVER_AUTH):
-        context = ssl.create_default_context(purpose)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2  # BCP 195 TLS Secure Transport Connection Profile (PS3.15)
-        context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(authorities)
-            context.load_cert_chain(certificate, key)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"expected PEM files for TLS, they cannot be used: {error}") from None
-        contexts.append(context)
-    return contexts[0], contexts[1]
 
 
 def _open_status_page(running: "Node", port: int) -> contextlib.AbstractContextManager[str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.pacs.source_image import read_source_image
     from pneumoscope.pacs.status import serve_status
     from pneumoscope.pacs.structured_report import make_structured_report
+    from pneumoscope.pacs.tls import read_tls
 
 for _package in ("pydicom", "highdicom", "pynetdicom", "dicomanonymizer"):
     if importlib.util.find_spec(_package) is None:
@@ -62,6 +63,7 @@ _PUBLIC = {
     "make_structured_report": "structured_report",
     "parse_receiver": "sender",
     "read_source_image": "source_image",
+    "read_tls": "tls",
     "serve_status": "status",
     "write_dicom": "dicom_files",
 }
@@ -87,6 +89,7 @@ __all__ = [
     "make_structured_report",
     "parse_receiver",
     "read_source_image",
+    "read_tls",
     "serve_status",
     "write_dicom",
 ]
