@@ -77,8 +77,16 @@ def test_a_report_says_what_the_prediction_says(results, prediction):
         ("Algorithm Name", "pneumoscope mobilenet"), ("Algorithm Version", __version__),
         ("Algorithm Parameters", f"model_sha256={prediction.model_sha256}"),
         ("Threshold Value", round(100 * prediction.threshold, 2)),
+        ("Comment", f"PNEUMONIA: probability of pneumonia {p:.3f}, threshold {prediction.threshold:.3f}"),
     ):  # fmt: skip
         assert expected in texts
+
+
+def test_a_report_shows_the_names_beside_the_values(results, tmp_path, tool):
+    (tmp_path / "SR.dcm").write_bytes(dicom_bytes(results["SR"]))
+    page = tool("dsr2html", tmp_path / "SR.dcm")
+    assert "Certainty of Finding" in page
+    assert "Presence of property" in page
 
 
 def test_a_report_is_read_by_highdicom_as_a_measurement_report(results, radiograph):

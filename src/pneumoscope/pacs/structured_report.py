@@ -58,7 +58,16 @@ def _make_content(source: Dataset, prediction: Prediction) -> sr.MeasurementRepo
     )
     items = report[0].ContentSequence
     items.insert(len(items) - 1, _make_image_library(source))  # TID 1500 has it before the measurements
+    _separate(report[0])
     return report
+
+
+def _separate(container: Dataset) -> None:
+    """Say that the items of all containers stand alone: viewers then show the name of each beside its value."""
+    container.ContinuityOfContent = "SEPARATE"
+    for item in container.ContentSequence:
+        if item.ValueType == "CONTAINER":
+            _separate(item)
 
 
 def _make_groups(source: Dataset, prediction: Prediction) -> list[sr.MeasurementsAndQualitativeEvaluations]:
@@ -97,10 +106,21 @@ def _make_group(
         source_images=[sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)],
     )
     if is_main:
-        for text in (prediction.reason, prediction.note, RESEARCH_USE_ONLY):
+        for text in (_summarise(prediction), prediction.reason, prediction.note, RESEARCH_USE_ONLY):
             if text:
                 group[0].ContentSequence.append(sr.TextContentItem(codes.COMMENT, text, _CONTAINS))
     return group
+
+
+def _summarise(prediction: Prediction) -> str:
+    """The verdict in words, for people; empty where there is none."""
+    if prediction.probability is None:
+        return ""
+    uncertain = " (uncertain)" if prediction.status == UNCERTAIN else ""
+    return (
+        f"{prediction.label}{uncertain}: probability of pneumonia {prediction.probability:.3f}, "
+        f"threshold {prediction.threshold:.3f}"
+    )
 
 
 def _identify_algorithm(prediction: Prediction) -> sr.AlgorithmIdentification:
