@@ -3,6 +3,7 @@
 from pydicom.uid import UID
 
 from pneumoscope.pacs import codes
+from pneumoscope.pacs.destinations import RESULT_CLASSES, RESULT_SYNTAXES
 from pneumoscope.pacs.identifiers import SERIES
 from pneumoscope.pacs.receiver import (
     CANNOT_UNDERSTAND,
@@ -11,7 +12,6 @@ from pneumoscope.pacs.receiver import (
     STORAGE_CLASSES,
     SUCCESS,
 )
-from pneumoscope.pacs.sender import RESULT_CLASSES, RESULT_SYNTAXES
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
 
 _STATUSES = (

@@ -150,7 +150,8 @@ class Senders:
         chance = random.Random(index)
         while self._waiting:
             entity = AE(f"SENDER{index}")
-            entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+            entity.acse_timeout = entity.network_timeout = 20
+            entity.dimse_timeout = 5  # after its own abort, pynetdicom waits so long for an answer
             entity.add_requested_context(ComputedRadiographyImageStorage, ExplicitVRLittleEndian)
             association = entity.associate("127.0.0.1", self._port, ae_title=self._aet)
             while association.is_established and self._waiting:

@@ -25,11 +25,10 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, StorageCommitmentPushModel, Verification
 
 from pneumoscope import read_radiograph
-from pneumoscope.pacs.commitments import PUSH_MODEL_INSTANCE
+from pneumoscope.pacs.destinations import PUSH_MODEL_INSTANCE, RESULT_CLASSES, DicomDestination
 from pneumoscope.pacs.node import Node
 from pneumoscope.pacs.queue import DEAD, DELIVERED, JUDGED, RECEIVED
 from pneumoscope.pacs.receiver import Limits, Peer
-from pneumoscope.pacs.sender import RESULT_CLASSES, DicomReceiver
 from pneumoscope.pacs.tls import read_tls
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
 
@@ -126,8 +125,8 @@ def start_node(predictor, archive, tmp_path, nodes):
     """Starts a node that answers to the archive; returns it, with its port."""
 
     def start(**options):
-        receiver = DicomReceiver("ARCHIVE", "127.0.0.1", archive.port, "PNEUMOSCOPE", timeout=10)
-        node = Node(predictor, tmp_path / "queue", receiver, workers=1, **options)
+        destination = DicomDestination("ARCHIVE", "127.0.0.1", archive.port, "PNEUMOSCOPE", timeout=10)
+        node = Node(predictor, tmp_path / "queue", destination, workers=1, **options)
         node.sender._pauses = 0.05, 0.2
         node.port = node.start("127.0.0.1", 0)
         nodes.append(node)
@@ -248,7 +247,7 @@ def test_an_answer_that_is_refused_is_dead_with_the_reason_and_the_others_go_on(
     archive.status = 0xC123
     _send(node, small())
     _wait_for(lambda: node.queue.counts()[DEAD] == 1)
-    assert node.queue.images(DEAD)[0].reason == "the receiver of results: it answers with status C123H"
+    assert node.queue.images(DEAD)[0].reason == "the destination of results: it answers with status C123H"
     archive.status = 0x0000
     _send(node, small())
     _wait_for_delivery(node, 1)
@@ -420,7 +419,7 @@ def test_dcmtk_takes_the_results(predictor, tool, small, tmp_path):
     (tmp_path / "archive").mkdir()
     command = ["storescp", "-aet", "ARCHIVE", "-od", tmp_path / "archive", "+xa", str(port)]
     archive = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    node = Node(predictor, tmp_path / "queue", DicomReceiver("ARCHIVE", "127.0.0.1", port, "PNEUMOSCOPE"), workers=1,
+    node = Node(predictor, tmp_path / "queue", DicomDestination("ARCHIVE", "127.0.0.1", port, "PNEUMOSCOPE"), workers=1,
                 kinds=("SR", "SC", "PR"))  # fmt: skip
     node.sender._pauses = 0.05, 0.2
     try:
@@ -465,8 +464,8 @@ def test_both_directions_are_encrypted_and_strangers_are_not_heard(predictor, no
     archive = Archive()
     archive.start(certificates("peer")[0])
     listening, sending = certificates("node")
-    receiver = DicomReceiver("ARCHIVE", "127.0.0.1", archive.port, "PNEUMOSCOPE", sending, timeout=10)
-    node = Node(predictor, tmp_path / "queue", receiver, workers=1, kinds=("SR",))
+    destination = DicomDestination("ARCHIVE", "127.0.0.1", archive.port, "PNEUMOSCOPE", sending, timeout=10)
+    node = Node(predictor, tmp_path / "queue", destination, workers=1, kinds=("SR",))
     node.port = node.start("127.0.0.1", 0, listening)
     nodes.append(node)
     entity = AE("MODALITY")

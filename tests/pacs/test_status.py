@@ -8,14 +8,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pneumoscope.errors import UsageError
 from pneumoscope.pacs import Node, serve_status
+from pneumoscope.pacs.destinations import DicomDestination
 from pneumoscope.pacs.queue import RECEIVED
-from pneumoscope.pacs.sender import DicomReceiver
 
 
 @pytest.fixture
 def node(predictor, tmp_path):
     """A node that does not run, with one dead and two waiting images."""
-    node = Node(predictor, tmp_path / "queue", DicomReceiver("ARCHIVE", "127.0.0.1", 1, "PNEUMOSCOPE"))
+    node = Node(predictor, tmp_path / "queue", DicomDestination("ARCHIVE", "127.0.0.1", 1, "PNEUMOSCOPE"))
     for number in range(3):
         node.queue.accept(b"x" * 1000, f"1.2.{number}", "SENDER")
     node.queue.mark_failed(node.queue.take(RECEIVED)[0], "no <good>", final=True)

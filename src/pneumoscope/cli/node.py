@@ -92,9 +92,9 @@ def node(
         return
     if reply_to is None:
         raise UsageError("expected --reply-to, where results go: such as --reply-to ORTHANC@localhost:4242")
+    from pneumoscope.pacs.destinations import parse_destination
     from pneumoscope.pacs.node import DEFAULT_KINDS, Node
     from pneumoscope.pacs.receiver import Limits
-    from pneumoscope.pacs.sender import parse_receiver
     from pneumoscope.pacs.tls import read_tls
 
     kinds = tuple(dict.fromkeys(kind.upper() for kind in result or DEFAULT_KINDS))
@@ -115,7 +115,7 @@ def node(
     running = Node(
         open_predictor(model, threshold, prevalence, 1, any_age),
         queue,
-        parse_receiver(reply_to, ae_title, sending_tls),
+        parse_destination(reply_to, ae_title, sending_tls),
         ae_title,
         kinds,
         peers,

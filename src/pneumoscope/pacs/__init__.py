@@ -18,6 +18,7 @@ from pneumoscope.lazy_exports import lazy_exports
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
     from pneumoscope.pacs.burned_in_text import find_text_lines
     from pneumoscope.pacs.deidentification import Pseudonyms, deidentify
+    from pneumoscope.pacs.destinations import parse_destination
     from pneumoscope.pacs.dicom_files import dicom_bytes, is_result_of, write_dicom
     from pneumoscope.pacs.node import DEFAULT_KINDS, Node
     from pneumoscope.pacs.presentation_state import make_presentation_state
@@ -25,7 +26,6 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.pacs.receiver import Limits, Peer
     from pneumoscope.pacs.results import CAPTURE, REPORT, STATE, make_results
     from pneumoscope.pacs.secondary_capture import make_secondary_capture
-    from pneumoscope.pacs.sender import parse_receiver
     from pneumoscope.pacs.source_image import read_source_image
     from pneumoscope.pacs.status import serve_status
     from pneumoscope.pacs.structured_report import make_structured_report
@@ -61,7 +61,7 @@ _PUBLIC = {
     "make_results": "results",
     "make_secondary_capture": "secondary_capture",
     "make_structured_report": "structured_report",
-    "parse_receiver": "sender",
+    "parse_destination": "destinations",
     "read_source_image": "source_image",
     "read_tls": "tls",
     "serve_status": "status",
@@ -87,7 +87,7 @@ __all__ = [
     "make_results",
     "make_secondary_capture",
     "make_structured_report",
-    "parse_receiver",
+    "parse_destination",
     "read_source_image",
     "read_tls",
     "serve_status",

@@ -9,8 +9,6 @@ from pydicom.dataset import Dataset
 
 from pneumoscope.pacs.queue import Queue, QueuedImage
 
-#: The one instance of the Storage Commitment Push Model SOP class.
-PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 #: Seconds after which results are sent again if the archive has not answered.
 TIMEOUT = 600.0
 #: How often results are offered to an archive that does not commit itself to them.

@@ -8,11 +8,11 @@ from pneumoscope import __version__
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.io.cores import available_cores
 from pneumoscope.pacs.commitments import Commitments
+from pneumoscope.pacs.destinations import Destination
 from pneumoscope.pacs.judging import Judges
 from pneumoscope.pacs.queue import Queue
 from pneumoscope.pacs.receiver import Limits, Peer, Receiver
 from pneumoscope.pacs.results import CAPTURE, REPORT
-from pneumoscope.pacs.sender import Receiver as ResultReceiver
 from pneumoscope.pacs.sender import Sender
 from pneumoscope.pacs.web_poller import WebPoller
 
@@ -26,14 +26,14 @@ class Node:
     Args:
         predictor: the model, for one thread.
         folder: of the queue; an earlier node's work is continued.
-        receiver: gets the results.
+        destination: gets the results.
         aet: AE title.
         kinds: of results.
         peers: who may send; empty for everybody.
         limits: of the receiver.
         quota: bytes of images that may wait; 0 for no limit.
         workers: threads that judge; one for each core by default.
-        commitment: keep results until the receiver has confirmed that it keeps them (storage commitment).
+        commitment: keep results until the destination has confirmed that it keeps them (storage commitment).
 
     Attributes:
         queue, receiver, sender: its parts.
@@ -44,7 +44,7 @@ class Node:
         self,
         predictor: Predictor,
         folder: Path,
-        receiver: ResultReceiver,
+        destination: Destination,
         aet: str = "PNEUMOSCOPE",
         kinds: Collection[str] = DEFAULT_KINDS,
         peers: Sequence[Peer] = (),
@@ -56,7 +56,7 @@ class Node:
         self.poller: WebPoller | None = None
         self.queue = Queue(folder, describe_judge(predictor, kinds), quota)
         commitments = Commitments(self.queue) if commitment else None
-        self.sender = Sender(self.queue, receiver, commitments=commitments)
+        self.sender = Sender(self.queue, destination, commitments=commitments)
         self._judges = Judges(self.queue, predictor, kinds, workers or available_cores(), self.sender.wake)
         self.receiver = Receiver(self.queue, aet, peers, limits, self._judges.wake, commitments)
 

@@ -43,7 +43,7 @@ def describe(node: Node) -> dict[str, Any]:
         "own": counters.own,
         "refused": dict(counters.refused),
         "rejected_associations": counters.rejected_associations,
-        "receiver_problem": node.sender.problem,
+        "destination_problem": node.sender.problem,
         "source_problem": node.poller.problem if node.poller else "",
         "dead": [{"id": image.id, "reason": image.reason} for image in node.queue.images(DEAD)[-100:]],
         "notice": RESEARCH_USE_ONLY,
@@ -66,8 +66,8 @@ class _NodeCollector(Collector):
             "pneumoscope_node_waiting_bytes", "Bytes of images in the queue", value=state["waiting_bytes"]
         )
         yield GaugeMetricFamily(
-            "pneumoscope_node_receiver_reachable", "Whether the last results could be sent",
-            value=not state["receiver_problem"],
+            "pneumoscope_node_destination_reachable", "Whether the last results could be sent",
+            value=not state["destination_problem"],
         )  # fmt: skip
         for name, words in (
             ("accepted", "Images accepted since the start"),
@@ -116,7 +116,7 @@ def _render(state: dict[str, Any]) -> str:
         ("own results that came back", state["own"]),
         *((f"refused: {reason}", count) for reason, count in state["refused"].items()),
         ("associations rejected", state["rejected_associations"]),
-        ("receiver of results", state["receiver_problem"] or "can be reached"),
+        ("destination of results", state["destination_problem"] or "can be reached"),
         *([("source of images", state["source_problem"])] if state["source_problem"] else []),
         *((f"dead: {image['id']}", image["reason"]) for image in state["dead"]),
     ]
