@@ -8,7 +8,7 @@ own, also one that comes twice. Meanwhile, at random moments,
 
 - the node is killed (SIGKILL) and started again on the same queue, ``--kills`` times;
 - the archive is away for some seconds, three times, the last time for a minute;
-- associations are aborted in the middle, by the senders;
+- connections of the senders end in the middle;
 - one sender is slow.
 
 Then the archive must have one report of every image whose C-STORE was answered with Success. A report may lie there
@@ -162,7 +162,7 @@ class Senders:
                 if index == 0:
                     time.sleep(self._slow)
                 if chance.random() < self._abort:
-                    threading.Timer(chance.uniform(0, 0.01), association.abort).start()
+                    threading.Timer(chance.uniform(0, 0.01), lose_connection, [association]).start()
                 code = self._store(association, dataset)
                 self.statuses[code] += 1
                 if code == "0000":
@@ -180,6 +180,12 @@ class Senders:
         except (RuntimeError, ValueError, AttributeError):  # the association ended
             return "ended"
         return f"{status.Status:04X}" if "Status" in status else "no answer"
+
+
+def lose_connection(association: object) -> None:
+    """End a connection in the middle of whatever it carries, as a network does."""
+    with contextlib.suppress(OSError, AttributeError):  # it may be closed already
+        association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
 
 
 def free_port() -> int:

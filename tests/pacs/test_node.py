@@ -1,5 +1,6 @@
 """A node beside real peers: pynetdicom and dcmtk send and receive, Orthanc is in another file."""
 
+import dataclasses
 import gc
 import io
 import shutil
@@ -9,6 +10,7 @@ import threading
 import time
 
 import pydicom
+import pynetdicom
 import pytest
 from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
 from pydicom.dataset import Dataset
@@ -45,7 +47,7 @@ class Archive:
         self._server = None
 
     def start(self, tls=None):
-        entity = AE("ARCHIVE")
+        entity = self.entity = AE("ARCHIVE")
         for storage_class in RESULT_CLASSES:
             entity.add_supported_context(storage_class)
         entity.add_supported_context(StorageCommitmentPushModel)
@@ -230,6 +232,29 @@ def test_an_archive_that_is_away_gets_every_answer_when_it_is_back(start_node, a
     _wait_for_delivery(node, 5)
     assert len(archive.received) == len(set(archive.uids())) == 5
     _wait_for(lambda: node.sender.problem == "")
+
+
+def test_an_archive_that_aborts_when_a_request_begins_does_not_stop_the_node(start_node, archive, small, monkeypatch):
+    """The moment between pynetdicom's check that the association is there, and its wait for it to pause."""
+    encode, aborted = pynetdicom.association.encode, []
+
+    def encode_after_an_abort(*arguments):
+        if not aborted and threading.current_thread().name == "sender":
+            aborted.append(True)
+            ends = [each for each in archive.entity.active_associations]
+            for each in ends:
+                each.abort()
+            _wait_for(lambda: not any(thread.name.startswith("RequestorThread") for thread in threading.enumerate()))
+        return encode(*arguments)
+
+    monkeypatch.setattr(pynetdicom.association, "encode", encode_after_an_abort)
+    node = start_node(kinds=("SR",))
+    node.sender._destination = dataclasses.replace(node.sender._destination, timeout=1)
+    dataset = pydicom.dcmread(io.BytesIO(small()))
+    node.queue.accept(small(), str(dataset.SOPInstanceUID), "MODALITY")
+    _wait_for_delivery(node, 1)
+    assert aborted
+    assert len(archive.received) == 1
 
 
 def test_an_archive_without_room_is_asked_again(start_node, archive, small):
