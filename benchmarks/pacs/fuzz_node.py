@@ -35,8 +35,10 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
     """Bytes with one to four changes, half of them in the header."""
     changed = bytearray(data)
     for _ in range(chance.randint(1, 4)):
+        if not changed:
+            break
         end = len(changed) if chance.random() < 0.5 else min(len(changed), 900)
-        place, kind = chance.randrange(max(1, end)), chance.randrange(5)
+        place, kind = chance.randrange(end), chance.randrange(5)
         if kind == 0:
             changed[place] = chance.randrange(256)
         elif kind == 1:

@@ -72,7 +72,7 @@ class Archive:
         self._process: subprocess.Popen | None = None
 
     def start(self) -> None:
-        command = ["storescp", "-aet", "ARCHIVE", "-od", self.folder, "-uf", str(self.port)]
+        command = ["storescp", "--fork", "-aet", "ARCHIVE", "-od", self.folder, "-uf", str(self.port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(self.port)
 

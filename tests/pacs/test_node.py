@@ -353,6 +353,15 @@ def test_more_associations_at_once_than_allowed_are_rejected(start_node):
         association.release()
 
 
+@pytest.mark.parametrize("noise", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00\x00\x00\xff\xff\xff\xff", b"\xff" * 300])
+def test_connections_that_are_no_associations_keep_nobody_out(start_node, noise):
+    node = start_node(limits=Limits(associations=4))
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", node.port)) as connection:
+            connection.sendall(noise)
+    _wait_for(lambda: _associate(node).is_established, seconds=5)
+
+
 def test_an_image_without_uids_is_refused(start_node, small):
     node = start_node()
     assert _send(node, small(StudyInstanceUID=""), small()) == [0xA900, 0x0000]

@@ -37,6 +37,9 @@ STORAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.7.3",
 )
 
+#: Seconds that a connection may take to ask for an association.
+MAX_HANDSHAKE = 10.0
+
 # Status of a C-STORE (PS3.4, table B.2-1).
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 
@@ -132,7 +135,8 @@ class Receiver:
         entity.require_called_aet = True
         entity.maximum_associations = self.limits.associations
         entity.maximum_pdu_size = self.limits.pdu
-        entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = self.limits.idle
+        entity.network_timeout = entity.dimse_timeout = self.limits.idle
+        entity.acse_timeout = min(self.limits.idle, MAX_HANDSHAKE)
         entity.add_supported_context(Verification)
         for storage_class in STORAGE_CLASSES:
             entity.add_supported_context(storage_class, list(TRANSFER_SYNTAXES))
@@ -140,6 +144,7 @@ class Receiver:
             entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         handlers: list[Any] = [
             *([(evt.EVT_N_EVENT_REPORT, self._commitments.handle_report)] if self._commitments else []),
+            (evt.EVT_CONN_CLOSE, self._end_unopened),
             (evt.EVT_REQUESTED, self._check_caller),
             (evt.EVT_PDU_RECV, self._check_size),
             (evt.EVT_DIMSE_RECV, self._check_message),
@@ -156,6 +161,15 @@ class Receiver:
         if self._server is not None:
             self._server.ae.shutdown()
             self._server = None
+
+    def _end_unopened(self, event: Any) -> None:
+        """End the thread of a connection that closed before it had asked for an association.
+
+        pynetdicom lets it wait for the whole time limit, and it counts as an association: a few such connections, of a
+        port scanner for example, would keep everybody else out.
+        """
+        if event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(None)  # "nothing came", which is what the thread waits for
 
     def _check_caller(self, event: Any) -> None:
         """Reject an association of somebody who may not send, or who opens too many (PS3.8, section 9.3.4)."""
