@@ -28,10 +28,10 @@ test: $(VENV)/ready ## Run every check and test (PNEUMOSCOPE_DATA=DIR adds the t
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready ## Run the tests and list the slowest twenty
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20
 
 types: $(VENV)/ready ## Check the types
 	$(BIN)/mypy

@@ -15,7 +15,7 @@ Then the archive must have one report of every image whose C-STORE was answered 
 twice only with the same UID, when a kill fell between sending and noting. Last, the throughput of the node is printed
 beside that of ``storescp`` alone, which judges nothing.
 
-With ``--full-disk DIR``, a small file system such as a tmpfs of 20 MB, the queue of a second, short run is there: the
+With ``--full-disk DIR``, a small file system such as a tmpfs of 64 MB, the queue of a second, short run is there: the
 node must refuse images while it is full (status A700H), and answer all that it accepted.
 """
 
@@ -311,7 +311,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--full-disk", type=Path, metavar="DIR", help="a small file system, such as a tmpfs of 20 MB")
+    parser.add_argument("--full-disk", type=Path, metavar="DIR", help="a small file system, such as a tmpfs of 64 MB")
     arguments = parser.parse_args()
     if not shutil.which("storescp"):
         raise SystemExit("expected storescp of dcmtk: install the packages in requirements/debian.txt")

@@ -1,6 +1,7 @@
 """The queue of a node: what was accepted is on disk, is worked on once, and survives the process."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -135,6 +136,16 @@ def test_a_full_quota_refuses_and_keeps_what_is_there(tmp_path):
     with pytest.raises(Busy):
         queue.accept(b"123", "1.3", "SENDER")
     assert queue.counts()[RECEIVED] == 1
+    queue.close()
+
+
+def test_room_for_results_is_left_on_the_disk(tmp_path):
+    """Otherwise a disk full of images could take no result, and no image would ever be deleted."""
+    free = shutil.disk_usage(tmp_path).free
+    queue = Queue(tmp_path, "model a", reserve=free + 10**12)
+    with pytest.raises(Busy, match="room on the disk"):
+        queue.accept(b"x", "1.2", "SENDER")
+    assert queue.counts()[RECEIVED] == 0
     queue.close()
 
 

@@ -12,6 +12,7 @@ answered again; one that is dead gets another chance.
 """
 
 import secrets
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,8 @@ from pneumoscope.io.locks import lock_file
 
 RECEIVED, JUDGED, DELIVERED, DEAD = "received", "judged", "delivered", "dead"
 STATES = (RECEIVED, JUDGED, DELIVERED, DEAD)
+#: Bytes of the disk that received images leave free. Without room for results, nothing could be answered and deleted.
+RESERVE = 32_000_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (
@@ -78,14 +81,17 @@ class Queue:
         folder: made if it is not there.
         judge: what judges the images: the same text for the same model, operating point and kinds of results.
         quota: bytes of received files that may wait; 0 for no limit.
+        reserve: bytes of the disk that received files leave free.
         exclusive: lock the folder, as the node does; the commands that only look do not.
 
     Raises:
         UsageError: another process has the lock, or the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, judge: str, quota: int = 0, exclusive: bool = True) -> None:
-        self.folder, self.judge, self.quota = folder, judge, quota
+    def __init__(
+        self, folder: Path, judge: str, quota: int = 0, exclusive: bool = True, reserve: int = RESERVE
+    ) -> None:
+        self.folder, self.judge, self.quota, self.reserve = folder, judge, quota, reserve
         self._guard = threading.RLock()
         self._taken: set[int] = set()
         self._lock: BinaryIO | None = None
@@ -127,7 +133,7 @@ class Queue:
             False if this image was taken before and is not dead: nothing is written then.
 
         Raises:
-            Busy: the quota is full.
+            Busy: the quota or the disk is full.
             OSError: the disk is full, or another fault of it.
             sqlite3.Error: the same, of the database.
         """
@@ -138,6 +144,10 @@ class Queue:
                 return False
             if self.quota and self.waiting_bytes() + len(data) > self.quota:
                 raise Busy("expected room in the queue, its quota is full: wait until answers are delivered")
+            if shutil.disk_usage(self.folder).free < self.reserve + len(data):
+                raise Busy(
+                    "expected room on the disk of the queue, it is nearly full: wait until answers are delivered"
+                )
         name = f"{secrets.token_hex(16)}.dcm"
         path = self._received_folder / name
         write_atomic(path, data, durable=True)
