@@ -43,6 +43,7 @@ class Archive:
 
     def __init__(self):
         self.received, self.status, self.port = [], 0x0000, 0
+        self.seconds = 0.0  # that it takes for each result
         self.commits, self.node_port = [], 0  # whether it commits itself, answer by answer; where its answers go
         self._server = None
 
@@ -63,6 +64,7 @@ class Archive:
             self._server = None
 
     def _store(self, event):
+        time.sleep(self.seconds)
         if self.status == 0x0000:
             dataset = event.dataset
             dataset.file_meta = event.file_meta
@@ -255,6 +257,16 @@ def test_an_archive_that_aborts_when_a_request_begins_does_not_stop_the_node(sta
     _wait_for_delivery(node, 1)
     assert aborted
     assert len(archive.received) == 1
+
+
+def test_a_slow_archive_holds_up_nobody_who_sends(start_node, archive, small):
+    node = start_node(kinds=("SR",))
+    archive.seconds = 0.7
+    begin = time.monotonic()
+    assert _send(node, *(small() for _ in range(4))) == [0x0000] * 4
+    assert time.monotonic() - begin < 4 * archive.seconds
+    _wait_for_delivery(node, 4)
+    assert len(archive.received) == len(set(archive.uids())) == 4
 
 
 def test_an_archive_without_room_is_asked_again(start_node, archive, small):

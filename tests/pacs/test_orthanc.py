@@ -119,7 +119,7 @@ def study(orthanc, samples):
 
 
 @pytest.mark.parametrize("way", ["dimse", "web"])
-def test_a_study_comes_back_with_reports_and_captures(orthanc, start_node, study, tmp_path, way):
+def test_a_study_comes_back_with_reports_and_captures(orthanc, start_node, study, tool, way):
     if way == "web" and not os.path.exists(f"{PLUGINS}/libOrthancDicomWeb.so"):
         pytest.skip("orthanc-dicomweb is not installed: requirements/debian.txt names it")
     receiver = f"ORTHANC@127.0.0.1:{orthanc.dicom_port}" if way == "dimse" else f"{orthanc.url}/dicom-web"
@@ -142,6 +142,13 @@ def test_a_study_comes_back_with_reports_and_captures(orthanc, start_node, study
     assert evidence == images
     series = {tags["SeriesInstanceUID"] for tags in found if tags["Modality"] == "SR"}
     assert len(series) == 1  # two reports, one series
+    answers = tool(
+        "findscu", "-S", "-aec", "ORTHANC", "127.0.0.1", orthanc.dicom_port, "-k", "QueryRetrieveLevel=SERIES",
+        "-k", f"StudyInstanceUID={ELEMENTS_OF_STUDY['StudyInstanceUID']}", "-k", "Modality=SR",
+        "-k", "SeriesInstanceUID", "-k", "SeriesDescription",
+    )  # fmt: skip
+    assert series.pop() in answers
+    assert "pneumoscope findings, research use only" in answers
 
     # Once more, with the results in the study: reports are not accepted, and captures of the node's own not judged.
     orthanc.ask("/modalities/node/store", json.dumps({"Resources": [study], "Permissive": True}).encode())

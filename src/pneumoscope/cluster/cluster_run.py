@@ -155,8 +155,8 @@ class ClusterRun:
             Worker,  # type: ignore[arg-type]  # a class too, whose objects are called; Ray declares functions only
             fn_constructor_args=(
                 bundle.path.read_bytes(), str(bundle.path), self.predictor.threshold, self.predictor.prevalence,
-                self.predictor.any_age, self.predictor.accession_numbers,
-                os.getcwd() if has_relative_names(self.sources) else None,
+                self.predictor.any_age, os.getcwd() if has_relative_names(self.sources) else None,
+                self.predictor.accession_numbers,
             ),
             num_cpus=1,
             # One part a worker at a time, so that no part waits for a busy worker while another one is free.
@@ -252,8 +252,8 @@ class Worker:
         threshold: float,
         prevalence: float | None,
         any_age: bool,
-        accession_numbers: bool,
         folder: str | None = None,
+        accession_numbers: bool = False,
     ) -> None:
         if folder is not None:
             try:

@@ -250,6 +250,7 @@ class Predictor:
         bacterial: float | None = None,
         maps: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> Prediction:
+        reference = image.reference
         return Prediction(
             path=image.path,
             label=label,
@@ -263,14 +264,14 @@ class Predictor:
             prevalence=self.prevalence,
             image_sha256=image.sha256,
             model_sha256=self.bundle.sha256,
-            **self._identifiers(image.reference),
+            study_instance_uid=reference.study_instance_uid,
+            series_instance_uid=reference.series_instance_uid,
+            sop_instance_uid=reference.sop_instance_uid,
+            accession_number=reference.accession_number if self.accession_numbers else "",
             gradcam=maps.get(GRADCAM),
             evidence=maps.get(EVIDENCE),
             lungs=maps.get(LUNGS),
         )
-
-    def _identifiers(self, reference: InstanceReference) -> dict[str, str]:
-        return reference._asdict() | ({} if self.accession_numbers else {"accession_number": ""})
 
     def _predict_in_threads(
         self, sources: Iterable[ImageSource | ImageError], value_range: tuple[float, float] | None
