@@ -15,9 +15,6 @@ Then the archive must have one report of every image whose C-STORE was answered 
 twice only with the same UID, when a kill fell between sending and noting. Last, the throughput of the node is printed
 beside that of ``storescp`` alone, which judges nothing.
 
-With ``--faketime LIBRARY`` (libfaketimeMT.so.1 of Debian's package libfaketime), the clock of the node is set back by
-two hours in the middle.
-
 With ``--full-disk DIR``, a small file system such as a tmpfs of 64 MB, the queue of a second, short run is there: the
 node must refuse images while it is full (status A700H), and answer all that it accepted.
 """
@@ -25,7 +22,6 @@ node must refuse images while it is full (status A700H), and answer all that it 
 import argparse
 import collections
 import contextlib
-import os
 import random
 import shutil
 import signal
@@ -98,16 +94,8 @@ class Archive:
 class NodeProcess:
     """``pneumoscope node`` as a process that can be killed and started again."""
 
-    def __init__(self, queue: Path, receiver: str, faketime: Path | None = None) -> None:
+    def __init__(self, queue: Path, receiver: str) -> None:
         self.port, self.queue = free_port(), queue
-        self._clock = queue.with_name(f"{queue.name}-clock")
-        self._environment = dict(os.environ)
-        if faketime:
-            self.set_clock("+0")
-            self._environment |= {
-                "LD_PRELOAD": str(faketime), "FAKETIME_TIMESTAMP_FILE": str(self._clock), "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }  # fmt: skip
         self._command = [
             sys.executable, "-m", "pneumoscope", "node", "--reply-to", receiver, "--queue", str(queue),
             "--result", "SR", "--port", str(self.port), "--max-rate", "1000000",
@@ -115,7 +103,7 @@ class NodeProcess:
         self._process: subprocess.Popen | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, env=self._environment)
+        self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
         line = self._process.stderr.readline()
         if "listens on" not in line:
             raise SystemExit(f"the node did not start: {line}")
@@ -124,10 +112,6 @@ class NodeProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    def set_clock(self, offset: str) -> None:
-        """Set the clock of a node that runs with libfaketime, such as ``"-2h"``."""
-        self._clock.write_text(offset)
 
     def kill(self) -> None:
         self._process.kill()
@@ -217,12 +201,12 @@ def wait_for_port(port: int) -> None:
     raise SystemExit(f"nobody listens on port {port}")
 
 
-def soak(folder: Path, images: int, kills: int, seed: int, faketime: Path | None) -> bool:
+def soak(folder: Path, images: int, kills: int, seed: int) -> bool:
     """Send, kill, and compare; returns whether every accepted image was answered once."""
     chance = random.Random(seed)
     archive = Archive(folder / "archive")
     archive.start()
-    node = NodeProcess(folder / "queue", f"ARCHIVE@127.0.0.1:{archive.port}", faketime)
+    node = NodeProcess(folder / "queue", f"ARCHIVE@127.0.0.1:{archive.port}")
     node.start()
     senders = Senders(make_radiographs(images), node.port, "PNEUMOSCOPE", abort=0.01, slow=0.05)
     begin = time.monotonic()
@@ -231,9 +215,6 @@ def soak(folder: Path, images: int, kills: int, seed: int, faketime: Path | None
     away.start()
     for done in range(kills):
         time.sleep(chance.uniform(0.5, 6))
-        if faketime and done == kills // 2:
-            node.set_clock("-2h")
-            print("the clock is set back by two hours")
         node.kill()
         node.start()
         print(f"kill {done + 1}: {len(senders.accepted)} accepted", flush=True)
@@ -330,14 +311,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--faketime", type=Path, metavar="LIBRARY", help="libfaketimeMT.so.1, to set the clock back")
     parser.add_argument("--full-disk", type=Path, metavar="DIR", help="a small file system, such as a tmpfs of 64 MB")
     arguments = parser.parse_args()
     if not shutil.which("storescp"):
         raise SystemExit("expected storescp of dcmtk: install the packages in requirements/debian.txt")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        good = soak(folder, arguments.images, arguments.kills, arguments.seed, arguments.faketime)
+        good = soak(folder, arguments.images, arguments.kills, arguments.seed)
         throughput(folder, min(arguments.images, 500))
         if arguments.full_disk:
             good = full_disk(folder, arguments.full_disk) and good

@@ -269,6 +269,21 @@ def test_a_slow_archive_holds_up_nobody_who_sends(start_node, archive, small):
     assert len(archive.received) == len(set(archive.uids())) == 4
 
 
+def test_a_clock_that_is_set_back_changes_nothing(start_node, archive, small, monkeypatch):
+    node = start_node(kinds=("SR",))
+    first, second = small(), small()
+    assert _send(node, first) == [0x0000]
+    _wait_for_delivery(node, 1)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 7200)
+    archive.stop()
+    assert _send(node, second, first) == [0x0000] * 2
+    _wait_for(lambda: node.sender.problem)
+    archive.start()
+    _wait_for_delivery(node, 2)
+    assert len(archive.received) == 2
+
+
 def test_an_archive_without_room_is_asked_again(start_node, archive, small):
     node = start_node(kinds=("SR",))
     archive.status = 0xA700

@@ -50,7 +50,8 @@ class Orthanc:
             "Name": "test", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "index"),
             "HttpPort": http_port, "DicomPort": self.dicom_port, "DicomAet": "ORTHANC", "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False, "DicomCheckCalledAet": True, "DicomAlwaysAllowFind": True,
-            "Plugins": [PLUGINS], "DicomModalities": {"node": ["PNEUMOSCOPE", "127.0.0.1", node_port]}, "DicomWeb": {"Enable": True},
+            "Plugins": [PLUGINS], "DicomWeb": {"Enable": True},
+            "DicomModalities": {"node": ["PNEUMOSCOPE", "127.0.0.1", node_port]},
         }  # fmt: skip
         (folder / "orthanc.json").write_text(json.dumps(configuration))
         with (folder / "orthanc.log").open("wb") as log:
