@@ -274,6 +274,7 @@ def test_a_clock_that_is_set_back_changes_nothing(start_node, archive, small, mo
     first, second = small(), small()
     assert _send(node, first) == [0x0000]
     _wait_for_delivery(node, 1)
+    _wait_for(lambda: not archive.entity.active_associations)  # pynetdicom's own timers follow the clock
     clock = time.time
     monkeypatch.setattr(time, "time", lambda: clock() - 7200)
     archive.stop()
