@@ -80,6 +80,14 @@ class Prediction:
         """Reason and note in one text for people; empty where there is neither."""
         return "; ".join(text for text in (self.reason, self.note) if text)
 
+    @property
+    def verdict(self) -> str:
+        """Label and probability in words, for people; empty if the image was not judged."""
+        if self.probability is None:
+            return ""
+        uncertain = " (uncertain)" if self.status == UNCERTAIN else ""
+        return f"{self.label}{uncertain}: probability of pneumonia {self.probability:.3f}"
+
     def to_dict(self) -> dict[str, Any]:
         """The fields that go into JSON and CSV."""
         return {name: getattr(self, name) for name in FIELDS}

@@ -12,7 +12,7 @@ import numpy as np
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.errors import PneumoscopeError, UsageError
 from pneumoscope.inference.explain import Explanation
-from pneumoscope.inference.prediction import UNCERTAIN, Prediction
+from pneumoscope.inference.prediction import Prediction
 from pneumoscope.io.atomic import write_atomic
 
 #: Opacity of the colours where the heatmap is strongest.
@@ -152,9 +152,8 @@ def _add_margins(picture: np.ndarray, explanation: Explanation) -> np.ndarray:
 def _caption(explanation: Explanation) -> list[str]:
     prediction = explanation.prediction
     extent = "relative to its maximum" + ("" if explanation.lungs is None else "; outline: lungs")
-    uncertain = " (uncertain)" if prediction.status == UNCERTAIN else ""
     return [
-        f"{prediction.label}{uncertain}: probability of pneumonia {prediction.probability:.3f}",
+        prediction.verdict,
         f"{explanation.method} for {explanation.label} ({explanation.probability:.3f}), {extent}",
         f"{prediction.model}, threshold {prediction.threshold:.3f}. {RESEARCH_USE_ONLY}",
     ]

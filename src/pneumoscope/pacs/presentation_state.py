@@ -13,7 +13,6 @@ from pydicom.dataset import Dataset
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.errors import UsageError
 from pneumoscope.inference.explain import Explanation
-from pneumoscope.inference.prediction import UNCERTAIN
 from pneumoscope.labels import PNEUMONIA
 from pneumoscope.pacs.identifiers import identify_result
 
@@ -99,8 +98,7 @@ def _colour(name: str) -> CIELabColor:
 
 def _words(explanation: Explanation) -> str:
     prediction = explanation.prediction
-    uncertain = " (uncertain)" if prediction.status == UNCERTAIN else ""
     return (
-        f"{prediction.label}{uncertain}: probability of pneumonia {prediction.probability:.3f}\r\n"
+        f"{prediction.verdict}\r\n"
         f"{explanation.method}, outlined at half of its maximum. {prediction.model}. {RESEARCH_USE_ONLY}"
     )

@@ -106,21 +106,11 @@ def _make_group(
         source_images=[sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)],
     )
     if is_main:
-        for text in (_summarise(prediction), prediction.reason, prediction.note, RESEARCH_USE_ONLY):
+        verdict = f"{prediction.verdict}, threshold {prediction.threshold:.3f}" if prediction.judged else ""
+        for text in (verdict, prediction.reason, prediction.note, RESEARCH_USE_ONLY):
             if text:
                 group[0].ContentSequence.append(sr.TextContentItem(codes.COMMENT, text, _CONTAINS))
     return group
-
-
-def _summarise(prediction: Prediction) -> str:
-    """The verdict in words, for people; empty where there is none."""
-    if prediction.probability is None:
-        return ""
-    uncertain = " (uncertain)" if prediction.status == UNCERTAIN else ""
-    return (
-        f"{prediction.label}{uncertain}: probability of pneumonia {prediction.probability:.3f}, "
-        f"threshold {prediction.threshold:.3f}"
-    )
 
 
 def _identify_algorithm(prediction: Prediction) -> sr.AlgorithmIdentification:
