@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.io.names import decode_name, encode_cell, encode_name, printable
     from pneumoscope.io.own_files import may_replace
     from pneumoscope.io.prefetch import ordered_prefetch
-    from pneumoscope.io.streams import occupy_standard_streams, quiet_libraries
+    from pneumoscope.io.streams import occupy_standard_streams, quiet_libraries, silence_library
 
 # name -> module that defines it
 _PUBLIC = {
@@ -36,6 +36,7 @@ _PUBLIC = {
     "ordered_prefetch": "prefetch",
     "printable": "names",
     "quiet_libraries": "streams",
+    "silence_library": "streams",
     "read_npz": "atomic",
     "write_atomic": "atomic",
     "write_npz": "atomic",
@@ -56,6 +57,7 @@ __all__ = [
     "printable",
     "quiet_libraries",
     "read_npz",
+    "silence_library",
     "write_atomic",
     "write_npz",
 ]

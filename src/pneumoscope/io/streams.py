@@ -1,5 +1,6 @@
 """Standard error without the words of libraries, which may repeat what a file contains."""
 
+import functools
 import logging
 import os
 import sys
@@ -72,6 +73,17 @@ def _descriptor_of(stream: object) -> int | None:
         return int(stream.fileno())  # type: ignore[attr-defined]  # the stream may be None, or anything with write
     except (AttributeError, OSError, ValueError):  # io.UnsupportedOperation is both of the last two
         return None
+
+
+@functools.cache
+def silence_library(package: str) -> None:
+    """Keep the warnings and the log of a library out of terminals and logs, because they may contain patient data.
+
+    Both filters belong to the whole process, and changing them while threads run is not safe. So they are set once,
+    after the import.
+    """
+    warnings.filterwarnings("ignore", module=package)
+    logging.getLogger(package).setLevel(logging.CRITICAL)
 
 
 class _PrintableFormatter(logging.Formatter):

@@ -8,11 +8,10 @@ what results copy from a radiograph, ``codes.py`` has the coded concepts, ``iden
 """
 
 import importlib.util
-import logging
-import warnings
 from typing import TYPE_CHECKING
 
 from pneumoscope.errors import MissingExtra
+from pneumoscope.io.streams import silence_library
 from pneumoscope.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
@@ -35,11 +34,8 @@ for _package in ("pydicom", "highdicom", "pynetdicom", "dicomanonymizer"):
     if importlib.util.find_spec(_package) is None:
         raise MissingExtra("the connection to a PACS", "pacs", _package)
 
-# Their warnings quote the names of patients.
-warnings.filterwarnings("ignore", module="highdicom")
-warnings.filterwarnings("ignore", module="pydicom")
 for _package in ("highdicom", "pydicom", "pynetdicom"):
-    logging.getLogger(_package).setLevel(logging.CRITICAL)
+    silence_library(_package)
 
 # name -> module that defines it
 _PUBLIC = {

@@ -4,17 +4,15 @@
 decide what is refused, ``frames.py`` decodes, ``pixels.py`` computes the gray levels.
 """
 
-import functools
 import io
-import logging
 import os
 import threading
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pneumoscope.errors import ImageError, RefusedImage, UnreadableImage
+from pneumoscope.io.streams import silence_library
 from pneumoscope.radiographs.dicom.elements import Layout, inflate, is_dicom, read_layout
 from pneumoscope.radiographs.dicom.header import VALUE_LIMITS, Header, check_pixels
 from pneumoscope.radiographs.dicom.kind import check_kind
@@ -200,15 +198,4 @@ def _check_installed() -> None:
             "'pneumoscope[dicom]'",
             code="missing_extra",
         ) from None
-    _silence_pydicom()
-
-
-@functools.cache
-def _silence_pydicom() -> None:
-    """Keep the warnings of pydicom about broken headers out of terminals and logs. They may contain patient data.
-
-    Both filters belong to the whole process, and changing them while threads run is not safe. So they are set once,
-    after the import.
-    """
-    warnings.filterwarnings("ignore", module="pydicom")
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    silence_library("pydicom")
