@@ -87,7 +87,7 @@ def deidentify(data: bytes, pseudonyms: Pseudonyms, keep_characteristics: bool =
         name = pseudonyms.patient(str(dataset.get("PatientID", "")), str(dataset.get("PatientName", "")))
         names = CHARACTERISTICS if keep_characteristics else ()
         kept = [copy.copy(dataset[keyword]) for keyword in names if keyword in dataset]
-        _apply_rules(dataset, pseudonyms)
+        _apply_rules(dataset, _make_rules(pseudonyms))
         for element in kept:
             dataset.add(element)
         dataset.PatientID = dataset.PatientName = name
@@ -102,12 +102,12 @@ def deidentify(data: bytes, pseudonyms: Pseudonyms, keep_characteristics: bool =
     return dataset
 
 
-def _apply_rules(dataset: Dataset, pseudonyms: Pseudonyms) -> None:
-    anonymize_dataset(dataset, base_rules_gen=lambda: _make_rules(pseudonyms))
+def _apply_rules(dataset: Dataset, rules: dict[tuple[int, ...], _Action]) -> None:
+    anonymize_dataset(dataset, base_rules_gen=lambda: rules)
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
-                _apply_rules(item, pseudonyms)
+                _apply_rules(item, rules)
 
 
 def _make_rules(pseudonyms: Pseudonyms) -> dict[tuple[int, ...], _Action]:
