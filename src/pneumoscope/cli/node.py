@@ -151,7 +151,7 @@ def list_images(
     opened = _open_queue(queue)
     _check_state(state)
     rows: list[tuple[str, ...]] = [("id", "state", "attempts", "from", "changed", "SOPInstanceUID", "reason")]
-    for image in opened.images(state):
+    for image in opened.images(*([state] if state else [])):
         rows.append(
             (
                 str(image.id), image.state, str(image.attempts), printable(image.calling_aet), image.changed_at,

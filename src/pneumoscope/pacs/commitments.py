@@ -11,8 +11,6 @@ from pneumoscope.pacs.queue import Queue, QueuedImage
 
 #: Seconds after which results are sent again if the archive has not answered.
 TIMEOUT = 600.0
-#: How often results are offered to an archive that does not commit itself to them.
-MAX_ATTEMPTS = 5
 
 
 class Commitments:
@@ -77,8 +75,7 @@ class Commitments:
         lost = {results[uid].id for uid in failed if uid in results}
         for image in {image.id: image for image in results.values()}.values():
             if image.id in lost:
-                reason = "the archive has not committed itself to keep the results"
-                self._queue.mark_failed(image, reason, final=image.attempts + 1 >= MAX_ATTEMPTS)
+                self._queue.mark_refused(image, "the archive has not committed itself to keep the results")
             else:
                 self._queue.mark_delivered(image)
         return True

@@ -21,31 +21,31 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by a lo
 from pneumoscope.errors import UsageError
 
 RESULT_CLASSES = (ComprehensiveSRStorage, SecondaryCaptureImageStorage, GrayscaleSoftcopyPresentationStateStorage)
-RESULT_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]  # every receiver takes the second one
+RESULT_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]  # every destination takes the second one
 #: The one instance of the Storage Commitment Push Model SOP class.
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 
 
 class Unreachable(Exception):
-    """The receiver does not answer, or answers that it has no room at the moment."""
+    """The destination does not answer, or answers that it has no room at the moment."""
 
 
 class Refused(Exception):
-    """The receiver refuses this answer."""
+    """The destination refuses this answer."""
 
 
 class Connection(Protocol):
-    """An open connection to a receiver."""
+    """An open connection to a destination."""
 
     def store(self, path: Path) -> None:
-        """Send the result in a file, and return when the receiver has it.
+        """Send the result in a file, and return when the destination has it.
 
         Raises:
             Unreachable, Refused: see there.
         """
 
-    def request_commitment(self, transaction_uid: str, paths: Sequence[Path]) -> None:
-        """Ask the receiver to confirm that it keeps results; it answers later.
+    def request_commitment(self, transaction_uid: str, references: Sequence[Dataset]) -> None:
+        """Ask the destination to confirm that it keeps results; it answers later.
 
         Raises:
             Unreachable: it cannot be asked.
@@ -125,24 +125,16 @@ class _Association:
             raise Unreachable(f"it is out of resources (status {code:04X}H)")
         raise Refused(f"it answers with status {code:04X}H")
 
-    def request_commitment(self, transaction_uid: str, paths: Sequence[Path]) -> None:
+    def request_commitment(self, transaction_uid: str, references: Sequence[Dataset]) -> None:
         request = Dataset()
         request.TransactionUID = transaction_uid
-        request.ReferencedSOPSequence = [refer_to(path) for path in paths]
+        request.ReferencedSOPSequence = references
         try:
             status, _ = self._association.send_n_action(request, 1, StorageCommitmentPushModel, PUSH_MODEL_INSTANCE)
         except (ValueError, RuntimeError) as error:
             raise Unreachable(f"it offers no storage commitment: {error}") from None
         if getattr(status, "Status", None) != 0x0000:
             raise Unreachable("it does not take requests for storage commitment")
-
-
-def refer_to(path: Path) -> Dataset:
-    """A reference to the result in a file, as a request for storage commitment has it."""
-    result = pydicom.dcmread(path, stop_before_pixels=True)
-    reference = Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = result.SOPClassUID, result.SOPInstanceUID
-    return reference
 
 
 @dataclass(frozen=True)
@@ -187,7 +179,7 @@ class _WebConnection:
             reason = answer.FailedSOPSequence[0].get("FailureReason", 0)
             raise Refused(f"it answers with failure reason {reason:04X}H")
 
-    def request_commitment(self, transaction_uid: str, paths: Sequence[Path]) -> None:
+    def request_commitment(self, transaction_uid: str, references: Sequence[Dataset]) -> None:
         raise Unreachable("storage commitment needs an application entity, not a DICOMweb server")
 
 

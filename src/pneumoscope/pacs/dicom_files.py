@@ -16,9 +16,22 @@ def dicom_bytes(dataset: Dataset) -> bytes:
     """The file of a result, whose file meta information says that this program wrote it."""
     dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return encode_file(dataset)
+
+
+def encode_file(dataset: Dataset) -> bytes:
+    """The file of a data set with its file meta information as it is (PS3.10)."""
     file = io.BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def refer_to(instance: Dataset) -> Dataset:
+    """A reference to an instance: SOP Instance Reference Macro (PS3.3, table 10-11)."""
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = instance.SOPClassUID
+    reference.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+    return reference
 
 
 def write_dicom(dataset: Dataset, path: Path) -> None:

@@ -26,6 +26,8 @@ from pneumoscope.io.locks import lock_file
 
 RECEIVED, JUDGED, DELIVERED, DEAD = "received", "judged", "delivered", "dead"
 STATES = (RECEIVED, JUDGED, DELIVERED, DEAD)
+#: How often an answer is offered to somebody who refuses it.
+MAX_ATTEMPTS = 5
 #: Bytes of the disk that received images leave free. Without room for results, nothing could be answered and deleted.
 RESERVE = 32_000_000
 
@@ -138,8 +140,7 @@ class Queue:
             sqlite3.Error: the same, of the database.
         """
         with self._guard:
-            known = self._row("SELECT state FROM images WHERE sop_instance_uid = ? AND judge = ?",
-                              sop_instance_uid, self.judge)  # fmt: skip
+            known = self._find(sop_instance_uid)
             if known and known["state"] != DEAD:
                 return False
             if self.quota and self.waiting_bytes() + len(data) > self.quota:
@@ -154,8 +155,7 @@ class Queue:
         try:
             with self._guard, self._database:
                 self._database.execute("BEGIN IMMEDIATE")
-                before = self._row("SELECT id, state, file FROM images WHERE sop_instance_uid = ? AND judge = ?",
-                                   sop_instance_uid, self.judge)  # fmt: skip
+                before = self._find(sop_instance_uid)
                 if before and before["state"] != DEAD:  # it came twice at the same time
                     path.unlink()
                     return False
@@ -179,8 +179,7 @@ class Queue:
     def knows(self, sop_instance_uid: str) -> bool:
         """Whether :meth:`accept` would not take an image, because it was taken before, or is dead."""
         with self._guard:
-            query = "SELECT 1 FROM images WHERE sop_instance_uid = ? AND judge = ?"
-            return self._row(query, sop_instance_uid, self.judge) is not None
+            return self._find(sop_instance_uid) is not None
 
     def take(self, state: str, limit: int = 1, exclude: Iterable[int] = ()) -> list[QueuedImage]:
         """The first images in a state that no other thread has taken; :meth:`give_back` or a change of state ends it.
@@ -240,6 +239,10 @@ class Queue:
             )  # fmt: skip
         self.give_back(image)
 
+    def mark_refused(self, image: QueuedImage, reason: str) -> None:
+        """Note that somebody refused an answer, who gets it again until :data:`MAX_ATTEMPTS`."""
+        self.mark_failed(image, reason, final=image.attempts + 1 >= MAX_ATTEMPTS)
+
     def retry(self, ids: Iterable[int] | None = None) -> int:
         """Give dead images another chance.
 
@@ -279,11 +282,13 @@ class Queue:
             self._delete_files(image)
         return len(images)
 
-    def images(self, state: str | None = None) -> list[QueuedImage]:
-        """All rows, or those in a state, of every judge, in the order of arrival."""
+    def images(self, *states: str) -> list[QueuedImage]:
+        """The rows in some states, in all by default, of every judge, in the order of arrival."""
+        wanted = states or STATES
+        marks = ", ".join("?" * len(wanted))
         with self._guard:
-            rows = self._database.execute("SELECT * FROM images ORDER BY id")
-            return [self._image(row) for row in rows if state in (None, row["state"])]
+            rows = self._database.execute(f"SELECT * FROM images WHERE state IN ({marks}) ORDER BY id", wanted)
+            return [self._image(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
         """Number of images by state."""
@@ -294,9 +299,9 @@ class Queue:
     def waiting_bytes(self) -> int:
         """Bytes of the received files that are still on disk."""
         with self._guard:
-            row = self._row("SELECT coalesce(sum(bytes), 0) AS n FROM images WHERE state != ?", DELIVERED)
-            assert row is not None  # an aggregate always has a row
-            return int(row["n"])
+            # The states by name, so that the index serves: delivered rows become many, and each image asks.
+            query = "SELECT coalesce(sum(bytes), 0) FROM images WHERE state IN (?, ?, ?)"
+            return int(self._database.execute(query, (RECEIVED, JUDGED, DEAD)).fetchone()[0])
 
     def close(self) -> None:
         """Close the database and unlock the folder."""
@@ -319,8 +324,10 @@ class Queue:
             f"{update}, changed_at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now') WHERE id = ?", (*values, image)
         )
 
-    def _row(self, query: str, *values: Any) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._database.execute(query, values).fetchone()
+    def _find(self, sop_instance_uid: str) -> sqlite3.Row | None:
+        """The row of an image for this judge."""
+        query = "SELECT id, state, file FROM images WHERE sop_instance_uid = ? AND judge = ?"
+        row: sqlite3.Row | None = self._database.execute(query, (sop_instance_uid, self.judge)).fetchone()
         return row
 
     def _image(self, row: sqlite3.Row) -> QueuedImage:
@@ -343,7 +350,7 @@ class Queue:
 
     def _delete_orphans(self) -> None:
         """Delete files that belong to no waiting image: a process was killed before it noted them, or deleted them."""
-        images = [image for image in self.images() if image.state != DELIVERED]
+        images = self.images(RECEIVED, JUDGED, DEAD)
         received = {image.path.name for image in images}
         judged = {str(image.id) for image in images if image.state in (JUDGED, DEAD)}
         for path in self._received_folder.iterdir():

@@ -182,7 +182,7 @@ class Receiver:
             self._reject(association, 0x02, 0x03, 0x01)  # rejected-transient, provider: temporary congestion
 
     def _reject(self, association: Any, result: int, source: int, reason: int) -> None:
-        self.counters.rejected_associations += 1
+        self._count("rejected_associations")
         association.acse.send_reject(result, source, reason)
         association.kill()
 

@@ -10,6 +10,7 @@ from pydicom.sr.codedict import codes
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.inference.explain import Explanation
 from pneumoscope.output.overlay import draw_overlay
+from pneumoscope.pacs.dicom_files import refer_to
 from pneumoscope.pacs.identifiers import identify_result
 from pneumoscope.radiographs.images import Radiograph
 
@@ -41,7 +42,7 @@ def make_secondary_capture(source: Dataset, explanation: Explanation) -> Dataset
     capture.PatientOrientation = list(source.get("PatientOrientation") or [])  # may be empty; nothing is invented
     capture.Laterality = ""  # both sides are shown
     capture.DerivationDescription = "Radiograph with evidence map in colour, caption and colour bar"
-    capture.SourceImageSequence = [_refer_to(source)]
+    capture.SourceImageSequence = [_refer_to_source(source)]
     capture.ImageComments = RESEARCH_USE_ONLY
     # The words that are burned in name the model and the result, not the patient (PS3.3, C.7.6.1.1).
     capture.BurnedInAnnotation = "NO"
@@ -63,11 +64,9 @@ def _reduce(explanation: Explanation) -> Explanation:
     return replace(explanation, radiograph=Radiograph(pixels, radiograph.source), heatmap=heatmap, lungs=lungs)
 
 
-def _refer_to(source: Dataset) -> Dataset:
+def _refer_to_source(source: Dataset) -> Dataset:
     """A reference to the radiograph (PS3.3, table 10-3), whose purpose is that the picture was made from it."""
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = source.SOPClassUID
-    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    reference = refer_to(source)
     reference.PurposeOfReferenceCodeSequence = [
         CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
     ]

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pydicom
 from pydicom.uid import generate_uid
 
 from pneumoscope.pacs.commitments import Commitments
-from pneumoscope.pacs.destinations import Connection, Destination, Refused, Unreachable, refer_to
+from pneumoscope.pacs.destinations import Connection, Destination, Refused, Unreachable
+from pneumoscope.pacs.dicom_files import refer_to
 from pneumoscope.pacs.queue import JUDGED, Queue, QueuedImage
 
 _LOG = logging.getLogger(__name__)
@@ -21,8 +23,6 @@ _LOG = logging.getLogger(__name__)
 BATCH = 50
 #: Seconds of the first pause and of the longest one, where the destination cannot be reached.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
-#: How often an answer is offered to a destination that refuses it.
-MAX_ATTEMPTS = 5
 
 
 class Sender:
@@ -32,7 +32,6 @@ class Sender:
         queue: of the node.
         destination: gets the results.
         pauses: seconds of the first and of the longest pause.
-        max_attempts: how often an answer that is refused is offered.
         commitments: where the destination is asked to confirm that it keeps the results; None if it is not asked.
     """
 
@@ -41,11 +40,10 @@ class Sender:
         queue: Queue,
         destination: Destination,
         pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
-        max_attempts: int = MAX_ATTEMPTS,
         commitments: Commitments | None = None,
     ) -> None:
         self._commitments = commitments
-        self._queue, self._destination, self._pauses, self._max_attempts = queue, destination, pauses, max_attempts
+        self._queue, self._destination, self._pauses = queue, destination, pauses
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="sender", daemon=True)
         #: Why the destination could not be reached last; empty while it can.
@@ -117,8 +115,7 @@ class Sender:
                 for path in results:
                     connection.store(path)
             except Refused as error:
-                reason = f"the destination of results: {error}"
-                self._queue.mark_failed(image, reason, final=image.attempts + 1 >= self._max_attempts)
+                self._queue.mark_refused(image, f"the destination of results: {error}")
                 refused.add(image.id)
             else:
                 if self._commitments:
@@ -131,10 +128,11 @@ class Sender:
         self, connection: Connection, commitments: Commitments, stored: Mapping[Path, QueuedImage]
     ) -> None:
         transaction = str(generate_uid(prefix=None))
-        by_uid = {str(refer_to(path).ReferencedSOPInstanceUID): image for path, image in stored.items()}
+        references = {path: refer_to(pydicom.dcmread(path, stop_before_pixels=True)) for path in stored}
+        by_uid = {str(references[path].ReferencedSOPInstanceUID): image for path, image in stored.items()}
         commitments.ask(transaction, by_uid)
         try:
-            connection.request_commitment(transaction, list(stored))
+            connection.request_commitment(transaction, list(references.values()))
         except Unreachable:
             commitments.withdraw(transaction)
             raise

@@ -1,7 +1,6 @@
 """The thread of a node that fetches: radiographs on a DICOMweb server (QIDO-RS, WADO-RS) -> the queue."""
 
 import datetime
-import io
 import logging
 import sqlite3
 import threading
@@ -12,6 +11,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 
 from pneumoscope.errors import Busy
+from pneumoscope.pacs.dicom_files import encode_file
 from pneumoscope.pacs.queue import Queue
 
 _LOG = logging.getLogger(__name__)
@@ -80,9 +80,7 @@ class WebPoller:
                 dataset = self._client.retrieve_instance(
                     study, series, instance, media_types=(("application/dicom", "*"),)
                 )
-                file = io.BytesIO()
-                dataset.save_as(file, enforce_file_format=True)
-                count += self._queue.accept(file.getvalue(), instance, SENDER)
+                count += self._queue.accept(encode_file(dataset), instance, SENDER)
                 self._on_accepted()
         return count
 
