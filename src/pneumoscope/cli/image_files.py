@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HEATMAP = "heatmap"
 #: Kind of file -> ending of its name. The DICOM results are those of :mod:`pneumoscope.pacs.results`.
 ENDINGS = {HEATMAP: ".png", "SR": ".sr.dcm", "SC": ".sc.dcm", "PR": ".pr.dcm"}
+DICOM_KINDS = tuple(kind for kind in ENDINGS if kind != HEATMAP)
 
 _STEM_BYTES = 230
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pneumoscope.cli.console import echo_stderr, print_table
+from pneumoscope.cli.image_files import DICOM_KINDS
 from pneumoscope.cli.options import ANY_AGE, MODEL, PREVALENCE, THRESHOLD, open_predictor
 from pneumoscope.errors import MissingExtra, UsageError
 from pneumoscope.io.hosts import is_loopback
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pneumoscope.pacs.queue import Queue
     from pneumoscope.pacs.receiver import Peer
 
-_KINDS = ("SR", "SC", "PR")
 QUEUE = typer.Option(Path("pneumoscope-node"), "--queue", metavar="DIR", help="Folder of the queue.")
 
 node_app = typer.Typer(rich_markup_mode=None, help="Run a DICOM node, and look after its queue.")
@@ -98,8 +98,8 @@ def node(
     from pneumoscope.pacs.tls import read_tls
 
     kinds = tuple(dict.fromkeys(kind.upper() for kind in result or DEFAULT_KINDS))
-    if unknown := [kind for kind in kinds if kind not in _KINDS]:
-        raise UsageError(f"expected --result {', '.join(_KINDS)}, received {unknown[0]}")
+    if unknown := [kind for kind in kinds if kind not in DICOM_KINDS]:
+        raise UsageError(f"expected --result {', '.join(DICOM_KINDS)}, received {unknown[0]}")
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", ae_title) or not ae_title.strip():
         raise UsageError(f"expected an AE title of 1 to 16 plain characters, received {ae_title!r}")
     if commitment and reply_to.startswith(("http://", "https://")):

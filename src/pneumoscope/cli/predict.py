@@ -9,7 +9,7 @@ import typer
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.cli.console import echo_stderr, format_counts
-from pneumoscope.cli.image_files import HEATMAP
+from pneumoscope.cli.image_files import DICOM_KINDS, HEATMAP
 from pneumoscope.cli.options import (
     ACCESSION_NUMBER,
     ANY_AGE,
@@ -87,11 +87,12 @@ def predict(
     """
     requested = requested_files(files)
     parquet = files.get(_RAY_FORMAT)
+    dicom_folders = {kind: path for kind, path in zip(DICOM_KINDS, (sr, sc, pr), strict=True) if path}
     local_only = {
         "--json": json_lines,
         **{f"--{each.option}": path for each, path in requested if each.option != _RAY_FORMAT},
         "--heatmaps": heatmaps,
-        **{f"--{kind.lower()}": path for kind, path in (("SR", sr), ("SC", sc), ("PR", pr))},
+        **{f"--{kind.lower()}": path for kind, path in dicom_folders.items()},
         "--html": html,
     }
     _check_engine(engine, address, parquet, [option for option, value in local_only.items() if value])
@@ -100,8 +101,8 @@ def predict(
     if resume and not requested:
         *first, last = (f"--{each.option}" for each in formats.FORMATS)
         raise UsageError(f"expected {', '.join(first)} or {last} with --resume, as the file to continue: add one")
-    folders = {kind: path for kind, path in ((HEATMAP, heatmaps), ("SR", sr), ("SC", sc), ("PR", pr)) if path}
-    if folders.keys() - {HEATMAP}:
+    folders = ({HEATMAP: heatmaps} if heatmaps else {}) | dicom_folders
+    if dicom_folders:
         import pneumoscope.pacs  # noqa: F401  # says at once what is not installed
     from pneumoscope.radiographs.sources import expand
 
