@@ -8,7 +8,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
+from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file, to_bytes
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__, load, read_radiograph
 from pneumoscope.errors import UnreadableImage
@@ -92,9 +92,11 @@ def test_a_report_shows_the_names_beside_the_values(results, tmp_path, tool):
 def test_a_report_is_read_by_highdicom_as_a_measurement_report(results, radiograph):
     source = pydicom.dcmread(io.BytesIO(radiograph))
     report = hd.sr.ComprehensiveSR.from_dataset(results["SR"]).content
-    groups = report.get_image_measurement_groups()
+    groups = report.get_planar_roi_measurement_groups()
     assert [group.finding_type.value for group in groups] == ["233604007", "53084003", "75570004"]
-    assert {group.source_images[0].referenced_sop_instance_uid for group in groups} == {source.SOPInstanceUID}
+    for group in groups:
+        assert group.roi.ContentSequence[0].referenced_sop_instance_uid == source.SOPInstanceUID
+        assert group.roi.value.max(axis=0).tolist() == [source.Columns, source.Rows]
 
 
 def test_a_report_refers_to_the_radiograph_so_that_a_viewer_can_open_it(results, radiograph):
@@ -123,6 +125,17 @@ def test_an_uncertain_verdict_is_reported_as_indeterminate(radiograph, predictor
     texts = _texts(make_results(radiograph, at_threshold, uncertain, ["SR"])["SR"])
     assert ("Presence of property", "Indeterminate") in texts
     assert ("Comment", uncertain.reason) in texts
+
+
+def test_a_radiograph_without_a_size_in_its_header_has_a_report_without_a_region(radiograph, predictor):
+    dataset = pydicom.dcmread(io.BytesIO(radiograph))
+    del dataset.Rows
+    data = to_bytes(dataset)
+    prediction = predictor.predict(data)
+    assert not prediction.judged
+    report = make_results(data, predictor, prediction, ["SR"])["SR"]
+    (group,) = hd.sr.ComprehensiveSR.from_dataset(report).content.get_image_measurement_groups()
+    assert group.source_images[0].referenced_sop_instance_uid == dataset.SOPInstanceUID
 
 
 def test_an_image_that_is_refused_has_a_report_that_says_why_and_no_picture(predictor, radiograph):

@@ -3,10 +3,14 @@
 The report says what was looked for, how sure the model is, the threshold, the verdict, bacterial or viral, or why the
 image was not judged. It names the model and its hash, and refers to the radiograph, so that a viewer can open it.
 
-Reference: PS3.16, templates TID 1500, 1501, 1600 and 4019; IHE Radiology, AI Results (AIR), 2022.
+Reference: PS3.16, templates TID 1500, 1410, 1501, 1600 and 4019; IHE Radiology, AI Results (AIR), 2022.
 """
 
+import functools
+from collections.abc import Callable
+
 import highdicom.sr as sr
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dicom_codes
 from pydicom.sr.coding import Code
@@ -17,6 +21,7 @@ from pneumoscope.labels import PNEUMONIA
 from pneumoscope.pacs import codes
 from pneumoscope.pacs.identifiers import MANUFACTURER, identify_result, make_uid
 
+_Group = sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 _HAS_ACQ_CONTEXT = sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
 
@@ -70,7 +75,7 @@ def _separate(container: Dataset) -> None:
             _separate(item)
 
 
-def _make_groups(source: Dataset, prediction: Prediction) -> list[sr.MeasurementsAndQualitativeEvaluations]:
+def _make_groups(source: Dataset, prediction: Prediction) -> list[_Group]:
     """Pneumonia first; then bacterial and viral, each with its own probability, where the model says it is one."""
     groups = [_make_group(source, prediction, codes.PNEUMONIA, prediction.probability)]
     if prediction.label == PNEUMONIA and prediction.bacterial is not None and prediction.probability is not None:
@@ -82,10 +87,11 @@ def _make_groups(source: Dataset, prediction: Prediction) -> list[sr.Measurement
     return groups
 
 
-def _make_group(
-    source: Dataset, prediction: Prediction, finding: Code, probability: float | None
-) -> sr.MeasurementsAndQualitativeEvaluations:
-    """One finding (TID 1501)."""
+def _make_group(source: Dataset, prediction: Prediction, finding: Code, probability: float | None) -> _Group:
+    """One finding, of the whole radiograph: as a region (TID 1410), because viewers draw measurements that have one.
+
+    A radiograph whose header does not say how large it is has a measurement without a region (TID 1501).
+    """
     is_main = finding == codes.PNEUMONIA
     measurements = []
     if probability is not None:
@@ -93,7 +99,23 @@ def _make_group(
         if is_main:
             measurements.append(sr.Measurement(codes.THRESHOLD, round(100 * prediction.threshold, 2), codes.PERCENT))
     identifier = f"pneumoscope: {finding.meaning.lower()}"
-    group = sr.MeasurementsAndQualitativeEvaluations(
+    width, height = int(source.get("Columns") or 0), int(source.get("Rows") or 0)
+    template: Callable[..., _Group]
+    if width and height:
+        template = functools.partial(
+            sr.PlanarROIMeasurementsAndQualitativeEvaluations,
+            referenced_region=sr.ImageRegion(
+                sr.GraphicTypeValues.POLYLINE,
+                np.array([(0, 0), (width, 0), (width, height), (0, height), (0, 0)], np.float64),
+                sr.SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID),
+            ),
+        )
+    else:
+        template = functools.partial(
+            sr.MeasurementsAndQualitativeEvaluations,
+            source_images=[sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)],
+        )
+    group = template(
         tracking_identifier=sr.TrackingIdentifier(
             uid=make_uid("finding", source.SOPInstanceUID, prediction.model_sha256, finding.value),
             identifier=identifier,
@@ -103,7 +125,6 @@ def _make_group(
         finding_sites=[sr.FindingSite(codes.LUNG)],
         measurements=measurements,
         qualitative_evaluations=_make_evaluations(prediction) if is_main else None,
-        source_images=[sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)],
     )
     if is_main:
         verdict = f"{prediction.verdict}, threshold {prediction.threshold:.3f}" if prediction.judged else ""
