@@ -25,6 +25,7 @@ import model_cards
 import packages
 import scaling
 import service_load
+import shortcuts
 
 from pneumoscope.errors import CODES
 
@@ -106,6 +107,7 @@ BLOCKS: dict[str, Callable[[], list[str]]] = {
     "dicom-statuses": conformance.statuses,
     "dicom-concepts": conformance.concepts,
     "dicom-series": conformance.series,
+    "shortcuts": shortcuts.signals,
     "hostile-headers": lambda: dicom_damage.hostile_table(_measured("hostile_headers")),
 }
 
@@ -132,6 +134,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
         _from_results(service_load.service_load_page, "load_service", "fuzz_service"),
     ),
     "experiments": ("docs/EXPERIMENTS.md", _from_results(experiment_log.experiments_page, "reference_runs", "log")),
+    "how-to": ("docs/how-to.md", _with_blocks("docs/how-to.md")),
     "pacs": ("docs/pacs.md", _with_blocks("docs/pacs.md")),
     "reference": ("docs/reference.md", _with_blocks("docs/reference.md")),
     "onnx-file": ("docs/onnx-file.md", _with_blocks("docs/onnx-file.md")),

@@ -9,8 +9,8 @@ from page_parts import paragraph, table
 SOURCE = Path(__file__).parents[1] / "src" / "pneumoscope"
 #: Packages in the order of the imports, from the images up; the files beside them come last.
 PACKAGES = (
-    "radiographs", "radiographs/dicom", "inference", "output", "data", "evaluation", "training", "training/export",
-    "service", "cluster", "pacs", "cli", "io", "samples",
+    "radiographs", "radiographs/dicom", "inference", "output", "data", "evaluation", "evaluation/audit", "training",
+    "training/export", "service", "cluster", "pacs", "cli", "io", "samples",
 )  # fmt: skip
 
 

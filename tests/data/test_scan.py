@@ -211,7 +211,7 @@ def test_the_kermany_images_are_all_there(real_manifest):
 @pytest.mark.real
 def test_the_28_pictures_saved_twice_are_found(real_manifest):
     thumbnails = np.stack(
-        [resize(read_radiograph(real_manifest.path(record)), scan._THUMBNAIL) for record in real_manifest.records]
+        [resize(read_radiograph(real_manifest.path(record)), scan.THUMBNAIL) for record in real_manifest.records]
     )
     pairs = same_pictures(thumbnails)
     assert len(pairs) == 28

@@ -8,8 +8,16 @@ from PIL import Image
 
 from pneumoscope.data import Manifest, Record, read_dataset
 from pneumoscope.data.style import StylePartners
-from pneumoscope.evaluation import against_style, measure_style_shifts, metrics, style_proxies, style_scores
-from pneumoscope.evaluation.style_proxies import OWN, SIZE, TURNED, move_towards
+from pneumoscope.evaluation import (
+    against_style,
+    measure_style_shifts,
+    metrics,
+    shortcut_scores,
+    style_proxies,
+    style_scores,
+)
+from pneumoscope.evaluation.shortcut_scores import SIZE, describe_picture, style_features
+from pneumoscope.evaluation.style_proxies import OWN, TURNED, move_towards
 from pneumoscope.inference import PROBABILITIES, InputSpec, Predictor
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA, label_index
 
@@ -96,9 +104,9 @@ def test_the_score_of_a_patient_comes_from_a_regression_that_has_not_seen_the_pa
     """Two images of each patient; every fit and every prediction is watched."""
     doubled = tuple(replace(record, group=f"p{number // 2}") for number, record in enumerate(manifest.records[1:]))
     groups = np.array([record.group for record in doubled])
-    features = {style_proxies._style_features(image).tobytes(): group for image, group in zip(
+    features = {style_features(describe_picture(image)).tobytes(): group for image, group in zip(
         style_proxies._read_small(manifest, doubled), groups, strict=True)}  # fmt: skip
-    fit, judged = style_proxies._fit_regression, []
+    fit, judged = shortcut_scores._fit_regression, []
 
     def watched(known, labels):
         regression, trained = fit(known, labels), {features[row.tobytes()] for row in known}
@@ -112,7 +120,7 @@ def test_the_score_of_a_patient_comes_from_a_regression_that_has_not_seen_the_pa
 
         return Watched()
 
-    monkeypatch.setattr(style_proxies, "_fit_regression", watched)
+    monkeypatch.setattr(shortcut_scores, "_fit_regression", watched)
     assert style_scores(manifest, doubled) is not None
     assert sorted(judged) == sorted(groups.tolist())
 

@@ -1,4 +1,4 @@
-"""The commands that prepare labelled data: ``data fetch`` and ``data split``."""
+"""The commands for labelled data: ``data fetch``, ``data split`` and ``data audit``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,11 +7,12 @@ import typer
 
 from pneumoscope.cli.console import echo_stderr, print_table
 from pneumoscope.cli.datasets import print_counts, read_data, unused_sentences
-from pneumoscope.cli.options import DATA
-from pneumoscope.cli.paths import check_replaceable
+from pneumoscope.cli.options import DATA, open_predictor
+from pneumoscope.cli.paths import check_replaceable, make_folder
 from pneumoscope.cli.progress import progress_bar
 from pneumoscope.cli.table_options import with_table_options
 from pneumoscope.errors import DatasetError
+from pneumoscope.io.names import printable
 
 if TYPE_CHECKING:
     from pneumoscope.data.manifest import TableOptions
@@ -87,6 +88,47 @@ def split(
         print_counts(side, made.records(manifest, side))
     _print_class_weights([record.label for record in made.records(manifest, "train")])
     print(f"fingerprint {made.fingerprint}\nwritten to {path}")
+
+
+@data_app.command()
+@with_table_options
+def audit(
+    data: Path = typer.Argument(..., help="Folder of labelled radiographs, or a CSV that lists them.", metavar="DATA"),
+    out: Path = typer.Option(Path("audit"), help="Folder for audit.json and audit.html.", metavar="DIR"),
+    model: str | None = typer.Option(
+        None, help="A model that was not trained on these images: list labels that look wrong to it.", metavar="MODEL"
+    ),
+    strict: bool = typer.Option(False, help="Exit with 1 if there is a fault or a strong shortcut."),
+    *,
+    table: "TableOptions",
+) -> None:
+    """Find what makes figures wrong: bad files, copies, patients in two splits, shortcuts.
+
+    A shortcut tells the labels apart without the lungs: the shape of the image, its file, its tones, its corners. A
+    network that is trained on such images can learn it instead. The page has some of the images in it.
+    """
+    from pneumoscope.data.scan import list_dataset
+    from pneumoscope.evaluation.audit import audit_data, audit_html, render_audit
+    from pneumoscope.evaluation.audit.audit import AUDIT_NAME, PAGE_NAME
+
+    check_replaceable(out / AUDIT_NAME, "report")
+    check_replaceable(out / PAGE_NAME, "html")
+    make_folder(out)
+    predictor = open_predictor(model, None, None, any_age=True) if model else None
+    manifest = list_dataset(data, table)
+    for sentence in [*manifest.mapping, *unused_sentences(data, manifest)]:
+        echo_stderr(sentence)
+    with progress_bar() as show_progress:
+        report = audit_data(manifest, out, predictor, show_progress)
+    page = audit_html(report, manifest, out / PAGE_NAME)
+    print_counts(f"{data}", manifest.records)
+    for finding in report["findings"]:
+        print(f"{finding['severity']}: {printable(finding['sentence'])}")
+    print_table("What tells the labels apart without the lungs (ROC AUC)", render_audit(report))
+    print(f"audit {page}")
+    faults = sum(finding["severity"] == "fault" for finding in report["findings"])
+    strong = sum(shortcut["level"] == "strong" for shortcut in report["shortcuts"])
+    raise typer.Exit(1 if strict and (faults or strong) else 0)
 
 
 def _print_class_weights(labels: list[str]) -> None:

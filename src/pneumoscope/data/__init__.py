@@ -9,10 +9,10 @@ from pneumoscope.data.aspect_ratio import aspect_corrections, common_ratio, medi
 from pneumoscope.data.augment import Augmentation, augment_with_mask, compress_jpeg
 from pneumoscope.data.class_names import ClassNames
 from pneumoscope.data.lung_masks import CELL, LungMasks, to_cells
-from pneumoscope.data.manifest import OFFICIAL_SPLITS, Manifest, Record, TableOptions
+from pneumoscope.data.manifest import NO_SPLIT, OFFICIAL_SPLITS, Manifest, Record, TableOptions
 from pneumoscope.data.overlaps import find_overlaps
 from pneumoscope.data.patients import describe_sources
-from pneumoscope.data.scan import list_dataset, read_dataset
+from pneumoscope.data.scan import THUMBNAIL, list_dataset, read_dataset, same_pictures
 from pneumoscope.data.splits import (
     ALL,
     AS_PUBLISHED,
@@ -34,8 +34,10 @@ __all__ = [
     "BAND_SIGMAS",
     "CELL",
     "CLASS_WEIGHTS",
+    "NO_SPLIT",
     "OFFICIAL_SPLITS",
     "PATIENT_WISE",
+    "THUMBNAIL",
     "Augmentation",
     "ClassNames",
     "LungMasks",
@@ -60,6 +62,7 @@ __all__ = [
     "move_style",
     "read_dataset",
     "read_split",
+    "same_pictures",
     "select_records",
     "to_cells",
     "write_split",

@@ -35,7 +35,8 @@ from pneumoscope.radiographs.folders import find_images, in_order, is_litter
 
 #: Two images are one picture saved twice if the correlation of their 32x32 thumbnails is above this value.
 SAME_PICTURE = 0.9995
-_THUMBNAIL = InputSpec(height=32, width=32)
+#: The size at which pictures are compared.
+THUMBNAIL = InputSpec(height=32, width=32)
 _AHEAD = 32  # files decoded before their turn: enough for all threads, and little memory
 
 
@@ -192,7 +193,7 @@ def _describe(path: Path, label: str, split: str, folder: Path, root: Path) -> t
         height=radiograph.height,
         ratio=radiograph.width / radiograph.height,
     )
-    return record, resize(radiograph, _THUMBNAIL)
+    return record, resize(radiograph, THUMBNAIL)
 
 
 def _with_groups(records: list[Record], thumbnails: list[np.ndarray]) -> list[Record]:

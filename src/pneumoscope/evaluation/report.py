@@ -1,16 +1,14 @@
 """report.json -> rows of a table, and one HTML page that needs no other file. Every number comes from the report."""
 
-import base64
-import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.evaluation.bootstrap import Estimate
+from pneumoscope.evaluation.html_pages import embed_image, escape, make_table, write_page
 from pneumoscope.evaluation.metric_registry import titled_estimates
 from pneumoscope.inference.bundle import scope_of
-from pneumoscope.io.atomic import write_atomic
 from pneumoscope.radiographs.folders import join_counts
 
 #: File names of the figures and what they show, in the order of the page.
@@ -75,31 +73,22 @@ def report_html(report: dict[str, Any], figures: Sequence[str | Path], path: str
     Returns:
         ``path``.
     """
-    path = Path(path)
-    title = _text(f"{report['model']['name']}: evaluation on {report['data']['split']}")
+    title = escape(f"{report['model']['name']}: evaluation on {report['data']['split']}")
     body = [
         f"<h1>{title}</h1>",
-        f'<p class="notice">{RESEARCH_USE_ONLY} {_text(scope_of(report["model"]["name"]))}</p>',
+        f'<p class="notice">{RESEARCH_USE_ONLY} {escape(scope_of(report["model"]["name"]))}</p>',
         "<h2>Estimates</h2>",
         *_metrics_section(report),
         "<h2>Model and radiographs</h2>",
-        _table([], _facts(report)),
+        make_table([], _facts(report)),
         *(
-            ["<h2>Figures</h2>", '<div class="figures">', *map(_embedded, map(Path, figures)), "</div>"]
+            ["<h2>Figures</h2>", '<div class="figures">', *map(_figure, map(Path, figures)), "</div>"]
             if figures
             else []
         ),
         *_failed_section(report),
-        f"<footer>Written by pneumoscope {_text(report['version'])}. {RESEARCH_USE_ONLY}</footer>",
     ]
-    head = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, (head + "\n".join(body) + "\n</body>\n</html>\n").encode())
-    return path
+    return write_page(path, title, body)
 
 
 def _short(estimate: Estimate) -> str:
@@ -154,8 +143,8 @@ def _metrics_section(report: dict[str, Any]) -> list[str]:
     methods = sorted({estimate["method"] for _, estimate in estimates})
     note = f"At the operating point {operating_point(report)}. Intervals are 95 % intervals: {'; '.join(methods)}."
     head = ["Estimate", "Value", "95 % interval", "Radiographs", "Interval by"]
-    table = f'<div class="numbers">{_table(head, rows)}</div>'
-    return [table, f'<p class="note">{_text(note)}</p>']
+    table = f'<div class="numbers">{make_table(head, rows)}</div>'
+    return [table, f'<p class="note">{escape(note)}</p>']
 
 
 def _cells(estimate: Estimate) -> tuple[str, str, str, str]:
@@ -192,43 +181,8 @@ def _patients(data: dict[str, Any]) -> str:
 
 def _failed_section(report: dict[str, Any]) -> list[str]:
     rows = [(failed["path"], failed["status"], failed["reason"]) for failed in report["failed"]]
-    return ["<h2>Radiographs not judged</h2>", _table(["Path", "Status", "Reason"], rows)] if rows else []
+    return ["<h2>Radiographs not judged</h2>", make_table(["Path", "Status", "Reason"], rows)] if rows else []
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table whose first column names the row."""
-    top = "<thead><tr>" + "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head) + "</tr></thead>"
-    lines = (
-        f'<tr><th scope="row">{_text(name)}</th>' + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
-        for name, *cells in rows
-    )
-    return "<table>\n" + (top + "\n" if head else "") + "<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
-
-
-def _embedded(path: Path) -> str:
-    name = _text(FIGURES.get(path.name, path.stem))
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<figure><img src="data:image/png;base64,{data}" alt="{name}"><figcaption>{name}</figcaption></figure>'
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #111827; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .5rem; }
-h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-.notice { background: #fef3c7; border-left: 4px solid #d97706; padding: .5rem .75rem; margin: 0; }
-.note, footer, figcaption { color: #4b5563; font-size: .875rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
-td { overflow-wrap: anywhere; }
-.numbers { overflow-x: auto; } .numbers td { white-space: nowrap; overflow-wrap: normal; }
-thead th { border-bottom: 2px solid #9ca3af; font-size: .875rem; }
-tbody th { font-weight: 500; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
-figure { margin: 0; break-inside: avoid; }
-img { width: 100%; height: auto; border: 1px solid #e5e7eb; border-radius: 6px; }
-footer { margin-top: 2rem; border-top: 1px solid #e5e7eb; padding-top: .75rem; }
-"""
+def _figure(path: Path) -> str:
+    return embed_image(path.read_bytes(), "image/png", FIGURES.get(path.name, path.stem))

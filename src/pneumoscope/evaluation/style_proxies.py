@@ -21,23 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from pneumoscope.data import BAND_SIGMAS, StylePartners, copy_corners, measure_style, move_style
+from pneumoscope.data import BAND_SIGMAS, StylePartners, copy_corners, move_style
 from pneumoscope.data.manifest import Manifest, Record
 from pneumoscope.evaluation.robustness import summarise
-from pneumoscope.inference import PROBABILITIES, InputSpec, Predictor, resize, to_input
+from pneumoscope.evaluation.shortcut_scores import SIZE, cross_validated_scores, describe_picture, style_features
+from pneumoscope.inference import PROBABILITIES, Predictor, resize, to_input
 from pneumoscope.labels import LABELS, POSITIVE, label_index
 from pneumoscope.radiographs import Radiograph, read_radiograph
 
 TURNED, OWN = "style turned round", "style of its own class"
 #: Share of the way towards the other style.
 STRENGTH = 0.8
-#: The size at which styles are measured and moved.
-SIZE = InputSpec(height=224, width=224, channels=1)
 
 _BATCH = 32
-_FOLDS = 5
-_PENALTY = 0.01  # inverse strength of the regression's L2 penalty: 325 features that depend on each other
-_CORNER, _THUMBNAIL = 56, 8  # pixels of a corner at that size, and of its thumbnail
 
 
 def measure_style_shifts(
@@ -108,49 +104,15 @@ def style_scores(manifest: Manifest, records: Sequence[Record]) -> np.ndarray | 
     Returns:
         (N,) float64 in [0, 1]; None with fewer than two patients of a label, where nothing can be cross-validated.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     labels = np.array([label_index(record.label) for record in records])
     groups = np.array([record.group or record.path for record in records])
-    folds = min(_FOLDS, *(len(set(groups[labels == label].tolist())) for label in range(len(LABELS))))
-    if folds < 2:
-        return None
-    features = np.stack([_style_features(image) for image in _read_small(manifest, records)])
-    scores = np.full(len(records), np.nan)
-    for train, test in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(features, labels, groups):
-        if len(set(labels[train].tolist())) < len(LABELS):
-            return None  # few patients, one of them with nearly all images of a label
-        scores[test] = _fit_regression(features[train], labels[train]).predict_proba(features[test])[:, POSITIVE]
-    return scores
-
-
-def _fit_regression(features: np.ndarray, labels: np.ndarray) -> Any:
-    """A ``sklearn`` pipeline fitted on (N, F) float and (N,) int; both labels count the same."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    regression = LogisticRegression(C=_PENALTY, max_iter=2000, class_weight="balanced")
-    return make_pipeline(StandardScaler(), regression).fit(features, labels)
+    features = np.stack([style_features(describe_picture(image)) for image in _read_small(manifest, records)])
+    return cross_validated_scores(features, labels, groups)
 
 
 def _read_small(manifest: Manifest, records: Sequence[Record]) -> np.ndarray:
     """(N, 224, 224) uint8."""
     return np.stack([resize(read_radiograph(manifest.path(record), any_age=True), SIZE) for record in records])
-
-
-def _style_features(image: np.ndarray) -> np.ndarray:
-    """(F,) float: log energies of the bands, roots of a histogram with 64 bins, and thumbnails of the corners."""
-    import cv2
-
-    style = measure_style(image)
-    near, far = slice(None, _CORNER), slice(-_CORNER, None)
-    corners = [image[rows, columns] for rows in (near, far) for columns in (near, far)]
-    size = (_THUMBNAIL, _THUMBNAIL)
-    small = [cv2.resize(corner, size, interpolation=cv2.INTER_AREA).ravel() / 255 for corner in corners]
-    histogram = np.diff(style.cumulative[3::4], prepend=0)
-    # Rounding can make a difference of cumulative shares slightly negative.
-    return np.concatenate([np.log(style.bands + 1e-3), np.sqrt(histogram.clip(0)), *small])
 
 
 def _seed(record: Record) -> int:

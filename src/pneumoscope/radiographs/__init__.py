@@ -6,6 +6,7 @@ Read first: ``images.py``, which decides what is read and what is refused; then 
 ``memory.py`` takes what a Python program holds, ``contents.py`` says what any source is.
 """
 
+from pneumoscope.radiographs.compression import describe_compression
 from pneumoscope.radiographs.containers import image_size, is_jpeg
 from pneumoscope.radiographs.contents import content_reference, is_one_image, read_content, source_name
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
@@ -44,6 +45,7 @@ __all__ = [
     "Table",
     "content_reference",
     "describe_columns",
+    "describe_compression",
     "expand",
     "find_column",
     "find_images",
