@@ -181,6 +181,18 @@ def test_a_planted_shortcut_is_found(signal, tmp_path, pictures):
     assert {label: len(paths) for label, paths in found["examples"].items()} == {NORMAL: 4, PNEUMONIA: 4}
 
 
+def test_a_wide_interval_is_called_unclear(tmp_path, pictures):
+    """Five of eight patients have a cropped image."""
+    collection = Collection(tmp_path, pictures[:8])
+    for place in (0, 2, 3, 4, 7):
+        name = collection.rows[place]["path"]
+        (tmp_path / name).write_bytes(_png(np.ascontiguousarray(pictures[place][:, 20:-20])))
+    found = collection.shortcuts()["ratio"]
+    assert found["roc_auc"]["low"] is None or found["roc_auc"]["low"] < 0.6
+    assert found["level"] in ("unclear", "none")
+    assert ("too few images" in found["sentence"]) == (found["level"] == "unclear")
+
+
 def test_the_ratio_of_the_original_counts_and_images_without_one_are_left_out(tmp_path, pictures):
     """All files have one shape, as in a squashed copy."""
     manifest = Collection(tmp_path, pictures).manifest()

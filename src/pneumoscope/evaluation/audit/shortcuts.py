@@ -51,7 +51,8 @@ SIGNALS = (
 class Shortcut(TypedDict):
     """How well one signal tells the labels apart.
 
-    ``level`` is ``strong``, ``weak``, ``none`` or, without an AUC, ``undefined``. ``examples`` has the paths of images
+    ``level`` is ``strong``, ``weak``, ``unclear`` (the interval is too wide to say), ``none`` or, without an AUC,
+    ``undefined``. ``examples`` has the paths of images
     that the signal alone makes typical of each label.
     """
 
@@ -127,7 +128,9 @@ def _level(auc: Estimate) -> str:
         return "undefined"
     # Without an interval (few patients, or no error in any resample), the value has to do.
     low = auc["value"] if auc["low"] is None else auc["low"]
-    return "strong" if low >= STRONG else "weak" if low >= WEAK else "none"
+    if low >= WEAK:
+        return "strong" if low >= STRONG else "weak"
+    return "unclear" if auc["value"] >= WEAK else "none"
 
 
 def _sentence(signal: Signal, auc: Estimate, level: str) -> str:
@@ -137,6 +140,8 @@ def _sentence(signal: Signal, auc: Estimate, level: str) -> str:
     start = f"From the {signal.title} alone, {PNEUMONIA} is told from {NORMAL} with an AUC of {auc['value']:.2f}{ends}"
     if level == "none":
         return f"{start}, which is little."
+    if level == "unclear":
+        return f"{start}: there are too few images to say whether this is a shortcut."
     real = " Disease changes it, too, so a part of this may be real." if signal.shows_lungs else ""
     learn = "learn this instead of the lungs" if level == "strong" else "be helped by this"
     return f"{start}: a network can {learn}.{real}"
