@@ -10,6 +10,7 @@ from pneumoscope.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     Record,
+    TableOptions,
     complete_records,
     read_manifest,
     write_manifest,
@@ -158,3 +159,23 @@ def test_files_that_are_not_a_manifest(tmp_path):
         read_dataset(tmp_path / "binary.csv")
     with pytest.raises(DatasetError, match="field larger than"):
         read_dataset(csv_file(tmp_path, f"path,label\n{'x' * csv.field_size_limit()}x,NORMAL\n"))
+
+
+# Attributes for subgroups ----------------------------------------------------------------------------------
+
+
+def test_age_sex_and_view_of_a_table_are_kept_under_one_name(tmp_path):
+    text = "Image Index,Finding Labels,Patient Age,Patient Gender,View Position,site\n"
+    text += "a.png,normal,058Y,F,PA,x\nb.png,pneumonia,,M,AP,y\n"
+    path = csv_file(tmp_path, text)
+    first, second = read_manifest(path).records
+    assert first.attributes == (("age", "058Y"), ("sex", "F"), ("view", "PA"))
+    assert second.attributes == (("sex", "M"), ("view", "AP"))
+    with_site = read_manifest(path, TableOptions(subgroups=("site",))).records
+    assert [dict(record.attributes)["site"] for record in with_site] == ["x", "y"]
+
+
+def test_a_subgroup_column_that_is_not_there_is_an_error(tmp_path):
+    path = csv_file(tmp_path, "path,label\na.png,normal\n")
+    with pytest.raises(DatasetError, match=r"expected the column 'site'.*check --subgroup"):
+        read_manifest(path, TableOptions(subgroups=("site",)))

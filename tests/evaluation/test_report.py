@@ -19,7 +19,7 @@ from pneumoscope.evaluation import figures as drawing
 from pneumoscope.inference.prediction import Prediction
 from pneumoscope.labels import LABELS, SCOPE
 
-EVALUATION = ["confusion_matrix.png", "roc.png", "precision_recall.png", "calibration.png"]
+EVALUATION = ["confusion_matrix.png", "roc.png", "precision_recall.png", "decision_curve.png", "calibration.png"]
 TRAINING = ["accuracy.png", "loss.png"]
 HISTORY = [
     {"epoch": epoch, "accuracy": 0.80 + 0.02 * epoch, "loss": 0.5 / epoch, "val_accuracy": accuracy, "val_loss": 0.4}

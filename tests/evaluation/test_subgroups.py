@@ -3,6 +3,7 @@
 import pytest
 
 from pneumoscope.evaluation import against_ratio, subtype_auc
+from pneumoscope.evaluation.subgroups import age_in_years, measure_subgroups
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL, PNEUMONIA, VIRAL
 
 
@@ -62,3 +63,53 @@ def test_metrics_against_the_ratio_need_known_ratios_of_both_labels():
     assert against_ratio(rows, {row["path"]: 1.2 for row in rows if row["label"] == NORMAL}) is None
     assert against_ratio(rows, {row["path"]: 1.2 for row in rows}) is None  # no ratio is typical of the other label
     assert against_ratio([{**row, "probability": None} for row in rows], {row["path"]: 1.2 for row in rows}) is None
+
+
+def judged(number, label, probability, **attributes):
+    sublabel = BACTERIAL if label == PNEUMONIA else ""
+    return {
+        "path": f"{number}", "sha256": "", "label": label, "sublabel": sublabel, "patient": f"p{number // 2}",
+        "probability": probability, "verdict": None, "status": "ok", "bacterial": None, **attributes,
+    }  # fmt: skip
+
+
+def test_the_figures_of_a_subgroup_are_those_of_its_images():
+    rows = [
+        judged(number, LABELS[number % 2], 0.9 if number % 2 and number < 30 else 0.1, sex="F" if number < 40 else "M")
+        for number in range(80)
+    ]
+    found = {(group["attribute"], group["value"]): group for group in measure_subgroups(rows, 0.5, resamples=20)}
+    assert list(found) == [("sex", "F"), ("sex", "M"), ("sub-type, with all NORMAL", "bacterial")]
+    women = found["sex", "F"]
+    assert (women["images"], women["patients"]) == (40, 20)
+    assert women["sensitivity"]["value"] == 15 / 20
+    assert women["specificity"]["value"] == 1
+    assert found["sex", "M"]["sensitivity"]["value"] == 0
+
+
+def test_ages_are_put_into_groups_in_their_order_and_rare_values_together():
+    ages = ["66"] * 10 + ["004Y"] * 10 + ["11M"] * 10 + ["17"] * 3 + [""] * 2 + ["old"]
+    rows = [judged(number, LABELS[number % 2], 0.5, age=age) for number, age in enumerate(ages)]
+    groups = [group for group in measure_subgroups(rows, 0.5, resamples=20) if group["attribute"] == "age"]
+    assert [(group["value"], group["images"]) for group in groups] == [
+        ("under 1", 10), ("1 to 5", 10), ("65 and over", 10), ("other", 3), ("unknown", 3),
+    ]  # fmt: skip
+
+
+def test_an_attribute_with_one_value_or_with_many_makes_no_groups():
+    rows = [judged(number, LABELS[number % 2], 0.5, site="A", room=f"{number // 10}") for number in range(150)]
+    assert {group["attribute"] for group in measure_subgroups(rows, 0.5, resamples=20)} == {"sub-type, with all NORMAL"}
+
+
+def test_a_subgroup_without_a_label_is_undefined():
+    rows = [judged(number, LABELS[number % 2], 0.5, sex="FM"[number % 2]) for number in range(40)]
+    groups = [group for group in measure_subgroups(rows, 0.5, resamples=20) if group["attribute"] == "sex"]
+    assert [group["roc_auc"]["value"] for group in groups] == [None, None]
+    assert groups[0]["sensitivity"]["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "years"), [("4", 4), ("004Y", 4), ("18M", 1.5), ("3,5", 3.5), ("", None), ("four", None), ("-1", None)]
+)
+def test_an_age_is_read_as_tables_and_headers_write_it(text, years):
+    assert age_in_years(text) == years

@@ -29,6 +29,9 @@ def evaluate(
     threshold: str | None = THRESHOLD,
     prevalence: float | None = PREVALENCE,
     any_age: bool = ANY_AGE,
+    errors: int = typer.Option(
+        6, min=0, help="Wrong verdicts of each kind on the page, with their evidence; with 0 it has no radiograph."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
     *,
     table: "TableOptions",
@@ -36,7 +39,7 @@ def evaluate(
     """Measure a model file, with 95 % intervals."""
     predictor = open_predictor(model, threshold, prevalence, any_age=any_age)
     folder = out or evaluation_folder(predictor, split)
-    report = evaluate_predictor(predictor, data, split, folder, table)
+    report = evaluate_predictor(predictor, data, split, folder, table, errors)
     if as_json:
         print(json.dumps(report))
     else:

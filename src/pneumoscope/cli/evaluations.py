@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pneumoscope.cli.console import echo_stderr
 from pneumoscope.cli.datasets import read_data
+from pneumoscope.cli.error_gallery import draw_errors
 from pneumoscope.cli.paths import check_evaluation_folder
 from pneumoscope.cli.progress import progress_bar
 from pneumoscope.cli.reports import write_report_page
@@ -26,13 +27,23 @@ def evaluation_folder(predictor: "Predictor", split: str) -> Path:
 
 
 def evaluate_predictor(
-    predictor: "Predictor", data: Path, split: str, folder: Path, table: "TableOptions | None" = None
+    predictor: "Predictor",
+    data: Path,
+    split: str,
+    folder: Path,
+    table: "TableOptions | None" = None,
+    errors: int = 0,
 ) -> dict[str, Any]:
-    """Evaluate a model on a split of the data; writes report, predictions, figures and page to the folder."""
+    """Evaluate a model on a split of the data; writes report, predictions, figures and page to the folder.
+
+    Args:
+        predictor, data, split, folder, table: as on the command line.
+        errors: of each kind, for the page.
+    """
     from pneumoscope.data.splits import select_records
     from pneumoscope.evaluation.evaluate import evaluate_model
     from pneumoscope.evaluation.report import FIGURES
-    from pneumoscope.evaluation.report_files import PREDICTIONS_NAME
+    from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, read_report
     from pneumoscope.training.runs import MONITOR, read_history
 
     _check_split(predictor, data, split)
@@ -48,7 +59,8 @@ def evaluate_predictor(
     history = read_history(predictor.bundle.path.parent)  # present if the model lies in its run folder
     if history and MONITOR not in history[0]:  # the training held no images out, so there are no curves
         history = None
-    write_report_page(report, folder, history)
+    pictures = draw_errors(predictor, manifest.root, read_report(folder)[1], errors) if errors else []
+    write_report_page(report, folder, history, pictures)
     return report
 
 

@@ -26,13 +26,19 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
     print(f"report {folder / 'report.html'}")
 
 
-def write_report_page(report: dict[str, Any], folder: Path, history: list[dict[str, float]] | None) -> None:
+def write_report_page(
+    report: dict[str, Any],
+    folder: Path,
+    history: list[dict[str, float]] | None,
+    errors: Sequence[tuple[str, bytes]] = (),
+) -> None:
     """Draw the figures and write the page ``report.html``; without the drawing packages the page has no figures.
 
     Args:
         report: of the evaluation in the folder.
         folder: with ``report.json`` and ``predictions.csv``.
         history: rows of the training's epochs; None for no curves.
+        errors: caption and JPEG bytes of wrong verdicts.
     """
     from pneumoscope.evaluation import read_report
     from pneumoscope.evaluation.figures import draw_figures
@@ -44,7 +50,7 @@ def write_report_page(report: dict[str, Any], folder: Path, history: list[dict[s
     except MissingExtra as error:
         echo_stderr(f"no figures: {error}")
         figures = []
-    report_html(report, figures, folder / "report.html")
+    report_html(report, figures, folder / "report.html", errors)
 
 
 def print_pooled(name: str, pooled: Mapping[str, Any]) -> None:

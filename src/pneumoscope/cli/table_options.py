@@ -55,6 +55,7 @@ def _table_options(values: dict[str, Any]) -> "TableOptions":
         path_column=values["path_column"],
         label_column=values["label_column"],
         patient_column=values["patient_column"],
+        subgroups=tuple(values["subgroup"] or ()),
         names=ClassNames(tuple(values["positive"] or ()), tuple(values["negative"] or ())),
         root=values["root"],
     )
@@ -64,6 +65,12 @@ _TABLE_OPTIONS: dict[str, tuple[Any, Any]] = {
     "path_column": (str | None, PATH_COLUMN),
     "label_column": (str | None, typer.Option(None, metavar="NAME", help="Column of a table with the labels.")),
     "patient_column": (str | None, typer.Option(None, metavar="NAME", help="Column of a table with the patients.")),
+    "subgroup": (
+        list[str] | None,
+        typer.Option(
+            None, metavar="NAME", help="Column of a table with groups to measure apart, beside age, sex and view."
+        ),
+    ),
     "positive": (
         list[str] | None,
         typer.Option(

@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -33,6 +33,12 @@ USUAL_COLUMNS = {
     ),
     "patient": ("patient", "patientid", "subject", "subjectid"),
 }  # fmt: skip
+#: Usual names of columns with attributes of patients and images, for figures of subgroups.
+ATTRIBUTE_COLUMNS = {
+    "age": ("age", "patientage", "ageyears", "ageinyears"),
+    "sex": ("sex", "gender", "patientsex", "patientgender"),
+    "view": ("view", "viewposition"),
+}
 _USUAL_COLUMNS = frozenset(name for names in USUAL_COLUMNS.values() for name in names)
 
 
@@ -42,6 +48,7 @@ class TableOptions:
 
     Attributes:
         path_column, label_column, patient_column: names of columns; None for the usual ones.
+        subgroups: names of columns with attributes, beside the usual ones for age, sex and view.
         names: what the two classes are called.
         root: folder that the paths begin at; None for the folder of the table.
     """
@@ -49,6 +56,7 @@ class TableOptions:
     path_column: str | None = None
     label_column: str | None = None
     patient_column: str | None = None
+    subgroups: tuple[str, ...] = ()
     names: ClassNames = field(default_factory=ClassNames)
     root: Path | None = None
 
@@ -73,6 +81,7 @@ class Record:
         ratio: width over height of the original radiograph, which a squashed copy no longer shows; 0 if unknown.
         patient_from: where the patient was read, see :mod:`pneumoscope.data.patients`; ``""`` if unknown.
         picture: the same text for all images that show the same picture; ``""`` for a picture that is there once.
+        attributes: (name, value) of what a table says of the patient or the image, such as age, sex and view.
         tail: end of the path that tells it from others of the same split, label and name; ``""`` if its name does.
     """
 
@@ -89,6 +98,7 @@ class Record:
     ratio: float = 0.0
     patient_from: str = ""
     picture: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
     tail: str = ""
 
     @property
@@ -101,7 +111,7 @@ class Record:
 
 
 #: Columns of a manifest.
-COLUMNS = tuple(field.name for field in fields(Record) if field.name != "tail")
+COLUMNS = tuple(field.name for field in fields(Record) if field.name not in ("attributes", "tail"))
 
 
 @dataclass(frozen=True)
@@ -200,16 +210,23 @@ def read_manifest(path: str | Path, options: TableOptions | None = None) -> Mani
             table = read_table(file, _USUAL_COLUMNS)
             columns = _find_columns(table.columns, options, path)
             decode = decode_name if tuple(table.columns) == COLUMNS else str  # other programs do not write names so
-            rows = [
-                (line, {name: decode(cell) for name, column in columns.items() if (cell := row[column].strip())})
-                for line, row in table.rows
-            ]
+            attributes = _find_attributes(table.columns, options, path, columns.values())
+
+            def read_cells(row: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+                return {name: decode(cell) for name, column in names.items() if (cell := row[column].strip())}
+
+            rows = [(line, read_cells(row, columns), read_cells(row, attributes)) for line, row in table.rows]
     except (OSError, ValueError, csv.Error) as error:  # ValueError: a NUL byte in the name
         raise DatasetError(f"expected a folder or a CSV of labelled radiographs at {path}: {error}") from None
     if not rows:
         raise DatasetError(f"expected at least one row in {path}, found none")
     parser = _RowParser(path, columns, options.names)
-    records = complete_records([record for line, row in rows if (record := parser.parse(line, row))])
+    parsed = [
+        replace(record, attributes=tuple(found.items()))
+        for line, row, found in rows
+        if (record := parser.parse(line, row))
+    ]
+    records = complete_records(parsed)
     if not records:
         raise DatasetError(
             f"expected rows with the labels of --positive or --negative in {path}, found {parser.describe_others()}"
@@ -240,6 +257,21 @@ def _find_columns(columns: Sequence[str], options: TableOptions, path: Path) -> 
         if name not in USUAL_COLUMNS and column is not None and column not in found.values():
             found[name] = column
     return found
+
+
+def _find_attributes(
+    columns: Sequence[str], options: TableOptions, path: Path, used: Collection[str]
+) -> dict[str, str]:
+    """Columns with attributes by the name of the attribute: those that the user names, and the usual ones."""
+    found = {name: find_column(columns, usual) for name, usual in ATTRIBUTE_COLUMNS.items()}
+    for wanted in options.subgroups:
+        if find_column(columns, (), wanted) is None:
+            raise DatasetError(
+                f"expected the column {wanted!r} in {path}, received {describe_columns(columns)}: check --subgroup"
+            )
+        if wanted not in found.values():
+            found[wanted] = wanted
+    return {name: column for name, column in found.items() if column is not None and column not in used}
 
 
 def _describe_mapping(

@@ -20,7 +20,8 @@ from pneumoscope.evaluation.bootstrap import RESAMPLES
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
 from pneumoscope.evaluation.metrics import calibration_curve, confusion_matrix, pr_curve, roc_curve
 from pneumoscope.evaluation.report_files import SCHEMA, to_arrays, write_report
-from pneumoscope.evaluation.subgroups import subtype_auc
+from pneumoscope.evaluation.subgroups import measure_subgroups, subtype_auc
+from pneumoscope.evaluation.thresholds import curve_bands, decision_curve, threshold_table
 from pneumoscope.inference import UNCERTAIN, Prediction, Predictor
 from pneumoscope.labels import LABELS
 
@@ -115,6 +116,7 @@ def _row(record: Record, prediction: Prediction, threshold: float) -> dict[str, 
         "verdict": None if probability is None else LABELS[int(probability >= threshold)],
         "status": prediction.status,
         "bacterial": prediction.bacterial,
+        **dict(record.attributes),
     }
 
 
@@ -174,6 +176,10 @@ def _measure(rows: list[dict[str, Any]], threshold: float, seed: int, resamples:
         "metrics": evaluate_metrics(labels, probability, threshold, groups, seed, resamples),
         "confusion_matrix": confusion_matrix(labels, probability, threshold).tolist(),
         "subtypes": subtype_auc(rows, seed, resamples),
+        "subgroups": measure_subgroups(rows, threshold, seed, resamples),
+        "thresholds": threshold_table(labels, probability, threshold, groups, seed, resamples),
+        "decision_curve": decision_curve(labels, probability, groups, seed, resamples),
+        "bands": curve_bands(labels, probability, groups, seed, resamples),
         "curves": {
             "roc": _thin_curve(roc, ("false_positive_rate", "sensitivity", "threshold")),
             "pr": _thin_curve(pr, ("recall", "precision", "threshold")),

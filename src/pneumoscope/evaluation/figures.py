@@ -59,6 +59,8 @@ def draw_figures(
         drawn["roc.png"] = _roc(report)
     if curves["pr"]:
         drawn["precision_recall.png"] = _precision_recall(report)
+    if report.get("decision_curve"):
+        drawn["decision_curve.png"] = _decision_curve(report)
     if curves["calibration"]:
         drawn["calibration.png"] = _calibration(report, predictions)
     paths = [_save(figure, folder / name) for name, figure in drawn.items()]
@@ -154,6 +156,7 @@ def _draw_roc(axes: "Axes", report: dict[str, Any]) -> None:
     """Draw the curve and the operating point with its intervals."""
     curve, metrics = report["curves"]["roc"], report["metrics"]
     sensitivity, specificity = metrics["sensitivity"], metrics["specificity"]
+    _draw_band(axes, report, "roc", "false_positive_rate")
     axes.plot(
         curve["false_positive_rate"], curve["sensitivity"], color=_BLUE, linewidth=2,
         label=with_interval("AUC", metrics["roc_auc"]),
@@ -177,6 +180,7 @@ def _draw_roc(axes: "Axes", report: dict[str, Any]) -> None:
 def _precision_recall(report: dict[str, Any]) -> "Figure":
     figure, (axes,) = _page("Precision and recall of PNEUMONIA", _subject(report))
     curve, metrics = report["curves"]["pr"], report["metrics"]
+    _draw_band(axes, report, "pr", "recall")
     # steps-pre: each precision reaches back to the previous recall; average precision is the area under these steps
     axes.plot(
         [0, *curve["recall"]], [curve["precision"][0], *curve["precision"]], color=_BLUE, linewidth=2,
@@ -195,6 +199,35 @@ def _precision_recall(report: dict[str, Any]) -> "Figure":
     axes.set(xlabel="Recall (sensitivity)", ylabel="Precision (positive predictive value)", aspect="equal")
     _unit(axes)
     axes.legend(loc="lower left", fontsize=8.5, framealpha=0.95)
+    return figure
+
+
+def _draw_band(axes: "Axes", report: dict[str, Any], name: str, x: str) -> None:
+    """Shade the pointwise 95 % band of a curve, if the report has one."""
+    if not (bands := report.get("bands")):
+        return
+    grid, low, high = (np.array(bands[name][key], float) for key in (x, "low", "high"))  # None becomes NaN: a gap
+    axes.fill_between(grid, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="95 % band, point by point")
+
+
+def _decision_curve(report: dict[str, Any]) -> "Figure":
+    figure, (axes,) = _page("Decision curve", _subject(report))
+    curve = report["decision_curve"]
+    threshold, model, low, high, everybody = (
+        np.array(curve[key], float) for key in ("threshold", "model", "low", "high", "all")
+    )
+    axes.fill_between(threshold, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="95 % band, point by point")
+    axes.plot(threshold, model, color=_BLUE, linewidth=2, label="treat where the model says PNEUMONIA")
+    axes.plot(threshold, everybody, color=_RED, linewidth=1.5, linestyle="--", label="treat all")
+    axes.axhline(0, color=_GREY, linewidth=1.5, linestyle=":", label="treat none")
+    top = float(np.nanmax(np.append(high, model)))
+    axes.set(
+        xlabel="Probability from which one would treat",
+        ylabel="Net benefit (true positives, less weighted false ones)",
+        xlim=(-0.01, 1.01),
+        ylim=(-0.15 * top - 0.01, 1.05 * top + 0.01),
+    )
+    _legend_above(axes, columns=2)
     return figure
 
 

@@ -65,9 +65,10 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
 td { overflow-wrap: anywhere; }
 .numbers { overflow-x: auto; } .numbers td { white-space: nowrap; overflow-wrap: normal; }
+.small { font-size: .8rem; } .small td { white-space: normal; min-width: 4.5rem; }
 thead th { border-bottom: 2px solid #9ca3af; font-size: .875rem; }
 tbody th { font-weight: 500; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .names { overflow-wrap: anywhere; margin-top: -.75rem; }
 .examples { display: flex; flex-wrap: wrap; gap: .5rem; } .examples figure { width: 12.5rem; }
 figure { margin: 0; break-inside: avoid; overflow-wrap: anywhere; }

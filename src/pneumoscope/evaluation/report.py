@@ -16,6 +16,7 @@ FIGURES = {
     "confusion_matrix.png": "Confusion matrix at the operating point",
     "roc.png": "Receiver operating characteristic (ROC)",
     "precision_recall.png": "Precision and recall of PNEUMONIA",
+    "decision_curve.png": "Decision curve: net benefit by the probability from which one would treat",
     "calibration.png": "Calibration of the probability of pneumonia",
     "accuracy.png": "Accuracy by training epoch",
     "loss.png": "Loss by training epoch",
@@ -62,12 +63,15 @@ def _with_unique_names(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def report_html(report: dict[str, Any], figures: Sequence[str | Path], path: str | Path) -> Path:
+def report_html(
+    report: dict[str, Any], figures: Sequence[str | Path], path: str | Path, errors: Sequence[tuple[str, bytes]] = ()
+) -> Path:
     """Write an evaluation as one HTML page that needs no other file.
 
     Args:
         report: from :func:`pneumoscope.evaluation.report_files.read_report`.
         figures: PNG files, embedded in this order.
+        errors: wrong verdicts to look at: caption and JPEG bytes of each. With them the page contains radiographs.
         path: of the page; its folder is created if missing.
 
     Returns:
@@ -77,6 +81,7 @@ def report_html(report: dict[str, Any], figures: Sequence[str | Path], path: str
     body = [
         f"<h1>{title}</h1>",
         f'<p class="notice">{RESEARCH_USE_ONLY} {escape(scope_of(report["model"]["name"]))}</p>',
+        *(['<p class="notice">This page contains radiographs: keep it as you keep them.</p>'] if errors else []),
         "<h2>Estimates</h2>",
         *_metrics_section(report),
         "<h2>Model and radiographs</h2>",
@@ -86,6 +91,9 @@ def report_html(report: dict[str, Any], figures: Sequence[str | Path], path: str
             if figures
             else []
         ),
+        *_thresholds_section(report),
+        *_subgroups_section(report),
+        *_errors_section(errors),
         *_failed_section(report),
     ]
     return write_page(path, title, body)
@@ -177,6 +185,63 @@ def _patients(data: dict[str, Any]) -> str:
     both = data.get("patients_with_both_labels")
     source = f" ({data['patients_from']})" if "patients_from" in data else ""
     return f"{data['patients']:,}{source}" + (f", {both:,} of them with images of both labels" if both else "")
+
+
+def _thresholds_section(report: dict[str, Any]) -> list[str]:
+    rows = report.get("thresholds")
+    if not rows:
+        return []
+    prevalences = [estimate["prevalence"] for estimate in rows[0]["ppv"]]
+    head = ["Threshold", "Sensitivity", "Specificity"]
+    head += [f"{value} at {share:.0%}" for share in prevalences for value in ("PPV", "NPV")]
+    table = [
+        (
+            f"{row['threshold']:.3g}" + (" (operating point)" if row["operating_point"] else ""),
+            _short(row["sensitivity"]),
+            _short(row["specificity"]),
+            *(_short(row[value][place]) for place in range(len(prevalences)) for value in ("ppv", "npv")),
+        )
+        for row in rows
+    ]
+    note = (
+        "PPV and NPV: positive and negative predictive value where this share of the patients has pneumonia, if "
+        "sensitivity and specificity are the same there. In brackets the 95 % interval by bootstrap over patients."
+    )
+    return [
+        "<h2>Other thresholds</h2>",
+        f'<div class="numbers small">{make_table(head, table)}</div>',
+        f'<p class="note">{note}</p>',
+    ]
+
+
+def _subgroups_section(report: dict[str, Any]) -> list[str]:
+    subgroups = report.get("subgroups")
+    if not subgroups:
+        return []
+    head = ["Subgroup", "Radiographs", "Patients", "Sensitivity", "Specificity", "ROC AUC"]
+    rows = [
+        (
+            f"{group['attribute']}: {group['value']}",
+            f"{group['images']:,}",
+            f"{group['patients']:,}",
+            *(_short(group[name]) for name in ("sensitivity", "specificity", "roc_auc")),
+        )
+        for group in subgroups
+    ]
+    note = "At the operating point. Many groups are compared: some differ by chance."
+    return [
+        "<h2>Subgroups</h2>",
+        f'<div class="numbers">{make_table(head, rows)}</div>',
+        f'<p class="note">{note}</p>',
+    ]
+
+
+def _errors_section(errors: Sequence[tuple[str, bytes]]) -> list[str]:
+    if not errors:
+        return []
+    figures = "\n".join(embed_image(data, "image/jpeg", caption) for caption, data in errors)
+    note = "The wrong verdicts that the model is surest of, with the evidence for them."
+    return ["<h2>Worst errors</h2>", f'<p class="note">{note}</p>', f'<div class="figures">{figures}</div>']
 
 
 def _failed_section(report: dict[str, Any]) -> list[str]:

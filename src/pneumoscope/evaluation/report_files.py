@@ -1,7 +1,8 @@
 """The files of an evaluation: ``report.json`` and ``predictions.csv``, written and read.
 
 Neither contains a date: equal model and data give equal bytes. ``predictions.csv`` has one row for each radiograph. Its
-``patient`` is the record's group, so that patients who share a picture count as one.
+``patient`` is the record's group, so that patients who share a picture count as one. Attributes of the patients (age,
+sex, view) follow in columns of their own.
 """
 
 import csv
@@ -23,7 +24,8 @@ PREDICTIONS_NAME = "predictions.csv"
 #: Version of the keys of ``report.json``.
 SCHEMA = 1
 
-_COLUMNS = ("path", "sha256", "label", "sublabel", "patient", "probability", "verdict", "status", "bacterial")
+#: Columns of every file of predictions; attributes follow.
+PREDICTION_COLUMNS = ("path", "sha256", "label", "sublabel", "patient", "probability", "verdict", "status", "bacterial")
 _REQUIRED = {
     "version": str, "model": dict, "data": dict, "images": int, "judged": dict, "metrics": dict, "curves": dict,
     "confusion_matrix": list, "failed": list,
@@ -33,7 +35,9 @@ _REQUIRED = {
 def write_report(report: dict[str, Any], rows: Sequence[dict[str, Any]], folder: Path) -> None:
     """Write a report and its predictions to a folder, which is created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / PREDICTIONS_NAME, csv_bytes(rows, _COLUMNS))
+    attributes = list(dict.fromkeys(name for row in rows for name in row if name not in PREDICTION_COLUMNS))
+    table = ({name: row.get(name, "") for name in (*PREDICTION_COLUMNS, *attributes)} for row in rows)
+    write_atomic(folder / PREDICTIONS_NAME, csv_bytes(table, [*PREDICTION_COLUMNS, *attributes]))
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     write_atomic(folder / REPORT_NAME, text.encode())
 
@@ -80,9 +84,9 @@ def _read_predictions(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != _COLUMNS:
+            if tuple(reader.fieldnames or ())[: len(PREDICTION_COLUMNS)] != PREDICTION_COLUMNS:
                 raise DatasetError(
-                    f"expected the columns {', '.join(_COLUMNS)} in {path}, "
+                    f"expected the columns {', '.join(PREDICTION_COLUMNS)} in {path}, "
                     f"received {', '.join(reader.fieldnames or ()) or 'none'}: evaluate again"
                 )
             rows = (
@@ -104,7 +108,8 @@ def _parse_row(row: dict[str, Any], path: Path, line: int) -> dict[str, Any]:
         valid = False
     if not valid or None in row or None in row.values():  # a cell too many, or too few
         raise DatasetError(
-            f"expected {', '.join(_COLUMNS)} in {path} line {line}, received {list(row.values())}: evaluate again"
+            f"expected {', '.join(PREDICTION_COLUMNS)} in {path} line {line}, received {list(row.values())}: "
+            "evaluate again"
         )
     return {**row, "probability": probability, "bacterial": bacterial, "verdict": row["verdict"] or None}
 

@@ -1,5 +1,8 @@
 """Metrics on a part of the radiographs: bacterial against viral, or a ratio or style typical of the other label."""
 
+import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +12,17 @@ from pneumoscope.data.aspect_ratio import common_ratio, median_ratios
 from pneumoscope.evaluation.bootstrap import RESAMPLES, Estimate
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
 from pneumoscope.evaluation.metrics import log_loss
-from pneumoscope.evaluation.report_files import to_arrays
+from pneumoscope.evaluation.report_files import PREDICTION_COLUMNS, to_arrays
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL
 
-_MIN_IMAGES = 10  # of each label, for metrics on the radiographs against the ratio or the style
+#: Values of an attribute that few images have, and that no image has.
+OTHER, UNKNOWN = "other", "unknown"
+#: An attribute with more values than this is no attribute of groups.
+MAX_VALUES = 12
+
+_MIN_IMAGES = 10  # of each label, for metrics on the radiographs against the ratio or the style; of a subgroup
+#: Upper ends of the groups of ages, in years; the models are for the second.
+_AGES = ((1, "under 1"), (6, "1 to 5"), (18, "6 to 17"), (65, "18 to 64"), (math.inf, "65 and over"))
 
 
 def subtype_auc(rows: Sequence[dict[str, Any]], seed: int = 0, resamples: int = RESAMPLES) -> Estimate | None:
@@ -79,6 +89,81 @@ def against_style(rows: Sequence[dict[str, Any]], scores: dict[str, float]) -> d
     chosen = [row for row in rows if (scores[row["path"]] >= 0.5) == (row["label"] == NORMAL)]
     found = _measure(chosen)
     return found and {**found, "log_loss": log_loss(*to_arrays(chosen)[:2])}
+
+
+def measure_subgroups(
+    rows: Sequence[dict[str, Any]], threshold: float, seed: int = 0, resamples: int = RESAMPLES
+) -> list[dict[str, Any]]:
+    """Figures of the patients of one age, sex, view, or whatever else a table says of them, and of each sub-type.
+
+    Ages are put into groups. A value that fewer than ten images have is counted under ``other``; an attribute with
+    more values than :data:`MAX_VALUES` is left out. Images without a value are counted under ``unknown``.
+
+    Args:
+        rows: with ``label``, ``sublabel``, ``patient``, ``probability`` and the attributes.
+        threshold: the operating point.
+        seed, resamples: of the bootstrap.
+
+    Returns:
+        For each value of each attribute: ``attribute``, ``value``, ``images``, ``patients``, and the estimates
+        ``sensitivity``, ``specificity`` and ``roc_auc``, whose value is None where a label has no image.
+    """
+    names = dict.fromkeys(name for row in rows for name in row if name not in PREDICTION_COLUMNS)
+    found = []
+    for name in names:
+        values = [_group_of(name, str(row.get(name) or "")) for row in rows]
+        counts = Counter(values)
+        values = [value if counts[value] >= _MIN_IMAGES or value == UNKNOWN else OTHER for value in values]
+        if 1 < len(set(values)) <= MAX_VALUES:
+            for value in sorted(set(values), key=_place):
+                chosen = [row for row, own in zip(rows, values, strict=True) if own == value]
+                found.append({"attribute": name, "value": value, **_figures(chosen, threshold, seed, resamples)})
+    sublabels = sorted({row["sublabel"] for row in rows if row["sublabel"]})
+    for value in sublabels:
+        chosen = [row for row in rows if row["sublabel"] == value or row["label"] == NORMAL]
+        figures = _figures(chosen, threshold, seed, resamples)
+        found.append({"attribute": "sub-type, with all NORMAL", "value": value, **figures})
+    return found
+
+
+def _figures(rows: Sequence[dict[str, Any]], threshold: float, seed: int, resamples: int) -> dict[str, Any]:
+    labels, probability, groups = to_arrays(rows)
+    metrics = evaluate_metrics(labels, probability, threshold, groups, seed, resamples)
+    return {
+        "images": len(rows),
+        "patients": len(set(groups.tolist())),
+        **{name: metrics[name] for name in ("sensitivity", "specificity", "roc_auc")},
+    }
+
+
+def _group_of(name: str, value: str) -> str:
+    """The group of a value: of an age in years its range, otherwise the value itself."""
+    if not value:
+        return UNKNOWN
+    if name != "age":
+        return value
+    years = age_in_years(value)
+    if years is None:
+        return UNKNOWN
+    return next(title for end, title in _AGES if years < end)
+
+
+def age_in_years(text: str) -> float | None:
+    """An age as tables and DICOM headers write it (``4``, ``004Y``, ``18M``, ``3.5``) in years; None if it is no age.
+
+    >>> age_in_years("018M")
+    1.5
+    """
+    match = re.fullmatch(r"(\d+(?:[.,]\d+)?)\s*([DWMY]?)", text.strip().upper(), re.ASCII)
+    if not match:
+        return None
+    return float(match[1].replace(",", ".")) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1, "": 1}[match[2]]
+
+
+def _place(value: str) -> tuple[int, str]:
+    """Ages in their order, other values by the alphabet, the rest at the end."""
+    ages = [title for _, title in _AGES]
+    return (ages.index(value) if value in ages else len(ages) + (value in (OTHER, UNKNOWN))), value
 
 
 def _measure(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
