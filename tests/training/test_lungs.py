@@ -98,13 +98,28 @@ def test_no_gradient_of_the_verdict_reaches_the_lung_field():
     assert tape.gradient(logits, field) is None
 
 
+def test_with_a_power_cells_at_the_border_count_less():
+    fields = np.array([[[1.0, 0.5], [0.5, 0.0]]], np.float32)
+    plain, squared = (np.asarray(pooling_weights(fields, power))[0] for power in (1.0, 2.0))
+    np.testing.assert_allclose(plain[0, 0] / plain[0, 1], 2, rtol=2e-3)
+    np.testing.assert_allclose(squared[0, 0] / squared[0, 1], 4, rtol=4e-3)
+    np.testing.assert_allclose(squared.sum(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_evidence_adds_up_to_the_calibrated_log_odds(classes):
+def test_the_evidence_adds_up_to_the_calibrated_log_odds(classes, power):
     rng = np.random.default_rng(0)
     maps, field = rng.normal(0, 3, (5, 4, 4, classes)).astype(np.float32), rng.random((5, 4, 4), np.float32)
-    logits = (np.asarray(pooling_weights(field))[..., None] * maps).sum(axis=(1, 2)) + rng.normal(0, 1, classes)
+    weights = np.asarray(pooling_weights(field, power))
+    offsets = rng.normal(0, 1, classes).astype(np.float32)
+    logits = (weights[..., None] * maps).sum(axis=(1, 2)) + offsets
+    layer = LungPooling(power)
+    layer.build([maps.shape, field.shape])
+    layer.bias.assign(offsets)
+    np.testing.assert_allclose(np.asarray(layer([maps, field])), logits, atol=1e-4)
     z = np.log(np.exp(logits[:, 1:]).sum(axis=1)) - logits[:, 0]
-    evidence = np.asarray(Evidence(1.7, -0.4)([maps, field, logits.astype(np.float32)]))
+    evidence = np.asarray(Evidence(1.7, -0.4, power)([maps, field, logits.astype(np.float32)]))
     np.testing.assert_allclose(evidence.sum(axis=(1, 2)), 1.7 * z - 0.4, atol=1e-4)
 
 

@@ -3,9 +3,10 @@
 The network gives a lung field p(x, y) from 0 to 1 and for each class c a map e_c(x, y). The logits are means of the
 maps over the lungs::
 
-    logit_c = sum_xy w(x, y) e_c(x, y) + b_c,    w = (p + FLOOR) / sum (p + FLOOR)
+    logit_c = sum_xy w(x, y) e_c(x, y) + b_c,    w = (p + FLOOR)^k / sum (p + FLOOR)^k
 
-The floor defines the weights where the network sees no lungs. No gradient goes through the weights: the field is
+The floor defines the weights where the network sees no lungs. With a power k above 1, cells at the border of the lungs
+count less. No gradient goes through the weights: the field is
 learnt from masks alone, and cannot grow to where the label is easy to read.
 
 The evidence map is that sum, cell by cell, for the log odds of PNEUMONIA,
@@ -30,9 +31,11 @@ FLOOR = 1e-3
 _SMOOTH = 1.0  # cells added to both sides of the Dice ratio, so that an empty mask has no jump
 
 
-def pooling_weights(lungs: Tensor) -> Tensor:
+def pooling_weights(lungs: Tensor, power: float = 1.0) -> Tensor:
     """(N, h, w) lung field -> (N, h, w) weights that add up to 1 in each image."""
     weights = lungs + FLOOR
+    if power != 1:
+        weights = weights**power
     return weights / keras.ops.sum(weights, axis=(1, 2), keepdims=True)
 
 
@@ -55,7 +58,15 @@ class LungField(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no ann
 
 
 class LungPooling(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no annotations
-    """Maps (N, h, w, C) and lung field (N, h, w) -> logits (N, C); the docstring of the module has the formula."""
+    """Maps (N, h, w, C) and lung field (N, h, w) -> logits (N, C); the docstring of the module has the formula.
+
+    Args:
+        power: k in the formula.
+    """
+
+    def __init__(self, power: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.power = power
 
     def build(self, shapes: Any) -> None:
         """Create the offsets of the classes."""
@@ -64,7 +75,7 @@ class LungPooling(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no a
     def call(self, inputs: list[Tensor]) -> Tensor:
         """Compute the logits."""
         maps, lungs = inputs
-        weights = keras.ops.stop_gradient(pooling_weights(lungs))
+        weights = keras.ops.stop_gradient(pooling_weights(lungs, self.power))
         return keras.ops.sum(weights[..., None] * maps, axis=(1, 2)) + self.bias
 
 
@@ -73,17 +84,18 @@ class Evidence(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no anno
 
     Args:
         slope, intercept: of the calibration.
+        power: of the pooling.
     """
 
-    def __init__(self, slope: float, intercept: float, **options: Any) -> None:
+    def __init__(self, slope: float, intercept: float, power: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
-        self.slope, self.intercept = slope, intercept
+        self.slope, self.intercept, self.power = slope, intercept, power
 
     def call(self, inputs: list[Tensor]) -> Tensor:
         """Compute the map."""
         ops = keras.ops
         maps, lungs, logits = inputs
-        weights = pooling_weights(lungs)
+        weights = pooling_weights(lungs, self.power)
         pneumonia = ops.logsumexp(logits[:, 1:], axis=1)
         # A softmax; the one of Keras warns where there is only one kind of pneumonia.
         shares = ops.exp(logits[:, 1:] - pneumonia[:, None])[:, None, None, :]

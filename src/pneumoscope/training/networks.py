@@ -107,6 +107,7 @@ def build_lung_mobilenet(
     classes: int = len(LABELS),
     fast: bool = False,
     any_size: bool = False,
+    power: float = 1.0,
 ) -> Model:
     """MobileNet v1 whose verdict comes from the lungs: a lung field, and local evidence that is pooled over it.
 
@@ -116,6 +117,7 @@ def build_lung_mobilenet(
     Args:
         spec: layout ``"image"``, sides a multiple of 32.
         weights, frozen, frozen_norm, dropout, classes, fast, any_size: as for :func:`build_mobilenet`.
+        power: of the lung field in the pooling.
 
     Returns:
         (N, height, width, 3) float32 -> ``probabilities`` (N, classes) and ``lungs`` (N, height / 16, width / 16).
@@ -133,7 +135,7 @@ def build_lung_mobilenet(
     lungs = LungField(name=LUNGS)(field)
     x = layers.Conv2D(HEAD_UNITS, 1, activation="relu", name="local_hidden")(_dropout(x, dropout))
     maps = layers.Conv2D(classes, 1, use_bias=False, name="class_maps")(_dropout(x, dropout))
-    logits = LungPooling(name="logits")([maps, lungs])
+    logits = LungPooling(power, name="logits")([maps, lungs])
     probabilities = layers.Activation("softmax", name=PROBABILITIES)(logits)
     return keras.Model(image, {PROBABILITIES: probabilities, LUNGS: lungs}, name="mobilenet_lungs")
 
@@ -252,7 +254,9 @@ def build_bilstm(spec: InputSpec, *, dropout: float = 0.0, classes: int = len(LA
     return keras.Model(rows, x, name="bilstm")
 
 
-def _fine_tuned(build_network: Callable[..., Model], recipe: Recipe, weights: str | None, inference: bool) -> Model:
+def _fine_tuned(
+    build_network: Callable[..., Model], recipe: Recipe, weights: str | None, inference: bool, **options: float
+) -> Model:
     return build_network(
         recipe.spec,
         weights=weights,
@@ -262,7 +266,12 @@ def _fine_tuned(build_network: Callable[..., Model], recipe: Recipe, weights: st
         classes=len(recipe.classes),
         fast=not inference,
         any_size=not inference and recipe.train_spec != recipe.spec,
+        **options,
     )
+
+
+def _with_lungs(recipe: Recipe, weights: str | None, inference: bool) -> Model:
+    return _fine_tuned(build_lung_mobilenet, recipe, weights, inference, power=recipe.lung_power)
 
 
 def _lstm(recipe: Recipe, weights: str | None, inference: bool) -> Model:
@@ -277,7 +286,7 @@ def _bilstm(recipe: Recipe, weights: str | None, inference: bool) -> Model:
 #: Architecture -> function that builds it from a recipe, the backbone weights, and whether it is for inference only.
 BUILDERS: dict[str, Callable[[Recipe, str | None, bool], Model]] = {
     "mobilenet": partial(_fine_tuned, build_mobilenet),
-    "mobilenet-lungs": partial(_fine_tuned, build_lung_mobilenet),
+    "mobilenet-lungs": _with_lungs,
     "lstm": _lstm,
     "bilstm": _bilstm,
 }

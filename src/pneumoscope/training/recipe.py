@@ -80,6 +80,8 @@ class Recipe:
         ema: momentum of an exponential moving average of the weights, which is what is validated and kept (see
             :mod:`pneumoscope.training.moving_average`); 0 turns it off.
         lung_weight: of the mask loss beside the loss of the label (mobilenet-lungs).
+        lung_power: of the lung field where the evidence is pooled; above 1, cells at the border of the lungs count
+            less (mobilenet-lungs).
         teacher: a recipe whose run on the same split answers for each training image (see
             :mod:`pneumoscope.training.distillation`); none by default.
         teacher_share: weight of the teacher's answer in the target; the label has the rest.
@@ -120,6 +122,7 @@ class Recipe:
     average: int = 0
     ema: float = 0.0
     lung_weight: float = 0.5
+    lung_power: float = 1.0
     teacher: str = ""
     teacher_share: float = 0.0
     mirror: bool = False
@@ -259,7 +262,7 @@ def _check_numbers(recipe: Recipe) -> None:
             f"expected epochs, batch_size and learning_rate above zero, received {recipe.epochs}, "
             f"{recipe.batch_size} and {recipe.learning_rate}"
         )
-    for name in ("weight_decay", "warmup_epochs", "mixup", "lung_weight"):
+    for name in ("weight_decay", "warmup_epochs", "mixup", "lung_weight", "lung_power"):
         if not 0 <= getattr(recipe, name) < float("inf"):
             raise UsageError(f"expected the recipe's {name} zero or above, received {getattr(recipe, name)}")
     for name in ("dropout", "label_smoothing", "ema"):

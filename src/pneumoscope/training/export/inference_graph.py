@@ -77,7 +77,7 @@ def _lung_graph(model: Model, mirror: bool, slope: float, intercept: float) -> M
     verdict = CalibratedProbabilities(slope, intercept, name="verdict")(logits)
     parts = verdict if isinstance(verdict, list) else [verdict]
     outputs = dict(zip((PROBABILITIES, SUBTYPES), parts, strict=False))
-    evidence = Evidence(slope, intercept, name=EVIDENCE)([maps, lungs, logits])
+    evidence = Evidence(slope, intercept, model.get_layer("logits").power, name=EVIDENCE)([maps, lungs, logits])
     return keras.Model(model.input, {**outputs, LUNGS: lungs, EVIDENCE: evidence})
 
 
