@@ -178,6 +178,20 @@ def bin_indices(probability: np.ndarray) -> np.ndarray:
     return np.asarray(np.digitize(probability, np.arange(1, BINS) / BINS))
 
 
+def mean_by_patient(values: np.ndarray, groups: np.ndarray, seed: int, resamples: int) -> Estimate | None:
+    """Mean of the values (N,) that are not NaN, with an interval over patients (N,) str; None if none is defined."""
+    defined = ~np.isnan(values)
+    if not defined.any():
+        return None
+    patient = np.unique(groups[defined], return_inverse=True)[1].astype(np.int64)
+    sums, counts = np.bincount(patient, values[defined]), np.bincount(patient)
+
+    def mean(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"mean": weights @ sums / (weights @ counts)}
+
+    return bootstrap(mean, patient, seed, resamples)["mean"]
+
+
 def nan_to_none(value: float) -> float | None:
     """NaN, which means undefined inside NumPy, becomes None."""
     return None if np.isnan(value) else float(value)

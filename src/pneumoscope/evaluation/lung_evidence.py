@@ -11,7 +11,7 @@ import numpy as np
 from pneumoscope.data import LungMasks
 from pneumoscope.data.manifest import Manifest, Record
 from pneumoscope.errors import DatasetError
-from pneumoscope.evaluation.bootstrap import RESAMPLES, Estimate, bootstrap
+from pneumoscope.evaluation.bootstrap import RESAMPLES, mean_by_patient
 from pneumoscope.inference import Predictor, class_map
 from pneumoscope.labels import PNEUMONIA
 
@@ -58,7 +58,9 @@ def measure_lungs(
     figures = [_of_one(predictor, manifest, known[row], fields[row]) for row in rows]
     groups = np.array([record.group or record.path for record in known])
     values = np.array([[figure[name] for name in FIGURES] for figure in figures])  # (N, 3), NaN where undefined
-    estimates = {name: _estimate(values[:, column], groups, seed, resamples) for column, name in enumerate(FIGURES)}
+    estimates = {
+        name: mean_by_patient(values[:, column], groups, seed, resamples) for column, name in enumerate(FIGURES)
+    }
     return {"images": len(known), **estimates}
 
 
@@ -80,17 +82,3 @@ def _of_one(predictor: Predictor, manifest: Manifest, record: Record, mask: np.n
         figures["evidence_in_lungs"] = float((evidence * inside).sum() / evidence.sum())
         figures["peak_in_lungs"] = float(inside.ravel()[evidence.argmax()] >= 0.5)
     return figures
-
-
-def _estimate(values: np.ndarray, groups: np.ndarray, seed: int, resamples: int) -> Estimate | None:
-    """Mean of the values that are defined, with an interval over patients; None if none is."""
-    defined = ~np.isnan(values)
-    if not defined.any():
-        return None
-    patient = np.unique(groups[defined], return_inverse=True)[1].astype(np.int64)
-    sums, counts = np.bincount(patient, values[defined]), np.bincount(patient)
-
-    def mean(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"mean": weights @ sums / (weights @ counts)}
-
-    return bootstrap(mean, patient, seed, resamples)["mean"]

@@ -31,7 +31,7 @@ from pneumoscope.inference.calibration import (
     midpoint_below,
     sigmoid,
 )
-from pneumoscope.inference.explain import GRAD_CAM, Explanation, class_map, explain_prediction
+from pneumoscope.inference.explain import GRAD_CAM, Explanation, class_map, explain_prediction, occlusion_map
 from pneumoscope.inference.predict import Predictor, load, parse_threshold
 from pneumoscope.inference.prediction import ERROR, FIELDS, OK, UNCERTAIN, Prediction
 from pneumoscope.inference.preprocess import INPUT_SPECS, RESIZES, InputSpec, resize, to_input
@@ -68,6 +68,7 @@ __all__ = [
     "log_odds",
     "metadata_bytes",
     "midpoint_below",
+    "occlusion_map",
     "open_bundle",
     "parse_threshold",
     "read_bundle",
