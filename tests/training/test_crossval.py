@@ -13,7 +13,7 @@ from pneumoscope.cli.reports import echo_fold
 from pneumoscope.data import Manifest, read_dataset
 from pneumoscope.data.splits import make_split, read_split, write_split
 from pneumoscope.errors import RunError
-from pneumoscope.evaluation import REPORT_NAME, read_report
+from pneumoscope.evaluation import REPORT_NAME, fit_limits, read_report, to_arrays
 from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.evaluation.robustness import SHIFTS
 from pneumoscope.inference.bundle import open_bundle
@@ -29,7 +29,7 @@ from pneumoscope.training.pooling import (
     pool_folds,
     summarise_run,
 )
-from pneumoscope.training.recipe import Recipe
+from pneumoscope.training.recipe import BALANCED, Recipe
 from pneumoscope.training.runs import Run
 
 TWO_FOLDS = ("fold0of2", "fold1of2")
@@ -173,6 +173,30 @@ def test_the_pooled_figures_are_those_of_all_predictions_together(crossed, recip
     screening = pooled["operating_points"]["screening"]
     assert screening == highest_threshold(labels, calibrated, 0.99) == calibrated[labels == 1].min()
     assert pooled["subtypes"]["n"] == 16
+
+
+def test_the_pooled_prediction_sets_have_limits_and_figures(crossed):
+    runs, result, _ = crossed
+    rows = [row for run in measured_runs(runs) for row in read_report(run.folder / "evaluation-val")[1]]
+    labels, probability, patients = to_arrays(rows)
+    pooled = result["pooled"]
+    calibrated = calibrate(probability, **pooled["calibration"])
+    assert list(pooled["prediction_sets"]) == ["0.9", "0.95"]
+    for coverage, found in pooled["prediction_sets"].items():
+        assert found["limits"] == fit_limits(labels, calibrated, patients, float(coverage))
+        assert found["held_out"]["coverage"]["n"] == len(rows)
+        assert found["shifts"]["coverage"]["n"] == len(rows) * len(SHIFTS)
+
+
+def test_a_balanced_operating_point_is_moved_by_nothing(copied):
+    folders = sorted(path.parent for path in copied.glob("*/config.json"))
+    for folder in folders:
+        config = json.loads((folder / "config.json").read_text())
+        config["recipe"]["operating_point"] = BALANCED
+        (folder / "config.json").write_text(json.dumps(config))
+    pooled = pool_folds(folders)
+    assert pooled["calibration"]["intercept"] == 0
+    assert "0.5 of the network as trained" in pooled["rules"]["default"]
     low, high = pooled["uncertain"]
     assert 0 <= low <= 0.5 <= high <= 1
 

@@ -8,6 +8,7 @@ them. The evaluation measures the file that ships, so nothing here imports Tenso
 
 from pneumoscope.evaluation.bootstrap import Estimate
 from pneumoscope.evaluation.compare import compare_reports
+from pneumoscope.evaluation.conformal import COVERAGES, cross_fitted_sets, fit_limits, measure_sets, prediction_sets
 from pneumoscope.evaluation.evaluate import evaluate_model
 from pneumoscope.evaluation.figures import draw_figures
 from pneumoscope.evaluation.label_errors import find_label_errors
@@ -21,6 +22,7 @@ from pneumoscope.evaluation.subgroups import against_ratio, against_style, subty
 from pneumoscope.evaluation.uncertain import uncertain_band, uncertain_rule
 
 __all__ = [
+    "COVERAGES",
     "FIGURES",
     "PREDICTIONS_NAME",
     "REPORT_NAME",
@@ -28,12 +30,16 @@ __all__ = [
     "against_ratio",
     "against_style",
     "compare_reports",
+    "cross_fitted_sets",
     "draw_figures",
     "evaluate_metrics",
     "evaluate_model",
     "find_label_errors",
+    "fit_limits",
+    "measure_sets",
     "measure_shifts",
     "measure_style_shifts",
+    "prediction_sets",
     "read_report",
     "render_comparison",
     "render_table",

@@ -15,10 +15,15 @@ import numpy as np
 
 from pneumoscope.data import ALL, Split, class_weights
 from pneumoscope.evaluation import (
+    COVERAGES,
     against_ratio,
     against_style,
+    cross_fitted_sets,
     evaluate_metrics,
     find_label_errors,
+    fit_limits,
+    measure_sets,
+    prediction_sets,
     read_report,
     subtype_auc,
     to_arrays,
@@ -29,7 +34,7 @@ from pneumoscope.evaluation import (
 from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.inference import assumed_prevalence, calibrate, highest_threshold, log_odds, midpoint_below, sigmoid
 from pneumoscope.labels import NORMAL, PNEUMONIA
-from pneumoscope.training.recipe import RECIPES, Recipe
+from pneumoscope.training.recipe import BALANCED, RECIPES, Recipe
 from pneumoscope.training.runs import FLOAT32_ANSWERS, Run, open_finished_run
 from pneumoscope.training.temperature import fit_slope
 
@@ -57,6 +62,8 @@ def pool_folds(folders: Sequence[Path]) -> dict[str, Any]:
           :class:`pneumoscope.training.export.inference_graph.CalibratedProbabilities`;
         - ``prevalence`` that the probabilities assume;
         - ``operating_points`` by name, ``uncertain`` (two probabilities), and the ``rules`` of all these in words;
+        - ``prediction_sets``, for each coverage of :data:`pneumoscope.evaluation.conformal.COVERAGES`: the ``limits``,
+          and how the sets do on the ``held_out`` images (with limits from other patients) and under the ``shifts``;
         - ``held_out``: what the figures were measured on;
         - ``suspects``: labels that look wrong (see :mod:`pneumoscope.evaluation.label_errors`), the most suspicious
           first, each with ``path``, ``label`` and the calibrated ``probability`` of pneumonia.
@@ -64,7 +71,10 @@ def pool_folds(folders: Sequence[Path]) -> dict[str, Any]:
     folds = _read_folds(folders)
     rows, first = folds.rows, open_finished_run(folders[0])
     labels, probability, patients = to_arrays(rows)
-    point = midpoint_below(probability, highest_threshold(labels, probability, SENSITIVITY))
+    if first.recipe.operating_point == BALANCED:
+        point = 0.5
+    else:
+        point = midpoint_below(probability, highest_threshold(labels, probability, SENSITIVITY))
     shifted_labels = np.concatenate(folds.shifted_labels)
     shifted_odds = log_odds(np.concatenate(folds.shifted_probability)) - point  # 0 at the operating point
     slope, how_fitted = fit_slope(shifted_labels, shifted_odds, implied_prevalence(rows, first.recipe))
@@ -83,8 +93,12 @@ def pool_folds(folders: Sequence[Path]) -> dict[str, Any]:
         "prevalence": assumed_prevalence(shifted_labels, sigmoid(slope * shifted_odds)),
         "operating_points": {"default": 0.5, "screening": screening},
         "uncertain": [low, high],
+        "prediction_sets": {
+            f"{coverage:g}": _prediction_sets(folds, labels, calibrated, patients, slope, intercept, coverage)
+            for coverage in COVERAGES
+        },
         "rules": {
-            **_rules(len(rows), folds.shifts, how_fitted),
+            **_rules(first.recipe, len(rows), folds.shifts, how_fitted),
             "uncertain": uncertain_rule(calibrated, wrong, low, high),
         },
         "held_out": {
@@ -193,7 +207,8 @@ class _Folds:
         ratios: width over height by path, where known.
         float32: probabilities of the float32 files by path; empty if the files are float32.
         shifts: how many shifts each fold was measured under.
-        shifted_probability, shifted_labels: for each fold (shifts * N,), of every image under every shift.
+        shifted_probability, shifted_labels, shifted_patients: for each fold (shifts * N,), of every image under every
+            shift.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -203,6 +218,7 @@ class _Folds:
     shifts: int = 0
     shifted_probability: list[np.ndarray] = field(default_factory=list)
     shifted_labels: list[np.ndarray] = field(default_factory=list)
+    shifted_patients: list[np.ndarray] = field(default_factory=list)
 
 
 def _read_folds(folders: Sequence[Path]) -> _Folds:
@@ -217,7 +233,9 @@ def _read_folds(folders: Sequence[Path]) -> _Folds:
         shifts = json.loads((folder / SHIFTS_NAME).read_text(encoding="utf-8"))
         folds.shifts = len(shifts)
         folds.shifted_probability.append(np.array([shift["probability"] for shift in shifts.values()]).ravel())
-        folds.shifted_labels.append(np.tile(to_arrays(rows)[0], len(shifts)))
+        labels, _, patients = to_arrays(rows)
+        folds.shifted_labels.append(np.tile(labels, len(shifts)))
+        folds.shifted_patients.append(np.tile(patients, len(shifts)))
     return folds
 
 
@@ -246,11 +264,39 @@ def _difference_from_float32(
     }
 
 
-def _rules(images: int, shifts: int, how_fitted: str) -> dict[str, str]:
-    """The rules in words. Model files and fold results contain these sentences: do not reword them."""
+def _prediction_sets(
+    folds: _Folds,
+    labels: np.ndarray,
+    calibrated: np.ndarray,
+    patients: np.ndarray,
+    slope: float,
+    intercept: float,
+    coverage: float,
+) -> dict[str, Any]:
+    limits = fit_limits(labels, calibrated, patients, coverage)
+    cross_fitted = cross_fitted_sets(labels, calibrated, patients, coverage)
+    shifted = calibrate(np.concatenate(folds.shifted_probability), slope, intercept)
+    shifted_sets = prediction_sets(shifted, limits)
     return {
-        "default": f"the highest threshold with a sensitivity of {SENSITIVITY:.0%} on the {images} out-of-fold "
-        "images (experiments/README.md says why), moved to 0.5; it is set, not found",
+        "limits": limits,
+        "held_out": None if cross_fitted is None else measure_sets(labels, cross_fitted, patients),
+        "shifts": measure_sets(
+            np.concatenate(folds.shifted_labels), shifted_sets, np.concatenate(folds.shifted_patients)
+        ),
+    }
+
+
+def _rules(recipe: Recipe, images: int, shifts: int, how_fitted: str) -> dict[str, str]:
+    """The rules in words. Model files and fold results contain these sentences: do not reword them."""
+    if recipe.operating_point == BALANCED:
+        default = "0.5 of the network as trained, with classes of equal weight, moved by nothing that the folds show"
+    else:
+        default = (
+            f"the highest threshold with a sensitivity of {SENSITIVITY:.0%} on the {images} out-of-fold "
+            "images (experiments/README.md says why), moved to 0.5; it is set, not found"
+        )
+    return {
+        "default": default,
         "screening": f"the highest threshold with a sensitivity of {SCREENING_SENSITIVITY:.0%} on the "
         f"{images} out-of-fold images",
         "calibration": "the intercept moves the operating point to 0.5; one temperature around it, "
