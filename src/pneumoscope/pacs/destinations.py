@@ -1,5 +1,6 @@
 """Where the results of a node go: an application entity (C-STORE), or a DICOMweb server (STOW-RS)."""
 
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -91,9 +92,14 @@ class DicomDestination:
         for result_class in RESULT_CLASSES:
             entity.add_requested_context(result_class, RESULT_SYNTAXES)
         entity.add_requested_context(StorageCommitmentPushModel)
-        association = entity.associate(
-            self.host, self.port, ae_title=self.aet, tls_args=(self.tls, self.host) if self.tls else None
-        )
+        try:
+            association = entity.associate(
+                self.host, self.port, ae_title=self.aet, tls_args=(self.tls, self.host) if self.tls else None
+            )
+        except socket.gaierror as error:
+            raise Unreachable(f"the name {self.host} is not known ({error.strerror})") from None
+        except OSError as error:
+            raise Unreachable(f"it cannot be reached ({error.strerror or type(error).__name__})") from None
         if not association.is_established:
             raise Unreachable("no association: it cannot be reached, or rejects this AE title")
         try:

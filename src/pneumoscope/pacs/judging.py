@@ -1,12 +1,14 @@
 """The threads of a node that judge: an accepted image -> its results on disk."""
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Collection
 
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.pacs.dicom_files import dicom_bytes
+from pneumoscope.pacs.notes import describe_error
 from pneumoscope.pacs.queue import RECEIVED, Queue, QueuedImage
 from pneumoscope.pacs.results import make_results
 
@@ -60,12 +62,19 @@ class Judges:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            images = self._queue.take(RECEIVED)
-            if not images:
-                self._wake.wait(POLL)
-                self._wake.clear()
-                continue
-            self._judge(images[0])
+            images: list[QueuedImage] = []
+            try:
+                images = self._queue.take(RECEIVED)
+                if images:
+                    self._judge(images[0])
+                else:
+                    self._wake.wait(POLL)
+                    self._wake.clear()
+            except Exception as error:  # of the database; this thread must not end
+                _LOG.error("images cannot be judged at the moment: %s; tried again", describe_error(error))
+                for image in images:
+                    self._queue.give_back(image)
+                self._stopping.wait(POLL)
 
     def _judge(self, image: QueuedImage) -> None:
         """Judge one image. An image that cannot be judged has a report, too; only one without a report is dead."""
@@ -76,12 +85,18 @@ class Judges:
             self._queue.mark_judged(image, {kind: dicom_bytes(result) for kind, result in results.items()})
         except PneumoscopeError as error:
             self._queue.mark_failed(image, str(error), final=True)
-        except OSError as error:  # the disk is full: wait, and try again
-            _LOG.error("the results of an image cannot be written: %s", error.strerror)
+        except FileNotFoundError:
+            self._queue.mark_failed(
+                image, "its file is not in the queue any more: send it again", final=True
+            )
+        except (OSError, sqlite3.Error) as error:  # the disk is full: wait, and try again
+            reason = getattr(error, "strerror", None) or describe_error(error)
+            _LOG.error("the results of image %d cannot be kept: %s; tried again", image.id, reason)
             self._queue.give_back(image)
             self._stopping.wait(POLL)
-        except Exception:
-            _LOG.exception("an image could not be judged")
-            self._queue.mark_failed(image, "expected a result, an error of this program came: see its log", final=True)
+        except Exception as error:
+            reason = f"expected a result, an error of this program came: {describe_error(error)}"
+            _LOG.error("image %d could not be judged: %s", image.id, reason)
+            self._queue.mark_failed(image, reason, final=True)
         else:
             self._on_judged()

@@ -15,6 +15,7 @@ from pydicom.uid import generate_uid
 from pneumoscope.pacs.commitments import Commitments
 from pneumoscope.pacs.destinations import Connection, Destination, Refused, Unreachable
 from pneumoscope.pacs.dicom_files import refer_to
+from pneumoscope.pacs.notes import describe_error
 from pneumoscope.pacs.queue import JUDGED, Queue, QueuedImage
 
 _LOG = logging.getLogger(__name__)
@@ -68,32 +69,46 @@ class Sender:
         pause = 0.0
         refused: set[int] = set()  # they wait for the next round, so that they do not hold up the others
         while not self._stopping.is_set():
-            if self._commitments and (old := self._commitments.withdraw_old()):
-                _LOG.warning("%d requests for storage commitment had no answer; the results are sent again", old)
-            images = self._queue.take(JUDGED, BATCH, refused)
-            if not images:
-                self._wake.wait(self._pauses[0] if refused else 1.0)
-                self._wake.clear()
-                refused.clear()
-                continue
-            stored: dict[Path, QueuedImage] = {}
             try:
-                with self._destination.connect() as connection:
-                    refused |= self._send(connection, images, stored)
-                    if stored and self._commitments:
-                        self._request_commitment(connection, self._commitments, stored)
-                self.problem, pause = "", 0.0
-            except Unreachable as error:
-                self.problem = str(error)
+                self._send_batch(refused)
+                pause = 0.0
+            except Exception as error:  # this thread must not end: nobody would get an answer any more
+                expected = isinstance(error, Unreachable)
+                self.problem = str(error) if expected else f"an error of this program: {describe_error(error)}"
                 pause = min(max(self._pauses[0], 2 * pause), self._pauses[1])
-                _LOG.warning("the destination of results: %s; next try in %.0f s", error, pause)
+                _LOG.warning("the destination of results: %s; next try in %.0f s", self.problem, pause)
                 self._stopping.wait(pause)
-                stored.clear()
-            finally:
-                asked = {image.id for image in stored.values()} if self._commitments else set()
-                for image in images:
-                    if image.id not in asked:
-                        self._queue.give_back(image)
+
+    def _send_batch(self, refused: set[int]) -> None:
+        """Send the results of the first images that wait, or wait for some.
+
+        Args:
+            refused: ids of images that are not wanted now; gets those that are refused.
+
+        Raises:
+            Unreachable: see there.
+        """
+        if self._commitments and (old := self._commitments.withdraw_old()):
+            _LOG.warning("%d requests for storage commitment had no answer; the results are sent again", old)
+        images = self._queue.take(JUDGED, BATCH, refused)
+        if not images:
+            self._wake.wait(self._pauses[0] if refused else 1.0)
+            self._wake.clear()
+            refused.clear()
+            return
+        stored: dict[Path, QueuedImage] = {}
+        asked: set[int] = set()
+        try:
+            with self._destination.connect() as connection:
+                refused |= self._send(connection, images, stored)
+                if stored and self._commitments:
+                    self._request_commitment(connection, self._commitments, stored)
+                    asked = {image.id for image in stored.values()}
+            self.problem = ""
+        finally:
+            for image in images:
+                if image.id not in asked:
+                    self._queue.give_back(image)
 
     def _send(self, connection: Connection, images: Sequence[QueuedImage], stored: dict[Path, QueuedImage]) -> set[int]:
         """Send the results of some images.
@@ -117,6 +132,13 @@ class Sender:
             except Refused as error:
                 self._queue.mark_refused(image, f"the destination of results: {error}")
                 refused.add(image.id)
+            except Unreachable:
+                raise
+            except Exception as error:  # of a library; the others go on
+                reason = f"the result cannot be sent, an error of this program: {describe_error(error)}"
+                _LOG.error("image %d: %s", image.id, reason)
+                self._queue.mark_refused(image, reason)
+                refused.add(image.id)
             else:
                 if self._commitments:
                     stored.update(dict.fromkeys(results, image))
@@ -133,6 +155,6 @@ class Sender:
         commitments.ask(transaction, by_uid)
         try:
             connection.request_commitment(transaction, list(references.values()))
-        except Unreachable:
+        except BaseException:
             commitments.withdraw(transaction)
             raise

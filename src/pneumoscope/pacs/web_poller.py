@@ -12,6 +12,7 @@ from dicomweb_client import DICOMwebClient
 
 from pneumoscope.errors import Busy
 from pneumoscope.pacs.dicom_files import encode_file
+from pneumoscope.pacs.notes import describe_error
 from pneumoscope.pacs.queue import Queue
 
 _LOG = logging.getLogger(__name__)
@@ -105,9 +106,9 @@ class WebPoller:
             except (Busy, OSError, sqlite3.Error) as error:
                 self.problem = f"the queue cannot take an image: {error}"
                 _LOG.warning("%s", self.problem)
-            except Exception:  # an answer that is no DICOM JSON, or no DICOM
-                self.problem = "the DICOMweb server gave an answer that cannot be read"
-                _LOG.exception("%s", self.problem)
+            except Exception as error:  # an answer that is no DICOM JSON, or no DICOM
+                self.problem = f"the DICOMweb server gave an answer that cannot be read ({describe_error(error)})"
+                _LOG.warning("%s", self.problem)
             self._stopping.wait(self._seconds)
 
 
