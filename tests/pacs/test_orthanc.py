@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
@@ -43,7 +45,7 @@ def _wait_for(condition, seconds=60):
 class Orthanc:
     """A server of its own, in a folder of its own."""
 
-    def __init__(self, folder, node_port):
+    def __init__(self, folder, node_port, **configuration):
         self.dicom_port, http_port = _free_ports(2)
         self.url = f"http://127.0.0.1:{http_port}"
         configuration = {
@@ -51,7 +53,8 @@ class Orthanc:
             "HttpPort": http_port, "DicomPort": self.dicom_port, "DicomAet": "ORTHANC", "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False, "DicomCheckCalledAet": True, "DicomAlwaysAllowFind": True,
             "Plugins": [PLUGINS], "DicomWeb": {"Enable": True},
-            "DicomModalities": {"node": ["PNEUMOSCOPE", "127.0.0.1", node_port]},
+            "DicomModalities": {"node": ["PNEUMOSCOPE", "127.0.0.1", node_port]}, "StableAge": 1,
+            **configuration,
         }  # fmt: skip
         (folder / "orthanc.json").write_text(json.dumps(configuration))
         with (folder / "orthanc.log").open("wb") as log:
@@ -86,6 +89,18 @@ def node_port():
 @pytest.fixture
 def orthanc(tmp_path, node_port):
     orthanc = Orthanc(tmp_path, node_port)
+    yield orthanc
+    orthanc.stop()
+
+
+@pytest.fixture
+def orthanc_with_rule(tmp_path, node_port):
+    """Orthanc as the page about a PACS sets it up: the name of the node, and the rule."""
+    page = (Path(__file__).parents[2] / "docs" / "pacs.md").read_text(encoding="utf-8")
+    (tmp_path / "rule.lua").write_text(re.search(r"```lua\n(.*?)```", page, re.DOTALL)[1])
+    modalities = json.loads(re.search(r'\{"DicomModalities".*\}', page)[0])["DicomModalities"]
+    modalities["pneumoscope"][1:] = "127.0.0.1", node_port
+    orthanc = Orthanc(tmp_path, node_port, DicomModalities=modalities, LuaScripts=[str(tmp_path / "rule.lua")])
     yield orthanc
     orthanc.stop()
 
@@ -155,6 +170,18 @@ def test_a_study_comes_back_with_reports_and_captures(orthanc, start_node, study
     orthanc.ask("/modalities/node/store", json.dumps({"Resources": [study], "Permissive": True}).encode())
     time.sleep(2)
     assert len(orthanc.ask("/instances")) == 6
+
+
+def test_the_rule_of_the_page_sends_each_new_study_and_the_results_come_back(orthanc_with_rule, start_node, samples):
+    orthanc = orthanc_with_rule
+    start_node("--reply-to", f"ORTHANC@127.0.0.1:{orthanc.dicom_port}", "--result", "SR")
+    pixels = read_radiograph(samples[9]).pixels[::4, ::4].copy()
+    for modality in ("CR", "CR", "MR"):
+        uids = {"SeriesInstanceUID": f"1.2.3.{modality == 'MR':d}"}
+        orthanc.ask("/instances", dicom_file(pixels, **{**ELEMENTS_OF_STUDY, **uids, "Modality": modality}))
+    _wait_for(lambda: sum(tags["Modality"] == "SR" for tags in orthanc.instances()) == 2)
+    time.sleep(2)  # the rule runs again, because of the reports: what it sends is known
+    assert sorted(tags["Modality"] for tags in orthanc.instances()) == ["CR", "CR", "MR", "SR", "SR"]
 
 
 @pytest.mark.skipif(
