@@ -1,10 +1,13 @@
 """``predict --sr --sc --pr``: DICOM results beside the others."""
 
+import zipfile
+
 import pydicom
 import pytest
 from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
 
 from pneumoscope import read_radiograph
+from pneumoscope.pacs import write_dicom
 
 KINDS = {"--sr": "sr", "--sc": "sc", "--pr": "pr"}
 OPTIONS = [word for option, folder in KINDS.items() for word in (option, folder)]
@@ -39,10 +42,44 @@ def test_an_image_that_is_no_dicom_file_costs_its_result_only(run, study, sample
 
 
 def test_a_second_call_does_not_judge_its_own_results(run, study, tmp_path):
-    for _ in range(2):
-        _, out, _ = run("predict", "study", "--sr", "study/sr", "--sc", "study/sc", "--json")
+    for number in (0, 3):
+        _, out, err = run("predict", "study", "--sr", "study/sr", "--sc", "study/sc", "--json")
         assert out.count('"path"') == 2
+        sentence = f"left out {number} DICOM results of pneumoscope, which are no radiographs\n"
+        assert err == (sentence if number else "")
     assert len(list((study / "sr").iterdir())) == 2
+
+
+def test_an_export_with_its_own_results_gets_new_ones_of_the_radiographs_only(run, study, tmp_path):
+    """An archive writes file meta information of its own; an image that was de-identified has that of this program."""
+    run("predict", "study/a.dcm", *OPTIONS)
+    for folder in KINDS.values():
+        dataset = pydicom.dcmread(tmp_path / folder / f"a.{folder}.dcm")
+        del dataset.file_meta.ImplementationClassUID, dataset.file_meta.ImplementationVersionName
+        dataset.save_as(study / f"IM{folder}", enforce_file_format=True)
+    write_dicom(pydicom.dcmread(study / "a.dcm"), study / "c.dcm")
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        for path in study.iterdir():
+            archive.write(path, path.name)
+    for name in ("study", "export.zip"):
+        _, out, err = run("predict", name, "--sr", "new", "--json")
+        assert out.count('"path"') == 3
+        assert "left out 3 DICOM results of pneumoscope" in err
+        assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.sr.dcm", "b.sr.dcm", "c.sr.dcm"]
+
+
+def test_an_object_that_is_no_image_has_a_row_and_no_report(run, study, tmp_path):
+    for name, sop_class in (("k", "88.59"), ("r", "88.33"), ("p", "11.1"), ("d", "104.1")):
+        dataset = pydicom.dcmread(study / "a.dcm")
+        del dataset.PixelData, dataset.Rows, dataset.Columns
+        dataset.SOPClassUID, dataset.Modality = f"1.2.840.10008.5.1.4.1.1.{sop_class}", "KO"
+        dataset.save_as(study / f"{name}.dcm")
+    code, out, err = run("predict", "study", "--sr", "sr", "--json")
+    assert code == 1
+    assert out.count('"path"') == 6
+    assert out.count('"status": "rejected"') == 5
+    assert err.count("expected an image, to which a DICOM result can refer") == err.count("\n") == 4
+    assert sorted(path.name for path in (tmp_path / "sr").iterdir()) == ["a.sr.dcm", "b.sr.dcm"]
 
 
 def test_a_resumed_call_writes_only_the_results_that_are_missing(run, study, tmp_path):

@@ -1,5 +1,6 @@
 """Files of judged images, heatmap overlays and DICOM results, made in threads while other images are judged."""
 
+import io
 import os
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -128,6 +129,32 @@ def _write_dicom_results(
         echo_stderr(f"no DICOM result of {source}: {error}")
         return False
     return True
+
+
+def leave_out_own_results(sources: "Sequence[Source]") -> "list[Source]":
+    """Leave out the DICOM results that this program wrote, as the node does; a sentence says how many."""
+    kept = [source for source in sources if not _is_own_result(source)]
+    if number := len(sources) - len(kept):
+        echo_stderr(f"left out {number} DICOM results of pneumoscope, which are no radiographs")
+    return kept
+
+
+def _is_own_result(source: "Source") -> bool:
+    from pneumoscope.pacs import is_own_result_file
+    from pneumoscope.radiographs.files import read_file
+    from pneumoscope.radiographs.sources import NothingFound
+
+    if isinstance(source, NothingFound):
+        return False
+    try:
+        if isinstance(source, Path):
+            if not source.is_file():  # a pipe can be read only once
+                return False
+            with source.open("rb") as file:
+                return is_own_result_file(file)
+        return is_own_result_file(io.BytesIO(read_file(source)))
+    except (ImageError, OSError, ValueError):  # the prediction will say why
+        return False
 
 
 class UniqueNames:

@@ -9,7 +9,7 @@ import typer
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.cli.console import echo_stderr, format_counts
-from pneumoscope.cli.image_files import DICOM_KINDS, HEATMAP
+from pneumoscope.cli.image_files import DICOM_KINDS, HEATMAP, leave_out_own_results
 from pneumoscope.cli.options import (
     ACCESSION_NUMBER,
     ANY_AGE,
@@ -107,7 +107,10 @@ def predict(
     from pneumoscope.radiographs.sources import expand
 
     names = list(read_names(paths))
-    sources = list(expand(names, skip=list(folders.values()), note=echo_stderr, path_column=path_column, root=root))
+    skipped = [heatmaps] if heatmaps else []
+    sources = list(expand(names, skip=skipped, note=echo_stderr, path_column=path_column, root=root))
+    if dicom_folders:
+        sources = leave_out_own_results(sources)
     if dry_run:
         show_sources(sources)
         raise typer.Exit

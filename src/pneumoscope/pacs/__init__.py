@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
     from pneumoscope.pacs.burned_in_text import find_text_lines
     from pneumoscope.pacs.deidentification import Pseudonyms, deidentify
     from pneumoscope.pacs.destinations import parse_destination
-    from pneumoscope.pacs.dicom_files import dicom_bytes, is_result_of, write_dicom
+    from pneumoscope.pacs.dicom_files import dicom_bytes, is_own_result_file, is_result_of, write_dicom
     from pneumoscope.pacs.node import DEFAULT_KINDS, Node
     from pneumoscope.pacs.presentation_state import make_presentation_state
     from pneumoscope.pacs.queue import STATES, Queue
@@ -52,6 +52,7 @@ _PUBLIC = {
     "deidentify": "deidentification",
     "dicom_bytes": "dicom_files",
     "find_text_lines": "burned_in_text",
+    "is_own_result_file": "dicom_files",
     "is_result_of": "dicom_files",
     "make_presentation_state": "presentation_state",
     "make_results": "results",
@@ -78,6 +79,7 @@ __all__ = [
     "deidentify",
     "dicom_bytes",
     "find_text_lines",
+    "is_own_result_file",
     "is_result_of",
     "make_presentation_state",
     "make_results",

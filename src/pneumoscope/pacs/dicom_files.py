@@ -2,14 +2,24 @@
 
 import io
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from pneumoscope.errors import PneumoscopeError
 from pneumoscope.inference.prediction import Prediction
 from pneumoscope.io.atomic import write_atomic
-from pneumoscope.pacs.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, result_instance_uid
+from pneumoscope.pacs.identifiers import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    MANUFACTURER,
+    result_instance_uid,
+)
+
+_MANUFACTURER_TAG = Tag("Manufacturer")
 
 
 def dicom_bytes(dataset: Dataset) -> bytes:
@@ -45,6 +55,23 @@ def write_dicom(dataset: Dataset, path: Path) -> None:
         write_atomic(path, dicom_bytes(dataset))
     except OSError as error:
         raise PneumoscopeError(f"expected to write the DICOM result {path}: {error.strerror}") from None
+
+
+def is_own_result(dataset: Dataset) -> bool:
+    """Whether this program made a DICOM object, by its Manufacturer.
+
+    The file meta information would not do: an archive replaces it, and images that this program has de-identified have
+    the same.
+    """
+    return bool(dataset.get("Manufacturer") == MANUFACTURER)
+
+
+def is_own_result_file(file: BinaryIO) -> bool:
+    """The same of an open file, of which only the beginning is read."""
+    try:
+        return is_own_result(read_partial(file, stop_when=lambda tag, vr, length: tag > _MANUFACTURER_TAG))
+    except Exception:  # no DICOM file, or a damaged one: pydicom raises any type
+        return False
 
 
 def is_result_of(path: Path, kind: str, prediction: Prediction) -> bool:

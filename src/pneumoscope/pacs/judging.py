@@ -86,9 +86,7 @@ class Judges:
         except PneumoscopeError as error:
             self._queue.mark_failed(image, str(error), final=True)
         except FileNotFoundError:
-            self._queue.mark_failed(
-                image, "its file is not in the queue any more: send it again", final=True
-            )
+            self._queue.mark_failed(image, "its file is not in the queue any more: send it again", final=True)
         except (OSError, sqlite3.Error) as error:  # the disk is full: wait, and try again
             reason = getattr(error, "strerror", None) or describe_error(error)
             _LOG.error("the results of image %d cannot be kept: %s; tried again", image.id, reason)

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by a lo
 
 from pneumoscope.errors import Busy, UsageError
 from pneumoscope.pacs.commitments import Commitments
-from pneumoscope.pacs.identifiers import MANUFACTURER
+from pneumoscope.pacs.dicom_files import is_own_result
 from pneumoscope.pacs.queue import Queue
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
 from pneumoscope.radiographs.dicom.reader import read_dataset
@@ -218,7 +218,7 @@ class Receiver:
         try:
             data = event.encoded_dataset()
             dataset = read_dataset(data, MAX_BYTES)
-            reference, is_own = read_reference(dataset), dataset.get("Manufacturer") == MANUFACTURER
+            reference, is_own = read_reference(dataset), is_own_result(dataset)
             uid = str(event.request.AffectedSOPInstanceUID)
             caller = str(event.assoc.requestor.ae_title).strip()
         except Exception:  # of the decoders; the message may contain patient data

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Collection
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
-from pneumoscope.errors import PneumoscopeError, UnreadableImage
+from pneumoscope.errors import PneumoscopeError, RefusedImage, UnreadableImage
 from pneumoscope.inference.explain import Explanation, explain_prediction
 from pneumoscope.inference.predict import Predictor
 from pneumoscope.inference.prediction import Prediction
+from pneumoscope.io.names import printable
 from pneumoscope.pacs.presentation_state import make_presentation_state
 from pneumoscope.pacs.secondary_capture import make_secondary_capture
-from pneumoscope.pacs.source_image import read_source_image
+from pneumoscope.pacs.source_image import is_image, read_source_image
 from pneumoscope.pacs.structured_report import make_structured_report
 from pneumoscope.radiographs.images import read_radiograph
 
@@ -39,8 +41,15 @@ def make_results(
 
     Raises:
         UnreadableImage: not a DICOM file, or one whose header no result can be made from.
+        RefusedImage: a DICOM file that is no image, such as a report.
     """
     source = read_source_image(data)
+    if not is_image(source):
+        raise RefusedImage(
+            "expected an image, to which a DICOM result can refer, received a DICOM file of another kind "
+            f"({printable(UID(source.SOPClassUID).name)}): send the radiograph",
+            code="modality",
+        )
     kinds = [kind for kind in kinds if kind == REPORT or prediction.judged]
     if source.get("SamplesPerPixel", 1) != 1:
         kinds = [kind for kind in kinds if kind != STATE]

@@ -4,6 +4,7 @@ from pydicom.config import RAISE
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
 from pneumoscope.errors import UnreadableImage
@@ -56,6 +57,18 @@ def read_source_image(data: bytes) -> Dataset:
             setattr(source, keyword, "")
     source.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, which has the letters of every name
     return source
+
+
+def is_image(instance: Dataset) -> bool:
+    """Whether an instance is an image, to which a report can refer: no report, presentation state or document.
+
+    Args:
+        instance: its header.
+    """
+    name = UID(instance.SOPClassUID).name
+    if name == instance.SOPClassUID:  # a class that pydicom does not know, such as a private one
+        return "Rows" in instance
+    return "Image Storage" in name
 
 
 def _copy_valid(dataset: Dataset) -> Dataset:
