@@ -95,6 +95,32 @@ def test_the_result_is_a_valid_file(original, tmp_path, tool):
     assert "PatientIdentityRemoved" in tool("dcmdump", tmp_path / "clean.dcm")
 
 
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1"])
+def test_dummy_dates_are_valid(original, tmp_path, tool, sop_class):
+    source = pydicom.dcmread(io.BytesIO(original))
+    source.SOPClassUID = sop_class
+    for keyword in ("SeriesDate", "ContentDate", "AcquisitionDate"):
+        setattr(source, keyword, "20240131")
+    source.AcquisitionDateTime = "20240131101500"
+    source.SourceImageSequence[0].ContentDate = "20240131"
+    step = Dataset()
+    step.ScheduledProcedureStepStartDate = step.SeriesDate = "20240131"
+    source.RequestAttributesSequence = [step]
+    clean = _clean(dicom_bytes(source))
+    assert (clean.SeriesDate, clean.ContentDate) == ("19000101", "19000101")
+    (tmp_path / "clean.dcm").write_bytes(dicom_bytes(clean))
+    assert "00010101" not in tool("dcmdump", tmp_path / "clean.dcm")
+    report = tool("dciodvfy", tmp_path / "clean.dcm", check=False)
+    assert not [line for line in report.splitlines() if line.startswith("Error") and "Date" in line]
+
+
+def test_an_object_without_pixels_is_refused(original):
+    source = pydicom.dcmread(io.BytesIO(original))
+    del source.PixelData
+    with pytest.raises(UnreadableImage, match="without pixels"):
+        deidentify(dicom_bytes(source), Pseudonyms(KEY))
+
+
 def test_other_files_are_refused(samples):
     with pytest.raises(UnreadableImage, match="expected a DICOM file"):
         deidentify(samples[0].read_bytes(), Pseudonyms(KEY))

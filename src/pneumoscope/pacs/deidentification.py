@@ -21,6 +21,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
 from pneumoscope.errors import UnreadableImage, UsageError
+from pneumoscope.io.names import printable
 from pneumoscope.radiographs.dicom.reader import is_dicom, read_dataset
 from pneumoscope.radiographs.files import MAX_BYTES
 
@@ -31,6 +32,13 @@ MIN_KEY = 16
 #: What the Retain Patient Characteristics Option keeps (PS3.15, table E.1-1), as far as radiographs have it.
 CHARACTERISTICS = ("PatientAge", "PatientSex", "PatientSize", "PatientWeight")
 
+#: What stands where a date must have a value, such as SeriesDate. The library writes the year 1, which is valid by the
+#: letter of the standard, but validators report it as an error and calendars of other programs do not have it. Nobody
+#: takes an image of 1900 for a real one, and no age follows from it: PatientBirthDate is empty.
+DUMMY_DATE = "19000101"
+
+_LIBRARY_DATE = "00010101"
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _Action = Callable[[Dataset, tuple[int, int]], None]
 
 
@@ -75,7 +83,8 @@ def deidentify(data: bytes, pseudonyms: Pseudonyms, keep_characteristics: bool =
         The data set, ready to be written, with PatientIdentityRemoved and the codes of the method.
 
     Raises:
-        UnreadableImage: not a DICOM file, or a damaged one.
+        UnreadableImage: not a DICOM file, a damaged one, or one without pixels, such as a report: free text cannot be
+            cleaned, and in a report the coded content says what it is about.
     """
     if not is_dicom(data):
         raise UnreadableImage(
@@ -83,11 +92,13 @@ def deidentify(data: bytes, pseudonyms: Pseudonyms, keep_characteristics: bool =
             code="unsupported_format",
         )
     dataset = read_dataset(data, MAX_BYTES)
+    _check_content(dataset)
     try:
         name = pseudonyms.patient(str(dataset.get("PatientID", "")), str(dataset.get("PatientName", "")))
         names = CHARACTERISTICS if keep_characteristics else ()
         kept = [copy.copy(dataset[keyword]) for keyword in names if keyword in dataset]
         _apply_rules(dataset, _make_rules(pseudonyms))
+        _replace_dummy_dates(dataset)
         for element in kept:
             dataset.add(element)
         dataset.PatientID = dataset.PatientName = name
@@ -100,6 +111,29 @@ def deidentify(data: bytes, pseudonyms: Pseudonyms, keep_characteristics: bool =
             code="damaged",
         ) from None
     return dataset
+
+
+def _check_content(dataset: Dataset) -> None:
+    missing = [keyword for keyword in ("SOPClassUID", "SOPInstanceUID") if not str(dataset.get(keyword) or "").strip()]
+    if missing:
+        raise UnreadableImage(
+            f"expected {' and '.join(missing)} in the header, without which a DICOM file is not valid, found none: "
+            "export it again",
+            code="damaged",
+        )
+    if not any(keyword in dataset for keyword in _PIXELS):
+        raise UnreadableImage(
+            "expected an image, received a DICOM file without pixels "
+            f"({printable(UID(dataset.SOPClassUID).name)}), such as a report, whose texts cannot be cleaned",
+            code="no_pixels",
+        )
+
+
+def _replace_dummy_dates(dataset: Dataset) -> None:
+    """The same dummies everywhere, in place of those of the library: see :data:`DUMMY_DATE`."""
+    for element in dataset.iterall():
+        if element.VR in ("DA", "DT") and isinstance(element.value, str) and element.value.startswith(_LIBRARY_DATE):
+            element.value = DUMMY_DATE if element.VR == "DA" else f"{DUMMY_DATE}000000"
 
 
 def _apply_rules(dataset: Dataset, rules: dict[tuple[int, ...], _Action]) -> None:
