@@ -105,7 +105,7 @@ def test_images_that_cannot_be_searched_for_text_are_counted_apart(run, study):
     dataset = pydicom.dcmread(study / "a.dcm")
     dataset.BitsAllocated = 32
     dataset.save_as(study / "odd.dcm")
-    code, out, err = run("deidentify", SECRET, "--out", "clean", "--key", "key")
+    code, out, _ = run("deidentify", SECRET, "--out", "clean", "--key", "key")
     assert code == 0
     assert "1 seem to have text in the borders" in out
     assert "of 1 it is not known whether they have text" in out

@@ -1,7 +1,11 @@
 """``node`` and ``node queue``: what they refuse, and what they show of a queue."""
 
+import socket
+import sys
+
 import pytest
 
+from pneumoscope.cli.node import _parse_peers
 from pneumoscope.pacs.queue import RECEIVED, Queue
 
 
@@ -20,6 +24,10 @@ from pneumoscope.pacs.queue import RECEIVED, Queue
             "AET@HOST:PORT with --commitment",
         ),
         (["--study", "1.2.3"], "expected --poll with --study"),
+        (["--study", "DOE", "--poll", "http://pacs/"], "expected --study with a StudyInstanceUID"),
+        (["--poll-days", "1"], "expected --poll with --poll-days"),
+        (["--poll-seconds", "9"], "expected --poll with --poll-seconds"),
+        (["--allow", "A@no-such-host.invalid"], "the name no-such-host.invalid is not known"),
         (["--poll", "pacs"], "expected --poll as the http(s)://... address"),
         (["--allow", "@host"], "expected --allow AET or AET@ADDRESS"),
         (["--tls-key", "key.pem"], "expected --tls-certificate, --tls-key and --tls-ca together"),
@@ -32,6 +40,29 @@ def test_wrong_options_give_a_sentence(run, arguments, sentence):
     code, _, err = run("node", *reply, *arguments)
     assert code == 2
     assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_a_host_name_on_the_list_stands_for_its_addresses():
+    peers = _parse_peers("MODALITY@localhost")
+    assert {peer.aet for peer in peers} == {"MODALITY"}
+    assert "127.0.0.1" in {peer.host for peer in peers}
+    assert [peer.host for peer in _parse_peers("A@0:0:0::1")] == ["::1"]
+    assert [peer.host for peer in _parse_peers("A")] == [None]
+
+
+def test_a_page_that_cannot_be_served_is_said_before_the_node_listens(run, monkeypatch):
+    reply = ["--reply-to", "ORTHANC@127.0.0.1:4242", "--port", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, _, err = run("node", *reply, "--status-port", taken.getsockname()[1])
+    assert code == 2
+    assert "expected to listen on 127.0.0.1" in err
+    assert err.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "pneumoscope.pacs.status", raising=False)
+    code, _, err = run("node", *reply, "--status-port", "0")
+    assert code == 2
+    assert "--status-port needs the package 'uvicorn'" in err
     assert err.count("\n") == 1
 
 
@@ -57,6 +88,25 @@ def test_a_queue_is_listed_counted_and_mended_while_a_node_works_on_it(run, queu
     assert run("node", "queue", "retry")[:2] == (0, "1 images wait again\n")
     assert queue.counts()[RECEIVED] == 3
     assert run("node", "queue", "purge", "dead")[:2] == (0, "0 images forgotten\n")
+
+
+def test_the_queue_may_be_named_before_or_after_the_subcommand(run, queue, tmp_path):
+    other = Queue(tmp_path / "other", "model")
+    other.close()
+    for words in (["--queue", "other", "queue", "stats"], ["queue", "stats", "--queue", "other"],
+                  ["--queue", "nowhere", "queue", "stats", "--queue", "other"]):  # fmt: skip
+        code, out, _ = run("node", *words)
+        assert (code, out.split()[:2]) == (0, ["received", "0"])
+    assert run("node", "--queue", "other", "queue", "purge", "dead")[1] == "0 images forgotten\n"
+    assert queue.counts()["dead"] == 1
+    assert run("node", "--queue", "other", "queue", "retry")[1] == "0 images wait again\n"
+    assert run("node", "--queue", "other", "queue", "list")[1].splitlines()[0] == "0 images"
+
+
+def test_other_options_of_the_node_are_refused_before_a_subcommand(run, queue):
+    code, _, err = run("node", "--port", "104", "--queue", "other", "queue", "stats")
+    assert code == 2
+    assert "expected no option of node but --queue with queue, received --port: leave it out" in err
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import contextlib
 import re
 import signal
+import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pneumoscope.pacs.node import Node
     from pneumoscope.pacs.queue import Queue
     from pneumoscope.pacs.receiver import Peer
+
+_POLLING = ("--poll-days", "--poll-seconds", "--study")  # options that need --poll
 
 QUEUE = typer.Option(Path("pneumoscope-node"), "--queue", metavar="DIR", help="Folder of the queue.")
 
@@ -88,7 +92,13 @@ def node(
 
     Ctrl-C or SIGTERM stops the node. What it has accepted stays in the queue, and is answered when it starts again.
     """
+    given = _given_options(context)
     if context.invoked_subcommand:
+        if others := [option for option in given if option != "--queue"]:
+            raise UsageError(
+                f"expected no option of node but --queue with {context.invoked_subcommand}, received "
+                f"{', '.join(others)}: leave it out"
+            )
         return
     if reply_to is None:
         raise UsageError("expected --reply-to, where results go: such as --reply-to ORTHANC@localhost:4242")
@@ -96,6 +106,7 @@ def node(
     from pneumoscope.pacs.node import DEFAULT_KINDS, Node
     from pneumoscope.pacs.receiver import Limits
     from pneumoscope.pacs.tls import read_tls
+    from pneumoscope.radiographs.dicom.reference import is_uid
 
     kinds = tuple(dict.fromkeys(kind.upper() for kind in result or DEFAULT_KINDS))
     if unknown := [kind for kind in kinds if kind not in DICOM_KINDS]:
@@ -104,11 +115,17 @@ def node(
         raise UsageError(f"expected an AE title of 1 to 16 plain characters, received {ae_title!r}")
     if commitment and reply_to.startswith(("http://", "https://")):
         raise UsageError("expected --reply-to AET@HOST:PORT with --commitment, received a web address: leave one out")
-    if study and not poll:
-        raise UsageError("expected --poll with --study, where the study is to be fetched: add it")
+    if poll is None and (unused := [option for option in _POLLING if option in given]):
+        raise UsageError(f"expected --poll with {unused[0]}, where studies are to be fetched: add it")
+    if wrong := [uid for uid in study or [] if not is_uid(uid)]:
+        raise UsageError(
+            f"expected --study with a StudyInstanceUID, digits and points such as 1.2.840.1, received {wrong[0]!r}"
+        )
     if poll is not None and not poll.startswith(("http://", "https://")):
         raise UsageError(f"expected --poll as the http(s)://... address of a DICOMweb server, received {poll!r}")
-    peers = [_parse_peer(text) for text in allow or []]
+    if status_port is not None:
+        _import_status()
+    peers = [peer for text in allow or [] for peer in _parse_peers(text)]
     if not peers and not is_loopback(host):
         raise UsageError(f"expected --allow AET[@HOST] where others can reach the node at {host}: add it")
     listening_tls, sending_tls = read_tls(tls_certificate, tls_key, tls_ca)
@@ -127,28 +144,29 @@ def node(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    try:
+    with contextlib.ExitStack() as opened:
+        opened.callback(running.stop)
+        page = None
+        if status_port is not None:
+            page = opened.enter_context(_import_status()(running, status_port))
         port = running.start(host, port, listening_tls)
         echo_stderr(f"{ae_title} listens on {host}:{port}, results go to {reply_to}, Ctrl-C stops it")
+        if page:
+            echo_stderr(f"its state is shown at {page}")
         if poll:
             running.poll(poll, poll_seconds, poll_days, study or [])
-        with contextlib.ExitStack() as opened:
-            if status_port is not None:
-                address = opened.enter_context(_open_status_page(running, status_port))
-                echo_stderr(f"its state is shown at {address}")
-            ended.wait()
+        ended.wait()
         echo_stderr("stopping; what was accepted stays in the queue")
-    finally:
-        running.stop()
 
 
 @queue_app.command("list")
 def list_images(
+    context: typer.Context,
     queue: Path = QUEUE,
     state: str | None = typer.Option(None, help="Only images in this state.", metavar="STATE"),
 ) -> None:
     """List images with states and reasons."""
-    opened = _open_queue(queue)
+    opened = _open_queue(context, queue)
     _check_state(state)
     rows: list[tuple[str, ...]] = [("id", "state", "attempts", "from", "changed", "SOPInstanceUID", "reason")]
     for image in opened.images(*([state] if state else [])):
@@ -163,9 +181,9 @@ def list_images(
 
 
 @queue_app.command()
-def stats(queue: Path = QUEUE) -> None:
+def stats(context: typer.Context, queue: Path = QUEUE) -> None:
     """Count the images of a queue by state."""
-    opened = _open_queue(queue)
+    opened = _open_queue(context, queue)
     for state, count in opened.counts().items():
         print(f"{state:<10} {count:>8}")
     print(f"{'waiting':<10} {opened.waiting_bytes() / 1e6:>8.1f} MB")
@@ -174,11 +192,12 @@ def stats(queue: Path = QUEUE) -> None:
 
 @queue_app.command()
 def retry(
+    context: typer.Context,
     ids: list[int] = typer.Argument(None, help="Ids of dead images; all of them by default.", metavar="[ID]..."),
     queue: Path = QUEUE,
 ) -> None:
     """Give dead images another chance."""
-    opened = _open_queue(queue)
+    opened = _open_queue(context, queue)
     count = opened.retry(ids or None)
     opened.close()
     print(f"{count} images wait again")
@@ -189,19 +208,24 @@ def retry(
 
 @queue_app.command()
 def purge(
+    context: typer.Context,
     state: str = typer.Argument(help="delivered or dead.", metavar="STATE"),
     queue: Path = QUEUE,
 ) -> None:
     """Forget delivered or dead images."""
-    opened = _open_queue(queue)
+    opened = _open_queue(context, queue)
     try:
         print(f"{opened.purge(state)} images forgotten")
     finally:
         opened.close()
 
 
-def _open_queue(folder: Path) -> "Queue":
+def _open_queue(context: typer.Context, folder: Path) -> "Queue":
     from pneumoscope.pacs.queue import Queue
+
+    of_node = context.parent.parent if context.parent else None  # node --queue DIR queue stats
+    if of_node and "--queue" not in _given_options(context):
+        folder = of_node.params["queue"]
 
     if not (folder / "queue.sqlite").is_file():
         raise UsageError(f"expected the queue of a node in {folder}, found none: name its folder with --queue")
@@ -215,18 +239,36 @@ def _check_state(state: str | None) -> None:
         raise UsageError(f"expected --state {', '.join(STATES)}, received {state}")
 
 
-def _parse_peer(text: str) -> "Peer":
+def _given_options(context: typer.Context) -> list[str]:
+    """The options of a command that were typed, not those with their defaults."""
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name and str(context.get_parameter_source(parameter.name)).endswith("COMMANDLINE")
+    ]
+
+
+def _parse_peers(text: str) -> "list[Peer]":
+    """One AE title, for each address that its host has."""
     from pneumoscope.pacs.receiver import Peer
 
     aet, _, host = text.partition("@")
     if not 0 < len(aet.strip()) <= 16:
         raise UsageError(f"expected --allow AET or AET@ADDRESS, received {text!r}: an AE title has 1 to 16 characters")
-    return Peer(aet.strip(), host or None)
+    if not host:
+        return [Peer(aet.strip())]
+    try:
+        addresses = {str(found[4][0]) for found in socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        raise UsageError(
+            f"expected --allow AET@ADDRESS, the name {host} is not known: check it, or give the address"
+        ) from None
+    return [Peer(aet.strip(), address) for address in sorted(addresses)]
 
 
-def _open_status_page(running: "Node", port: int) -> contextlib.AbstractContextManager[str]:
+def _import_status() -> "Callable[[Node, int], contextlib.AbstractContextManager[str]]":
     try:
         from pneumoscope.pacs.status import serve_status
     except ImportError as error:
         raise MissingExtra("--status-port", "serve", error.name or "starlette") from None
-    return serve_status(running, port)
+    return serve_status

@@ -40,9 +40,18 @@ def read_reference(dataset: "Dataset") -> InstanceReference:
     )
 
 
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID (PS3.5, chapter 9).
+
+    >>> is_uid("1.2.840.10008"), is_uid("CHEST")
+    (True, False)
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
 def _uid(dataset: "Dataset", keyword: str) -> str:
     text = _text(dataset, keyword)
-    return text if len(text) <= 64 and _UID.fullmatch(text) else ""
+    return text if is_uid(text) else ""
 
 
 def _text(dataset: "Dataset", keyword: str) -> str:
