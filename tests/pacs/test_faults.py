@@ -1,19 +1,33 @@
 """A node whose destination, disk or files fail: its threads go on, and say what happened."""
 
 import contextlib
+import dataclasses
+import gc
+import http.server
 import io
+import json
 import shutil
+import signal
+import socket
 import sqlite3
+import ssl
+import subprocess
+import sys
+import threading
 import time
 
 import pydicom
 import pytest
 from builders.dicom_files import ELEMENTS_OF_STUDY, SECRET, dicom_file
+from pynetdicom import AE
 
 from pneumoscope import read_radiograph
-from pneumoscope.pacs.destinations import DicomDestination
+from pneumoscope.pacs.destinations import RESULT_CLASSES, DicomDestination, Unreachable, parse_destination
 from pneumoscope.pacs.node import Node
-from pneumoscope.pacs.queue import DEAD, DELIVERED, JUDGED
+from pneumoscope.pacs.queue import DEAD, DELIVERED, JUDGED, Queue
+
+# pynetdicom leaves the socket of an association that cannot be opened to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +51,7 @@ def make_node(predictor, tmp_path):
     yield make
     for node in nodes:
         node.stop()
+    gc.collect()
 
 
 def _put(node, data):
@@ -74,6 +89,169 @@ def test_a_destination_whose_name_is_not_known_is_asked_again(make_node, small, 
     assert "no-such-host.invalid" in node.sender.problem
     assert node.sender._thread.is_alive()
     assert node.queue.counts()[JUDGED] == 1
+
+
+class _Answer(http.server.BaseHTTPRequestHandler):
+    """A web server that answers everything with one status and one body."""
+
+    status, body = 404, b""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_GET = do_POST
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def web_server():
+    """Starts a server that answers so; returns its address with a name and a password."""
+    servers = []
+
+    def start(status, body=b""):
+        handler = type("Handler", (_Answer,), {"status": status, "body": body})
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever).start()
+        return f"http://jane:secret@127.0.0.1:{servers[-1].server_address[1]}/dicom-web"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+def test_a_web_address_that_is_wrong_or_closed_is_a_fault_of_the_destination(
+    make_node, small, caplog, web_server, status
+):
+    node = make_node(parse_destination(web_server(status), "PNEUMOSCOPE"))
+    node.start("127.0.0.1", 0)
+    _put(node, small())
+    _wait_for(lambda: caplog.text.count(f"HTTP {status} at http://127.0.0.1:") >= 6)
+    assert node.queue.counts()[JUDGED] == 1
+    assert f"HTTP {status}" in node.sender.problem
+    assert node.queue.images(JUDGED)[0].attempts == 0
+    assert "secret" not in caplog.text
+
+
+def test_an_image_that_becomes_dead_is_said_without_its_uid(make_node, small, caplog, web_server):
+    node = make_node(parse_destination(web_server(400), "PNEUMOSCOPE"))
+    node.start("127.0.0.1", 0)
+    _put(node, small())
+    _wait_for(lambda: node.queue.counts()[DEAD] == 1)
+    assert caplog.text.count("image 1 is dead: the destination of results: it answers with HTTP 400") == 1
+    assert node.queue.images()[0].sop_instance_uid not in caplog.text
+
+
+def test_a_web_server_that_has_the_result_already_counts_as_delivered(make_node, small, web_server):
+    body = json.dumps({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0x0111]}}]}})
+    node = make_node(parse_destination(web_server(202, body.encode()), "PNEUMOSCOPE"))
+    node.start("127.0.0.1", 0)
+    _put(node, small())
+    _wait_for(lambda: node.queue.counts()[DELIVERED] == 1)
+
+
+def test_a_question_to_a_web_server_that_fails_says_status_and_address(make_node, web_server):
+    node = make_node(Shelf())
+    node.poll(web_server(401))
+    _wait_for(lambda: node.poller.problem)
+    assert "the DICOMweb server: it answers with HTTP 401 at http://127.0.0.1:" in node.poller.problem
+    assert "secret" not in node.poller.problem
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    node.poller.stop()
+    node.poll(f"http://127.0.0.1:{port}/dicom-web")
+    _wait_for(lambda: node.poller.problem)
+    assert f"it cannot be reached at http://127.0.0.1:{port}/dicom-web" in node.poller.problem
+
+
+def _problem_of(destination):
+    with pytest.raises(Unreachable) as raised, destination.connect():
+        pass
+    return str(raised.value)
+
+
+def test_a_failed_association_says_why():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    destination = DicomDestination("ARCHIVE", "127.0.0.1", port, "PNEUMOSCOPE", timeout=5)
+    assert _problem_of(destination) == f"it cannot be reached at 127.0.0.1:{port} (Connection refused)"
+    assert "TLS" not in _problem_of(destination)
+
+    archive = AE("OTHER")
+    archive.add_supported_context(RESULT_CLASSES[0])
+    archive.require_called_aet = True
+    server = archive.start_server(("127.0.0.1", 0), block=False)
+    destination = dataclasses.replace(destination, port=server.socket.getsockname()[1])
+    problem = _problem_of(destination)
+    assert "rejects the association, rejected permanent: Called AE title not recognised" in problem
+    assert "it was called ARCHIVE, by PNEUMOSCOPE" in problem
+    plain = ssl.create_default_context()
+    assert "TLS failed" in _problem_of(dataclasses.replace(destination, tls=plain))
+    archive.shutdown()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        destination = dataclasses.replace(destination, port=listening.getsockname()[1])
+        thread = threading.Thread(target=lambda: listening.accept()[0].close())
+        thread.start()
+        problem = _problem_of(destination)
+        thread.join()
+    assert "was cut off, or nothing answered" in problem
+    assert "TLS" in problem
+
+
+def test_an_archive_that_takes_no_kind_of_result_is_said():
+    archive = AE("ARCHIVE")
+    archive.add_supported_context("1.2.840.10008.1.1")
+    server = archive.start_server(("127.0.0.1", 0), block=False)
+    destination = DicomDestination("ARCHIVE", "127.0.0.1", server.socket.getsockname()[1], "PNEUMOSCOPE", timeout=5)
+    assert "takes none of the kinds of results" in _problem_of(destination)
+    archive.shutdown()
+
+
+@pytest.fixture
+def silent_port():
+    """A port that answers to no request for a connection: its waiting room is full."""
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("form", ["ARCHIVE@127.0.0.1:{}", "http://127.0.0.1:{}/dicom-web"])
+def test_a_node_ends_soon_while_its_destination_does_not_answer(small, tmp_path, silent_port, form):
+    queue = Queue(tmp_path / "queue", "model a")
+    queue.accept(small(), "1.2.3", "MODALITY")
+    queue.close()
+    address = form.format(silent_port)
+    command = [sys.executable, "-m", "pneumoscope", "node", "--reply-to", address, "--port", "0", "--queue", "queue"]
+    if address.startswith("http"):
+        command += ["--poll", address]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert "listens on" in process.stderr.readline()
+    looking = Queue(tmp_path / "queue", "", exclusive=False)
+    _wait_for(lambda: looking.counts()[JUDGED] == 1)
+    time.sleep(1)  # it connects
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert time.monotonic() - begin < 5
+    assert process.stderr.read() == "stopping; what was accepted stays in the queue\n"
+    process.stderr.close()
+    assert looking.counts()[JUDGED] == 1
+    looking.close()
 
 
 def test_an_unexpected_error_of_a_connection_does_not_end_the_sender(make_node, small, caplog):

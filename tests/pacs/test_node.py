@@ -295,6 +295,13 @@ def test_an_archive_without_room_is_asked_again(start_node, archive, small):
     assert len(archive.received) == 1
 
 
+def test_an_archive_that_has_the_result_already_counts_as_delivered(start_node, archive, small):
+    node = start_node(kinds=("SR",))
+    archive.status = 0x0111
+    _send(node, small())
+    _wait_for_delivery(node, 1)
+
+
 def test_an_answer_that_is_refused_is_dead_with_the_reason_and_the_others_go_on(start_node, archive, small):
     node = start_node(kinds=("SR",))
     archive.status = 0xC123

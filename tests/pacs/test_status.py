@@ -46,6 +46,20 @@ def test_the_state_is_shown_as_page_json_and_metrics(node):
     assert values["pneumoscope_node_accepted_total",] == 0
 
 
+def test_a_destination_that_was_not_tried_is_not_called_reachable(node):
+    with serve_status(node, 0) as address:
+        page, state, metrics = (_get(address + path) for path in ("", "status", "metrics"))
+        assert "not tried yet" in page
+        assert json.loads(state)["destination_tried"] is False
+        assert "destination_reachable" not in metrics
+        node.sender.has_tried = True
+        assert "can be reached" in _get(address)
+        assert "pneumoscope_node_destination_reachable 1.0" in _get(address + "metrics")
+        node.sender.problem = "it is away"
+        assert "it is away" in _get(address)
+        assert "pneumoscope_node_destination_reachable 0.0" in _get(address + "metrics")
+
+
 def test_the_state_names_no_image(node):
     with serve_status(node, 0) as address:
         assert "1.2.0" not in _get(address) + _get(address + "status") + _get(address + "metrics")

@@ -102,7 +102,7 @@ def node(
         return
     if reply_to is None:
         raise UsageError("expected --reply-to, where results go: such as --reply-to ORTHANC@localhost:4242")
-    from pneumoscope.pacs.destinations import parse_destination
+    from pneumoscope.pacs.destinations import check_web_address, parse_destination
     from pneumoscope.pacs.node import DEFAULT_KINDS, Node
     from pneumoscope.pacs.receiver import Limits
     from pneumoscope.pacs.tls import read_tls
@@ -121,8 +121,8 @@ def node(
         raise UsageError(
             f"expected --study with a StudyInstanceUID, digits and points such as 1.2.840.1, received {wrong[0]!r}"
         )
-    if poll is not None and not poll.startswith(("http://", "https://")):
-        raise UsageError(f"expected --poll as the http(s)://... address of a DICOMweb server, received {poll!r}")
+    if poll is not None:
+        check_web_address(poll, "--poll")
     if status_port is not None:
         _import_status()
     peers = [peer for text in allow or [] for peer in _parse_peers(text)]

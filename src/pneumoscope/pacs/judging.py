@@ -94,7 +94,6 @@ class Judges:
             self._stopping.wait(POLL)
         except Exception as error:
             reason = f"expected a result, an error of this program came: {describe_error(error)}"
-            _LOG.error("image %d could not be judged: %s", image.id, reason)
             self._queue.mark_failed(image, reason, final=True)
         else:
             self._on_judged()

@@ -1,6 +1,7 @@
 """The DICOM node: it listens for radiographs, judges them, and sends the results back."""
 
 import ssl
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from pneumoscope.pacs.web_poller import WebPoller
 
 #: What is sent back, if nothing else is asked for.
 DEFAULT_KINDS = (REPORT, CAPTURE)
+#: Seconds that a node that stops waits for other machines to answer.
+PATIENCE = 3.0
 
 
 class Node:
@@ -73,12 +76,19 @@ class Node:
         self.poller.start()
 
     def stop(self) -> None:
-        """Stop in order: accept nothing more, finish the images and the answer in hand. The rest stays in the queue."""
+        """Stop in order: accept nothing more, finish the images and the answer in hand. The rest stays in the queue.
+
+        Nobody waits longer than :data:`PATIENCE` for another machine.
+        """
+        self.sender.end()
         if self.poller:
-            self.poller.stop()
+            self.poller.end()
         self.receiver.stop()
         self._judges.stop()
-        self.sender.stop()
+        end = time.monotonic() + PATIENCE
+        for part in (self.poller, self.sender):
+            if part:
+                part.stop(max(0.0, end - time.monotonic()))
         self.queue.close()
 
 

@@ -11,6 +11,7 @@ An image is identified by its SOPInstanceUID and by what judges it. A copy that 
 answered again; one that is dead gets another chance.
 """
 
+import logging
 import secrets
 import shutil
 import sqlite3
@@ -23,6 +24,8 @@ from typing import Any, BinaryIO
 from pneumoscope.errors import Busy, UsageError
 from pneumoscope.io.atomic import write_atomic
 from pneumoscope.io.locks import lock_file
+
+_LOG = logging.getLogger(__name__)
 
 RECEIVED, JUDGED, DELIVERED, DEAD = "received", "judged", "delivered", "dead"
 STATES = (RECEIVED, JUDGED, DELIVERED, DEAD)
@@ -238,6 +241,8 @@ class Queue:
                 reason, DEAD if final else image.state, image=image.id,
             )  # fmt: skip
         self.give_back(image)
+        if final:
+            _LOG.warning("image %d is dead: %s", image.id, reason)
 
     def mark_refused(self, image: QueuedImage, reason: str) -> None:
         """Note that somebody refused an answer, who gets it again until :data:`MAX_ATTEMPTS`."""

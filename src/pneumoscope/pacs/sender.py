@@ -47,8 +47,10 @@ class Sender:
         self._queue, self._destination, self._pauses = queue, destination, pauses
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="sender", daemon=True)
-        #: Why the destination could not be reached last; empty while it can.
+        #: Why the destination could not be reached last; empty while it can, and before the first attempt.
         self.problem = ""
+        #: Whether there was an attempt.
+        self.has_tried = False
 
     def start(self) -> None:
         """Start the thread."""
@@ -58,12 +60,21 @@ class Sender:
         """Tell the thread that there is something new."""
         self._wake.set()
 
-    def stop(self) -> None:
-        """Let the thread finish the answer that it sends, and wait for that."""
+    def end(self) -> None:
+        """Let the thread begin no other answer."""
         self._stopping.set()
         self._wake.set()
+
+    def stop(self, seconds: float | None = None) -> None:
+        """Let the thread finish the answer that it sends, and wait for that.
+
+        Args:
+            seconds: to wait at most. A thread that still waits for its destination then ends with the program; the
+                result is sent again by the next node, under the same UID.
+        """
+        self.end()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(seconds)
 
     def _work(self) -> None:
         pause = 0.0
@@ -73,8 +84,11 @@ class Sender:
                 self._send_batch(refused)
                 pause = 0.0
             except Exception as error:  # this thread must not end: nobody would get an answer any more
+                if self._stopping.is_set():  # the queue may be closed
+                    return
                 expected = isinstance(error, Unreachable)
                 self.problem = str(error) if expected else f"an error of this program: {describe_error(error)}"
+                self.has_tried = True
                 pause = min(max(self._pauses[0], 2 * pause), self._pauses[1])
                 _LOG.warning("the destination of results: %s; next try in %.0f s", self.problem, pause)
                 self._stopping.wait(pause)
@@ -104,7 +118,7 @@ class Sender:
                 if stored and self._commitments:
                     self._request_commitment(connection, self._commitments, stored)
                     asked = {image.id for image in stored.values()}
-            self.problem = ""
+            self.problem, self.has_tried = "", True
         finally:
             for image in images:
                 if image.id not in asked:

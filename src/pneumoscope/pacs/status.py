@@ -43,6 +43,7 @@ def describe(node: Node) -> dict[str, Any]:
         "own": counters.own,
         "refused": dict(counters.refused),
         "rejected_associations": counters.rejected_associations,
+        "destination_tried": node.sender.has_tried,
         "destination_problem": node.sender.problem,
         "source_problem": node.poller.problem if node.poller else "",
         "dead": [{"id": image.id, "reason": image.reason} for image in node.queue.images(DEAD)[-100:]],
@@ -65,10 +66,11 @@ class _NodeCollector(Collector):
         yield GaugeMetricFamily(
             "pneumoscope_node_waiting_bytes", "Bytes of images in the queue", value=state["waiting_bytes"]
         )
-        yield GaugeMetricFamily(
-            "pneumoscope_node_destination_reachable", "Whether the last results could be sent",
-            value=not state["destination_problem"],
-        )  # fmt: skip
+        if state["destination_tried"]:
+            yield GaugeMetricFamily(
+                "pneumoscope_node_destination_reachable", "Whether the last results could be sent",
+                value=not state["destination_problem"],
+            )  # fmt: skip
         for name, words in (
             ("accepted", "Images accepted since the start"),
             ("repeated", "Images that came again since the start"),
@@ -108,6 +110,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'
 
 
 def _render(state: dict[str, Any]) -> str:
+    reachable = "can be reached" if state["destination_tried"] else "not tried yet"
     rows = [(name, count) for name, count in state["images"].items()]
     rows += [
         ("waiting", f"{state['waiting_bytes'] / 1e6:.1f} MB"),
@@ -116,7 +119,7 @@ def _render(state: dict[str, Any]) -> str:
         ("own results that came back", state["own"]),
         *((f"refused: {reason}", count) for reason, count in state["refused"].items()),
         ("associations rejected", state["rejected_associations"]),
-        ("destination of results", state["destination_problem"] or "can be reached"),
+        ("destination of results", state["destination_problem"] or reachable),
         *([("source of images", state["source_problem"])] if state["source_problem"] else []),
         *((f"dead: {image['id']}", image["reason"]) for image in state["dead"]),
     ]

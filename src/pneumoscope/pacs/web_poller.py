@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import requests
-from dicomweb_client import DICOMwebClient
 
 from pneumoscope.errors import Busy
+from pneumoscope.pacs.destinations import describe_web_error, open_web_client
 from pneumoscope.pacs.dicom_files import encode_file
 from pneumoscope.pacs.notes import describe_error
 from pneumoscope.pacs.queue import Queue
@@ -47,7 +47,7 @@ class WebPoller:
         on_accepted: Callable[[], None] = lambda: None,
     ) -> None:
         self._queue, self._seconds, self._days, self._studies = queue, seconds, days, tuple(studies)
-        self._client, self._on_accepted = DICOMwebClient(url), on_accepted
+        self._client, self._on_accepted = open_web_client(url), on_accepted
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="web-poller", daemon=True)
         #: Why the server could not be asked last; empty while it can.
@@ -57,11 +57,20 @@ class WebPoller:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Let the thread finish the image that it fetches, and wait for that."""
+    def end(self) -> None:
+        """Let the thread begin no other image."""
         self._stopping.set()
+
+    def stop(self, seconds: float | None = None) -> None:
+        """Let the thread finish the image that it fetches, and wait for that.
+
+        Args:
+            seconds: to wait at most. A thread that still waits for its server then ends with the program; the next node
+                fetches the image.
+        """
+        self.end()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(seconds)
 
     def poll(self) -> int:
         """Ask once; returns the number of new images.
@@ -100,16 +109,20 @@ class WebPoller:
             try:
                 self.poll()
                 self.problem = ""
-            except requests.RequestException as error:
-                self.problem = f"the DICOMweb server cannot be asked ({type(error).__name__})"
-                _LOG.warning("%s", self.problem)
-            except (Busy, OSError, sqlite3.Error) as error:
-                self.problem = f"the queue cannot take an image: {error}"
-                _LOG.warning("%s", self.problem)
-            except Exception as error:  # an answer that is no DICOM JSON, or no DICOM
-                self.problem = f"the DICOMweb server gave an answer that cannot be read ({describe_error(error)})"
+            except Exception as error:  # this thread must not end: nothing would be fetched any more
+                if self._stopping.is_set():  # the queue may be closed
+                    return
+                self.problem = self._describe(error)
                 _LOG.warning("%s", self.problem)
             self._stopping.wait(self._seconds)
+
+    def _describe(self, error: Exception) -> str:
+        if isinstance(error, requests.RequestException):
+            return f"the DICOMweb server: {describe_web_error(error, self._client.base_url)}"
+        if isinstance(error, Busy | OSError | sqlite3.Error):
+            return f"the queue cannot take an image: {error}"
+        # An answer that is no DICOM JSON, or no DICOM.
+        return f"the DICOMweb server gave an answer that cannot be read ({describe_error(error)})"
 
 
 def _value(found: dict[str, Any], tag: str) -> str:
