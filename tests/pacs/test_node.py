@@ -359,13 +359,25 @@ def test_a_node_that_is_stopped_goes_on_where_it_was(start_node, stop_node, arch
         ({"peers": [Peer("MODALITY", "192.0.2.1")]}, "MODALITY", "PNEUMOSCOPE", False),
     ],
 )
-def test_only_those_on_the_list_may_send(start_node, options, aet, called, is_accepted):
+def test_only_those_on_the_list_may_send(start_node, options, aet, called, is_accepted, caplog):
     node = start_node(**options)
     association = _associate(node, aet, called)
     assert association.is_established == is_accepted
+    _wait_for(lambda: node.receiver.counters.rejected_associations == (not is_accepted))
+    assert caplog.text.count(f"an association of '{aet}' was rejected: ") == (not is_accepted)
     if is_accepted:
         assert association.send_c_echo().Status == 0x0000
         association.release()
+
+
+def test_rejections_are_counted_and_said_once_a_minute_for_each_title(start_node, caplog):
+    node = start_node()
+    for aet in ("FIRST", "FIRST", "SECOND", "FIRST"):
+        assert not _associate(node, aet, "OTHER").is_established
+    _wait_for(lambda: node.receiver.counters.rejected_associations == 4)
+    assert caplog.messages == [
+        f"an association of '{aet}' was rejected: it called 'OTHER', not 'PNEUMOSCOPE'" for aet in ("FIRST", "SECOND")
+    ]
 
 
 def test_a_peer_with_too_many_associations_is_told_to_wait(start_node):
@@ -384,6 +396,7 @@ def test_more_associations_at_once_than_allowed_are_rejected(start_node):
     node = start_node(limits=Limits(associations=2))
     associations = [_associate(node) for _ in range(3)]
     assert [association.is_established for association in associations] == [True, True, False]
+    assert node.receiver.counters.rejected_associations == 1
     for association in associations[:2]:
         association.release()
 
@@ -397,9 +410,13 @@ def test_connections_that_are_no_associations_keep_nobody_out(start_node, noise)
     _wait_for(lambda: _associate(node).is_established, seconds=5)
 
 
-def test_an_image_without_uids_is_refused(start_node, small):
+def test_an_image_without_uids_is_refused(start_node, small, caplog):
     node = start_node()
-    assert _send(node, small(StudyInstanceUID=""), small()) == [0xA900, 0x0000]
+    bad = small(StudyInstanceUID="")
+    assert _send(node, bad, bad, small()) == [0xA900, 0xA900, 0x0000]
+    assert [message for message in caplog.messages if "refused" in message] == [
+        "an image of 'MODALITY' was refused: its UIDs are missing, or not those of the request (status A900H)"
+    ]
     assert node.queue.counts()[DEAD] == 0
 
 

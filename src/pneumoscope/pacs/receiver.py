@@ -20,6 +20,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by a lo
 from pneumoscope.errors import Busy, UsageError
 from pneumoscope.pacs.commitments import Commitments
 from pneumoscope.pacs.dicom_files import is_own_result
+from pneumoscope.pacs.notes import Limiter
 from pneumoscope.pacs.queue import Queue
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
 from pneumoscope.radiographs.dicom.reader import read_dataset
@@ -120,6 +121,7 @@ class Receiver:
         self._on_accepted = on_accepted
         self._guard = threading.Lock()
         self._recent: dict[str, deque[float]] = {}
+        self._limiter = Limiter()
         self._server: Any = None
 
     def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
@@ -146,6 +148,7 @@ class Receiver:
             *([(evt.EVT_N_EVENT_REPORT, self._commitments.handle_report)] if self._commitments else []),
             (evt.EVT_CONN_CLOSE, self._end_unopened),
             (evt.EVT_REQUESTED, self._check_caller),
+            (evt.EVT_REJECTED, self._note_rejection),
             (evt.EVT_PDU_RECV, self._check_size),
             (evt.EVT_DIMSE_RECV, self._check_message),
             (evt.EVT_C_STORE, self._store),
@@ -174,17 +177,35 @@ class Receiver:
     def _check_caller(self, event: Any) -> None:
         """Reject an association of somebody who may not send, or who opens too many (PS3.8, section 9.3.4)."""
         association = event.assoc
-        caller = str(association.requestor.primitive.calling_ae_title or "").strip()
+        caller = _caller_of(association)
         address = association.requestor.address
         if self.peers and not any(peer.aet == caller and peer.host in (None, address) for peer in self.peers):
-            self._reject(association, 0x01, 0x01, 0x03)  # rejected-permanent, user: calling AE title not recognised
+            is_known = any(peer.aet == caller for peer in self.peers)
+            reason = "it comes from an address that --allow does not name" if is_known else "--allow does not name it"
+            self._reject(association, 0x01, 0x01, 0x03, reason)  # permanent, user: calling AE title not recognised
         elif self._is_too_fast(caller):
-            self._reject(association, 0x02, 0x03, 0x01)  # rejected-transient, provider: temporary congestion
+            self._reject(association, 0x02, 0x03, 0x01, "too many in a minute")  # transient: temporary congestion
 
-    def _reject(self, association: Any, result: int, source: int, reason: int) -> None:
+    def _reject(self, association: Any, result: int, source: int, code: int, reason: str) -> None:
         self._count("rejected_associations")
-        association.acse.send_reject(result, source, reason)
+        self._say(association, "an association of {} was rejected: " + reason)
+        association.acse.send_reject(result, source, code)
         association.kill()
+
+    def _note_rejection(self, event: Any) -> None:
+        """Note an association that pynetdicom rejected itself: another called AE title, or too many at once."""
+        self._count("rejected_associations")
+        called = str(event.assoc.requestor.primitive.called_ae_title or "").strip()
+        reason = (
+            "too many at the same time" if called == self.aet.strip() else f"it called {called!r}, not {self.aet!r}"
+        )
+        self._say(event.assoc, "an association of {} was rejected: " + reason)
+
+    def _say(self, association: Any, sentence: str) -> None:
+        """Put a sentence on standard error, for one AE title at most once a minute; ``{}`` stands for the title."""
+        caller = _caller_of(association)
+        if self._limiter.allows(caller):
+            _LOG.warning("%s", sentence.replace("{}", repr(caller), 1))
 
     def _is_too_fast(self, caller: str) -> bool:
         now = time.monotonic()
@@ -220,21 +241,21 @@ class Receiver:
             dataset = read_dataset(data, MAX_BYTES)
             reference, is_own = read_reference(dataset), is_own_result(dataset)
             uid = str(event.request.AffectedSOPInstanceUID)
-            caller = str(event.assoc.requestor.ae_title).strip()
+            caller = _caller_of(event.assoc)
         except Exception:  # of the decoders; the message may contain patient data
-            return self._refuse(CANNOT_UNDERSTAND, "cannot be understood")
+            return self._refuse(event, CANNOT_UNDERSTAND, "cannot be understood")
         if reference.sop_instance_uid != uid or not (reference.study_instance_uid and reference.series_instance_uid):
-            return self._refuse(DOES_NOT_MATCH, "its UIDs are missing, or not those of the request")
+            return self._refuse(event, DOES_NOT_MATCH, "its UIDs are missing, or not those of the request")
         if is_own:  # a rule of the PACS may send whole studies, with the results of this node; they are not judged
             self._count("own")
             return SUCCESS
         try:
             is_new = self.queue.accept(data, uid, caller)
         except Busy:
-            return self._refuse(OUT_OF_RESOURCES, "the queue is full")
+            return self._refuse(event, OUT_OF_RESOURCES, "the queue is full")
         except (OSError, sqlite3.Error) as error:
             _LOG.error("an image cannot be kept: %s", error)
-            return self._refuse(OUT_OF_RESOURCES, "the disk of the queue failed")
+            return self._refuse(event, OUT_OF_RESOURCES, "the disk of the queue failed")
         self._count("accepted" if is_new else "repeated")
         self._on_accepted()
         return SUCCESS
@@ -243,7 +264,13 @@ class Receiver:
         with self._guard:
             setattr(self.counters, name, getattr(self.counters, name) + 1)
 
-    def _refuse(self, status: int, reason: str) -> int:
+    def _refuse(self, event: Any, status: int, reason: str) -> int:
         with self._guard:
             self.counters.refused[reason] = self.counters.refused.get(reason, 0) + 1
+        self._say(event.assoc, f"an image of {{}} was refused: {reason} (status {status:04X}H)")
         return status
+
+
+def _caller_of(association: Any) -> str:
+    """The calling AE title."""
+    return str(association.requestor.primitive.calling_ae_title or "").strip()
