@@ -16,6 +16,10 @@ OUTSIDE = [
     ({"PatientAge": "003W"}, 0),
     ({"PatientBirthDate": "19400305", "StudyDate": "20040826"}, 64),
     ({"PatientBirthDate": "1940.03.05", "AcquisitionDate": "20040304"}, 63),
+    ({"PatientAge": "004Y", "PatientBirthDate": "19400305", "StudyDate": "20040826"}, 64),
+    ({"PatientAge": "062Y", "PatientBirthDate": "20000305", "StudyDate": "20040826"}, 62),
+    ({"PatientAge": "004Y", "PatientBirthDate": "20040305", "StudyDate": "20040826"}, 0),
+    ({"PatientAge": "004Y", "PatientBirthDate": "19000102", "StudyDate": "20040826"}, 104),
 ]
 INSIDE = [
     {},
@@ -28,6 +32,11 @@ INSIDE = [
     {"PatientBirthDate": "20000305"},
     {"PatientBirthDate": "20040826", "StudyDate": "20000305"},
     {"PatientBirthDate": "18000101", "StudyDate": "20040826"},
+    {"PatientBirthDate": "18991231", "StudyDate": "20040826"},
+    {"PatientBirthDate": "19000101", "StudyDate": "20040826"},
+    {"PatientAge": "004Y", "PatientBirthDate": "20300305", "StudyDate": "20040826"},
+    {"PatientAge": "004Y", "PatientBirthDate": "18000101", "StudyDate": "20040826"},
+    {"PatientAge": "004Y", "PatientBirthDate": "20000305", "StudyDate": "20040826"},
     {"PatientSpeciesDescription": "Homo sapiens"},
     {"PatientSpeciesCodeSequence": code_sequence("337915000", "Homo sapiens")},
 ]

@@ -11,6 +11,8 @@ from pneumoscope.radiographs.dicom.header import Header
 
 #: Age in whole years of the children in the training images (Kermany et al. 2018).
 YOUNGEST, OLDEST = 1, 5
+#: A date of birth up to this one is no date of birth, but stands for one that is not known.
+PLACEHOLDER = datetime.date(1900, 1, 1)
 
 #: Units of PatientAge in days (PS3.5, table 6.2-1, AS). Some files give a number alone: years.
 _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
@@ -36,8 +38,9 @@ def check_patient(header: Header, any_age: bool) -> None:
             "a child",
             code="not_human",
         )
-    age = age_in_years(header)
-    if age is not None and not any_age and not YOUNGEST <= age <= OLDEST:
+    outside = [age for age in ages_in_years(header) if not YOUNGEST <= age <= OLDEST]
+    if outside and not any_age:
+        age = outside[0]
         raise RefusedImage(
             f"expected a patient of {YOUNGEST} to {OLDEST} years, as in the training images, received a DICOM file of "
             f"a patient of {age} years: the result would not be reliable; judge it anyway with --any-age "
@@ -46,14 +49,18 @@ def check_patient(header: Header, any_age: bool) -> None:
         )
 
 
-def age_in_years(header: Header) -> int | None:
-    """Whole years from PatientAge, or else from the dates of birth and of the image; None if they do not say."""
+def ages_in_years(header: Header) -> list[int]:
+    """Whole years by PatientAge, and by the dates of birth and of the image; without what the header does not say.
+
+    Where they contradict each other, nobody knows which is right.
+    """
+    ages = []
     if match := re.fullmatch(r"(\d{1,3})([DWMY]?)", header.patient_age):
-        return int(int(match[1]) * _DAYS[match[2] or "Y"] / 365.25 + 1e-6)
+        ages.append(int(int(match[1]) * _DAYS[match[2] or "Y"] / 365.25 + 1e-6))
     born, taken = _date(header.patient_birth_date), _date(header.image_date)
-    if born is None or taken is None or taken < born or taken.year - born.year > 130:
-        return None
-    return taken.year - born.year - ((taken.month, taken.day) < (born.month, born.day))
+    if born is not None and taken is not None and PLACEHOLDER < born <= taken:
+        ages.append(taken.year - born.year - ((taken.month, taken.day) < (born.month, born.day)))
+    return ages
 
 
 def _date(text: str) -> datetime.date | None:
