@@ -2,6 +2,7 @@
 
 import zipfile
 
+import numpy as np
 import pydicom
 import pytest
 from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
@@ -31,6 +32,28 @@ def test_a_folder_of_dicom_files_gets_results_of_every_kind(run, study, tmp_path
     assert written == {"sr": ["a.sr.dcm", "b.sr.dcm"], "sc": ["a.sc.dcm"], "pr": ["a.pr.dcm"]}
     for path in tmp_path.glob("s[rc]/*.dcm"):
         assert pydicom.dcmread(path).StudyInstanceUID == ELEMENTS_OF_STUDY["StudyInstanceUID"]
+
+
+def test_a_gray_image_stored_as_rgb_has_no_presentation_state_and_a_line_says_so(run, study, tmp_path):
+    dataset = pydicom.dcmread(study / "a.dcm")
+    gray = dataset.pixel_array
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.PixelData = np.repeat(gray[:, :, None], 3, axis=2).tobytes()
+    dataset.save_as(study / "a.dcm")
+    code, _, err = run("predict", "study/a.dcm", *OPTIONS)
+    assert (code, err.count("\n")) == (0, 1)
+    assert "no presentation state of study/a.dcm: it is stored in colour (RGB or YBR)" in err
+    assert not list((tmp_path / "pr").iterdir())
+
+
+def test_a_file_that_cannot_be_read_has_no_result_and_a_sentence_says_so(run, study, tmp_path):
+    (study / "c.dcm").write_bytes((study / "a.dcm").read_bytes()[:200])
+    (study / "d.png").write_bytes(b"no picture")
+    code, _, err = run("predict", "study", *OPTIONS)
+    assert (code, err.count("\n")) == (1, 2)
+    for name in ("c.dcm", "d.png"):
+        assert f"no DICOM result of study/{name}, which is no DICOM file or cannot be read" in err
+    assert len(list((tmp_path / "sr").iterdir())) == 2
 
 
 def test_an_image_that_is_no_dicom_file_costs_its_result_only(run, study, samples):

@@ -31,7 +31,10 @@ from pneumoscope.pacs.queue import RECEIVED, Queue
         (["--poll", "pacs"], "expected --poll as the http(s)://... address"),
         (["--allow", "@host"], "expected --allow AET or AET@ADDRESS"),
         (["--tls-key", "key.pem"], "expected --tls-certificate, --tls-key and --tls-ca together"),
-        (["--tls-certificate", "c.pem", "--tls-key", "k.pem", "--tls-ca", "a.pem"], "expected PEM files for TLS"),
+        (
+            ["--tls-certificate", "c.pem", "--tls-key", "k.pem", "--tls-ca", "a.pem"],
+            "with --tls-certificate, there is none at c.pem",
+        ),
         (["--host", "192.0.2.1", "--allow", "A"], "expected to listen on 192.0.2.1"),
     ],
 )
@@ -41,6 +44,25 @@ def test_wrong_options_give_a_sentence(run, arguments, sentence):
     assert code == 2
     assert sentence in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["c.pem", "k.pem", "a.pem"])
+def test_a_tls_file_that_is_missing_or_none_is_named(run, tmp_path, missing):
+    files = {"--tls-certificate": "c.pem", "--tls-key": "k.pem", "--tls-ca": "a.pem"}
+    for name in {*files.values()} - {missing}:
+        (tmp_path / name).write_text("x")
+    words = [word for pair in files.items() for word in pair]
+    code, _, err = run("node", "--reply-to", "ORTHANC@127.0.0.1:4242", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"there is none at {missing}" in err
+    (tmp_path / missing).write_text("x")
+    assert "a.pem, they cannot be used" in run("node", "--reply-to", "ORTHANC@127.0.0.1:4242", *words)[2]
+
+
+def test_the_help_says_what_states_are_and_how_to_answer_again(run):
+    text = " ".join(run("node", "queue", "list", "--help")[1].split())
+    assert "delivered: the destination has them" in text
+    assert "answered again when it is sent again" in " ".join(run("node", "queue", "purge", "--help")[1].split())
 
 
 def test_a_host_name_on_the_list_stands_for_its_addresses():

@@ -114,7 +114,7 @@ def _write_dicom_results(
     predictor: "Predictor", image: JudgedImage, source: "Path | str", paths: Mapping[str, Path]
 ) -> bool:
     """Returns whether all results were written, or were there already."""
-    from pneumoscope.pacs import REPORT, is_result_of, make_results, write_dicom
+    from pneumoscope.pacs import REPORT, STATE, is_result_of, make_results, write_dicom
     from pneumoscope.radiographs.files import read_file
 
     prediction = image.prediction
@@ -123,8 +123,13 @@ def _write_dicom_results(
         if set(paths) - {REPORT} and prediction.judged:
             prediction = predictor.predict(source)  # results in files lack the maps
     try:
-        for kind, dataset in make_results(read_file(source), predictor, prediction, paths).items():
+        results = make_results(read_file(source), predictor, prediction, paths)
+        for kind, dataset in results.items():
             write_dicom(dataset, paths[kind])
+        if STATE in paths and prediction.judged and STATE not in results:
+            echo_stderr(
+                f"no presentation state of {source}: it is stored in colour (RGB or YBR), and viewers need gray"
+            )
     except PneumoscopeError as error:
         echo_stderr(f"no DICOM result of {source}: {error}")
         return False

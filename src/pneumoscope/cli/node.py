@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pneumoscope.pacs.queue import Queue
     from pneumoscope.pacs.receiver import Peer
 
+_STATES = (
+    "Only images in this state. received: on disk. judged: the results are on disk. delivered: the destination has "
+    "them. dead: it cannot be answered."
+)
 _POLLING = ("--poll-days", "--poll-seconds", "--study")  # options that need --poll
 
 QUEUE = typer.Option(Path("pneumoscope-node"), "--queue", metavar="DIR", help="Folder of the queue.")
@@ -48,7 +52,9 @@ def node(
     ),
     port: int = typer.Option(11112, min=0, max=65535, help="Port to listen on; 0 picks a free one."),
     allow: list[str] = typer.Option(
-        None, metavar="AET[@HOST]", help="Who may send: an AE title, and the address that it comes from."
+        None,
+        metavar="AET[@HOST]",
+        help="Who may send: an AE title, and the address that it comes from (a name is looked up at the start).",
     ),
     poll: str | None = typer.Option(
         None, metavar="URL", help="Also fetch radiographs from this DICOMweb server (QIDO-RS, WADO-RS)."
@@ -81,7 +87,10 @@ def node(
         None, metavar="FILE", help="PEM certificates of those whose own certificates are accepted, in both directions."
     ),
     status_port: int | None = typer.Option(
-        None, min=0, max=65535, help="Port of a page with the state of the node, and metrics, on this machine only."
+        None,
+        min=0,
+        max=65535,
+        help="Port of a page with the state of the node, and metrics, on this machine only (extra serve).",
     ),
     model: str = MODEL,
     threshold: str | None = THRESHOLD,
@@ -163,7 +172,7 @@ def node(
 def list_images(
     context: typer.Context,
     queue: Path = QUEUE,
-    state: str | None = typer.Option(None, help="Only images in this state.", metavar="STATE"),
+    state: str | None = typer.Option(None, help=_STATES, metavar="STATE"),
 ) -> None:
     """List images with states and reasons."""
     opened = _open_queue(context, queue)
@@ -212,7 +221,10 @@ def purge(
     state: str = typer.Argument(help="delivered or dead.", metavar="STATE"),
     queue: Path = QUEUE,
 ) -> None:
-    """Forget delivered or dead images."""
+    """Forget delivered or dead images.
+
+    An image that was forgotten is answered again when it is sent again.
+    """
     opened = _open_queue(context, queue)
     try:
         print(f"{opened.purge(state)} images forgotten")

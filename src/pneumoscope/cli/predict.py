@@ -57,13 +57,16 @@ def predict(
         None, help="Write a heatmap overlay of every judged image to this folder.", metavar="DIR"
     ),
     sr: Path | None = typer.Option(
-        None, "--sr", help="Write a DICOM Structured Report of every DICOM image to this folder.", metavar="DIR"
+        None,
+        "--sr",
+        help="Write a DICOM Structured Report of every DICOM image that can be read to this folder.",
+        metavar="DIR",
     ),
     sc: Path | None = typer.Option(
         None, "--sc", help="Write the overlay of every judged DICOM image as a DICOM Secondary Capture.", metavar="DIR"
     ),
     pr: Path | None = typer.Option(
-        None, "--pr", help="Write its outlines as a DICOM presentation state for a viewer.", metavar="DIR"
+        None, "--pr", help="Write its outlines as a DICOM presentation state, if it is stored in gray.", metavar="DIR"
     ),
     html: Path | None = typer.Option(
         None, help="Write a contact sheet of the overlays (with --heatmaps).", metavar="FILE"

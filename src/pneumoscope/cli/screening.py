@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from pneumoscope.cli.console import JsonLines, Table, echo_stderr, make_console
-from pneumoscope.cli.image_files import FinishedImage, JudgedImage, UniqueNames, write_image_files
+from pneumoscope.cli.image_files import DICOM_KINDS, FinishedImage, JudgedImage, UniqueNames, write_image_files
 from pneumoscope.cli.progress import progress_bar
 from pneumoscope.io.names import printable
 
@@ -116,5 +116,7 @@ def _judge(
         prediction = from_file or next(new)
         # Of an image that was not judged, there is only the report that says so, if it is a DICOM file.
         kinds = names if prediction.judged else names.keys() & {"SR"} if prediction.sop_instance_uid else ()
+        if not (prediction.judged or prediction.sop_instance_uid) and names.keys() & {*DICOM_KINDS}:
+            echo_stderr(f"no DICOM result of {prediction.path}, which is no DICOM file or cannot be read")
         paths = {kind: names[kind].assign(source) for kind in kinds}
         yield JudgedImage(source, prediction, paths, from_file is not None)

@@ -4,7 +4,8 @@ In: a DICOM radiograph and its prediction, or associations of a PACS. Out: Struc
 presentation states, as files or sent back.
 Read first: ``structured_report.py`` for what is written, ``node.py`` for the conversation. ``source_image.py`` reads
 what results copy from a radiograph, ``codes.py`` has the coded concepts, ``identifiers.py`` the new UIDs. A node is
-``receiver.py`` (listens), ``queue.py`` (on disk), ``judging.py`` and ``sender.py``.
+``receiver.py`` (listens), ``queue.py`` (on disk), ``judging.py`` and ``sender.py``; ``notes.py`` is about what they
+say.
 """
 
 import importlib.util
@@ -17,7 +18,7 @@ from pneumoscope.lazy_exports import lazy_exports
 if TYPE_CHECKING:  # the same names for type checkers and editors, which do not run __getattr__
     from pneumoscope.pacs.burned_in_text import find_text_lines
     from pneumoscope.pacs.deidentification import Pseudonyms, deidentify
-    from pneumoscope.pacs.destinations import parse_destination
+    from pneumoscope.pacs.destinations import check_web_address, parse_destination
     from pneumoscope.pacs.dicom_files import dicom_bytes, is_own_result_file, is_result_of, write_dicom
     from pneumoscope.pacs.node import DEFAULT_KINDS, Node
     from pneumoscope.pacs.presentation_state import make_presentation_state
@@ -49,6 +50,7 @@ _PUBLIC = {
     "REPORT": "results",
     "STATE": "results",
     "STATES": "queue",
+    "check_web_address": "destinations",
     "deidentify": "deidentification",
     "dicom_bytes": "dicom_files",
     "find_text_lines": "burned_in_text",
@@ -76,6 +78,7 @@ __all__ = [
     "Peer",
     "Pseudonyms",
     "Queue",
+    "check_web_address",
     "deidentify",
     "dicom_bytes",
     "find_text_lines",

@@ -36,8 +36,8 @@ def make_results(
         kinds: of ``"SR"``, ``"SC"`` and ``"PR"``.
 
     Returns:
-        The results by kind. An image that was not judged has a report only. A radiograph stored in colour has no
-        presentation state.
+        The results by kind. An image that was not judged has a report only. A radiograph stored in colour, also
+        a gray one stored as RGB or YBR, has no presentation state.
 
     Raises:
         UnreadableImage: not a DICOM file, or one whose header no result can be made from.

@@ -26,6 +26,9 @@ def read_tls(
         return None, None
     if not (certificate and key and authorities):
         raise UsageError("expected --tls-certificate, --tls-key and --tls-ca together, received some of them")
+    for option, path in (("--tls-certificate", certificate), ("--tls-key", key), ("--tls-ca", authorities)):
+        if not path.is_file():
+            raise UsageError(f"expected a PEM file with {option}, there is none at {path}: check the name")
     contexts = []
     for purpose in (ssl.Purpose.CLIENT_AUTH, ssl.Purpose.SERVER_AUTH):
         context = ssl.create_default_context(purpose)
@@ -33,8 +36,13 @@ def read_tls(
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(authorities)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"expected PEM certificates at {authorities}, they cannot be used: {error}") from None
+        try:
             context.load_cert_chain(certificate, key)
         except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"expected PEM files for TLS, they cannot be used: {error}") from None
+            raise UsageError(
+                f"expected a PEM certificate at {certificate} and its key at {key}, they cannot be used: {error}"
+            ) from None
         contexts.append(context)
     return contexts[0], contexts[1]

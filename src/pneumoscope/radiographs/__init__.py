@@ -12,7 +12,7 @@ from pneumoscope.radiographs.contents import content_reference, is_one_image, re
 from pneumoscope.radiographs.dicom.frames import TRANSFER_SYNTAXES
 from pneumoscope.radiographs.dicom.header import VALUE_LIMITS
 from pneumoscope.radiographs.dicom.reader import is_dicom, read_dataset
-from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference, read_reference
+from pneumoscope.radiographs.dicom.reference import NO_REFERENCE, InstanceReference, is_uid, read_reference
 from pneumoscope.radiographs.files import MAX_BYTES, read_file
 from pneumoscope.radiographs.folders import find_images, in_order, is_litter, join_counts
 from pneumoscope.radiographs.images import ImageSource, Radiograph, read_radiograph
@@ -57,6 +57,7 @@ __all__ = [
     "is_litter",
     "is_member_address",
     "is_one_image",
+    "is_uid",
     "join_counts",
     "member_problem",
     "open_zip",
