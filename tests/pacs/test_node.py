@@ -413,6 +413,7 @@ def test_connections_that_are_no_associations_keep_nobody_out(start_node, noise)
 def test_an_image_without_uids_is_refused(start_node, small, caplog):
     node = start_node()
     bad = small(StudyInstanceUID="")
+    assert not _associate(node, called="OTHER").is_established
     assert _send(node, bad, bad, small()) == [0xA900, 0xA900, 0x0000]
     assert [message for message in caplog.messages if "refused" in message] == [
         "an image of 'MODALITY' was refused: its UIDs are missing, or not those of the request (status A900H)"

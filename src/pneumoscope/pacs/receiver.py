@@ -202,10 +202,14 @@ class Receiver:
         self._say(event.assoc, "an association of {} was rejected: " + reason)
 
     def _say(self, association: Any, sentence: str) -> None:
-        """Put a sentence on standard error, for one AE title at most once a minute; ``{}`` stands for the title."""
+        """Put a sentence on standard error, for one AE title at most once a minute; ``{}`` stands for the title.
+
+        Associations and images have a minute of their own each.
+        """
+        start, _, end = sentence.partition("{}")
         caller = _caller_of(association)
-        if self._limiter.allows(caller):
-            _LOG.warning("%s", sentence.replace("{}", repr(caller), 1))
+        if self._limiter.allows(start + caller):
+            _LOG.warning("%s%r%s", start, caller, end)
 
     def _is_too_fast(self, caller: str) -> bool:
         now = time.monotonic()
