@@ -290,6 +290,20 @@ def test_a_result_that_cannot_be_sent_is_dead_with_the_reason_and_the_others_go_
     assert SECRET not in caplog.text
 
 
+def test_a_disk_that_fails_costs_no_attempt(make_node, small, caplog):
+    failures = [OSError(5, "Input/output error")] * 7
+
+    def fail(data):
+        if failures:
+            raise failures.pop()
+
+    node = make_node(Shelf(fail))
+    node.start("127.0.0.1", 0)
+    _put(node, small())
+    _wait_for(lambda: node.queue.counts()[DELIVERED] == 1)
+    assert "OSError" in caplog.text
+
+
 def test_an_error_while_judging_is_noted_and_the_image_is_dead_with_the_reason(make_node, small, caplog, monkeypatch):
     def fail(*arguments):
         raise KeyError(SECRET)
@@ -327,4 +341,4 @@ def test_an_image_whose_file_is_gone_is_dead(make_node, small):
     shutil.rmtree(node.queue.folder / "received")
     node.start("127.0.0.1", 0)
     _wait_for(lambda: node.queue.counts()[DEAD] == 1)
-    assert "its file is not in the queue" in node.queue.images(DEAD)[0].reason
+    assert "its file is not in the queue any more" in node.queue.images(DEAD)[0].reason

@@ -85,9 +85,10 @@ class Judges:
             self._queue.mark_judged(image, {kind: dicom_bytes(result) for kind, result in results.items()})
         except PneumoscopeError as error:
             self._queue.mark_failed(image, str(error), final=True)
-        except FileNotFoundError:
-            self._queue.mark_failed(image, "its file is not in the queue any more: send it again", final=True)
         except (OSError, sqlite3.Error) as error:  # the disk is full: wait, and try again
+            if isinstance(error, FileNotFoundError) and not image.path.exists():
+                self._queue.mark_failed(image, "its file is not in the queue any more: send it again", final=True)
+                return
             reason = getattr(error, "strerror", None) or describe_error(error)
             _LOG.error("the results of image %d cannot be kept: %s; tried again", image.id, reason)
             self._queue.give_back(image)

@@ -1,6 +1,6 @@
-"""What a node says on standard error beside its own sentences: where an error of the program happened, how often.
+"""How a node speaks on standard error: nothing too often, and errors of the program without their messages.
 
-Messages of other libraries may contain patient data, so they are not repeated.
+The messages of other libraries may contain patient data.
 """
 
 import threading

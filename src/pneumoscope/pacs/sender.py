@@ -149,6 +149,8 @@ class Sender:
             except Unreachable:
                 raise
             except Exception as error:  # of a library; the others go on
+                if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                    raise  # of the disk, not of this result
                 reason = f"the result cannot be sent, an error of this program: {describe_error(error)}"
                 _LOG.error("image %d: %s", image.id, reason)
                 self._queue.mark_refused(image, reason)
