@@ -71,9 +71,8 @@ def pool_folds(folders: Sequence[Path]) -> dict[str, Any]:
     folds = _read_folds(folders)
     rows, first = folds.rows, open_finished_run(folders[0])
     labels, probability, patients = to_arrays(rows)
-    if first.recipe.operating_point == BALANCED:
-        point = 0.5
-    else:
+    point = 0.0  # in log odds
+    if first.recipe.operating_point != BALANCED:
         point = midpoint_below(probability, highest_threshold(labels, probability, SENSITIVITY))
     shifted_labels = np.concatenate(folds.shifted_labels)
     shifted_odds = log_odds(np.concatenate(folds.shifted_probability)) - point  # 0 at the operating point
