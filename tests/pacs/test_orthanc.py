@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pydicom
 import pytest
 from builders.dicom_files import ELEMENTS_OF_STUDY, dicom_file
 
@@ -22,6 +24,7 @@ from pneumoscope.pacs.queue import DELIVERED, Queue
 
 ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 PLUGINS = "/usr/share/orthanc/plugins"
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 pytestmark = pytest.mark.skipif(
     not os.path.exists(ORTHANC), reason="Orthanc is not installed: requirements/debian.txt names its packages"
@@ -40,6 +43,11 @@ def _wait_for(condition, seconds=60):
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.1)
     return found
+
+
+def _answers_at(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
 
 
 class Orthanc:
@@ -126,6 +134,33 @@ def start_node(tmp_path, node_port):
 
 
 @pytest.fixture
+def behind_nginx(tmp_path):
+    """Starts nginx in front of a server; it does not give one instance. Returns the address of its DICOMweb service."""
+    if not NGINX:
+        pytest.skip("nginx is not installed: requirements/debian.txt names it")
+    processes = []
+
+    def start(url, refused):
+        (port,) = _free_ports(1)
+        (tmp_path / "nginx.conf").write_text(f"""
+            pid {tmp_path}/nginx.pid; error_log {tmp_path}/nginx.log; daemon off; events {{}}
+            http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;
+              fastcgi_temp_path {tmp_path}/fcgi; uwsgi_temp_path {tmp_path}/uwsgi; scgi_temp_path {tmp_path}/scgi;
+              server {{ listen 127.0.0.1:{port};
+                location ~ /instances/{re.escape(refused)}$ {{ return 404; }}
+                location / {{ proxy_pass {url}; proxy_buffering off; proxy_set_header Host $http_host; }} }} }}
+        """)
+        processes.append(subprocess.Popen([NGINX, "-c", tmp_path / "nginx.conf"], stderr=subprocess.DEVNULL))
+        _wait_for(lambda: _answers_at(port))
+        return f"http://127.0.0.1:{port}/dicom-web"
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
 def study(orthanc, samples):
     """Two radiographs of one study in the archive; returns their UIDs."""
     for number in (9, 0):
@@ -203,6 +238,31 @@ def test_a_study_is_fetched_from_a_dicomweb_server_and_answered_there(orthanc, s
     time.sleep(2.5)  # two more questions, whose answers are known
     reports = [tags["StudyInstanceUID"] for tags in orthanc.instances() if tags["Modality"] == "SR"]
     assert reports == [wanted]
+
+
+@pytest.mark.skipif(
+    not os.path.exists(f"{PLUGINS}/libOrthancDicomWeb.so"), reason="requirements/debian.txt names orthanc-dicomweb"
+)
+def test_an_image_that_the_web_server_does_not_give_holds_up_no_other(orthanc, start_node, samples, behind_nginx):
+    """nginx in front of Orthanc lists three images, and gives two."""
+    pixels = read_radiograph(samples[9]).pixels[::4, ::4].copy()
+    uids = []
+    for _ in range(3):
+        data = dicom_file(pixels, **ELEMENTS_OF_STUDY)
+        orthanc.ask("/instances", data)
+        uids.append(str(pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID))
+    listed = orthanc.ask(f"/dicom-web/instances?StudyInstanceUID={ELEMENTS_OF_STUDY['StudyInstanceUID']}")
+    refused = listed[0]["00080018"]["Value"][0]  # the first that the node asks for
+    web, study = behind_nginx(orthanc.url, refused), ELEMENTS_OF_STUDY["StudyInstanceUID"]
+    archive = f"{orthanc.url}/dicom-web"
+    start_node("--reply-to", archive, "--poll", web, "--poll-seconds", "1", "--result", "SR", "--study", study)
+    _wait_for(lambda: len(orthanc.ask("/instances")) == 5)
+    reports = [
+        tags["CurrentRequestedProcedureEvidenceSequence"][0]["ReferencedSeriesSequence"][0]["ReferencedSOPSequence"][0]
+        for tags in orthanc.instances()
+        if "CurrentRequestedProcedureEvidenceSequence" in tags
+    ]
+    assert {report["ReferencedSOPInstanceUID"] for report in reports} == set(uids) - {refused}
 
 
 def test_results_are_kept_until_the_archive_has_confirmed_them(orthanc, start_node, study, tmp_path):

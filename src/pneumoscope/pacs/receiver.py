@@ -178,7 +178,7 @@ class Receiver:
         """Reject an association of somebody who may not send, or who opens too many (PS3.8, section 9.3.4)."""
         association = event.assoc
         caller = _caller_of(association)
-        address = association.requestor.address
+        address = str(association.requestor.address).removeprefix("::ffff:")  # IPv4 on a socket of both versions
         if self.peers and not any(peer.aet == caller and peer.host in (None, address) for peer in self.peers):
             is_known = any(peer.aet == caller for peer in self.peers)
             reason = "it comes from an address that --allow does not name" if is_known else "--allow does not name it"

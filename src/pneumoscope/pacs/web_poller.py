@@ -75,11 +75,14 @@ class WebPoller:
     def poll(self) -> int:
         """Ask once; returns the number of new images.
 
+        An image that the server does not give, or gives damaged, holds up no other; it is asked for again next time.
+
         Raises:
             requests.RequestException: the server cannot be asked.
             Busy, OSError, sqlite3.Error: the queue cannot take an image.
+            Exception: the problem of the last image that could not be fetched, after all others.
         """
-        count = 0
+        count, problem = 0, None
         for study, series in self._find_series():
             for found in self._client.search_for_instances(study, series, get_remaining=True):
                 instance = _value(found, _INSTANCE)
@@ -87,11 +90,20 @@ class WebPoller:
                     return count
                 if not instance or self._queue.knows(instance):
                     continue
-                dataset = self._client.retrieve_instance(
-                    study, series, instance, media_types=(("application/dicom", "*"),)
-                )
-                count += self._queue.accept(encode_file(dataset), instance, SENDER)
+                try:
+                    dataset = self._client.retrieve_instance(
+                        study, series, instance, media_types=(("application/dicom", "*"),)
+                    )
+                    data = encode_file(dataset)
+                except (requests.ConnectionError, requests.Timeout):
+                    raise
+                except Exception as error:  # of this image
+                    problem = error
+                    continue
+                count += self._queue.accept(data, instance, SENDER)
                 self._on_accepted()
+        if problem is not None:
+            raise problem
         return count
 
     def _find_series(self) -> Iterator[tuple[str, str]]:
