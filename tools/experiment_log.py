@@ -179,17 +179,20 @@ def _style_table(rows: list[dict]) -> list[str]:
             cells += [interval(area), f"{shift['balanced_accuracy']:.3f}", f"{shift['log_loss']:.3f}"]
         against = row["style"][AGAINST_STYLE]
         counted = f", n {against['normal']} + {against['pneumonia']}" if against else ""
+        difference = row.get("style_difference")
+        cells.append(interval(difference) if difference else "not recorded")
         lines.append([row["run"], *cells, interval(against["roc_auc"]) + counted if against else ""])
     return [
         "## Style",
         "",
         *paragraph(
             "Held-out images moved towards the style of another held-out image: of the other label, and as a control",
-            "of its own. The last column is the AUC on the images whose own style is typical of the other label.",
+            "of its own; the difference of the balanced accuracies, with an interval over patients. The last column is",
+            "the AUC on the images whose own style is typical of the other label.",
             f"{len(rows) - len(measured)} of the {len(rows)} runs on this page were made before this was measured.",
             "Figures at threshold 0.5, before calibration; `pneumoscope.evaluation.style_proxies` has the definitions.",
         ),
-        *table([*head, f"AUC, {AGAINST_STYLE}"], lines),
+        *table([*head, "difference", f"AUC, {AGAINST_STYLE}"], lines),
     ]
 
 

@@ -17,7 +17,7 @@ from pneumoscope.evaluation import (
     style_scores,
 )
 from pneumoscope.evaluation.shortcut_scores import SIZE, describe_picture, style_features
-from pneumoscope.evaluation.style_proxies import OWN, TURNED, move_towards
+from pneumoscope.evaluation.style_proxies import OWN, TURNED, move_towards, style_difference
 from pneumoscope.inference import PROBABILITIES, InputSpec, Predictor
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA, label_index
 
@@ -129,6 +129,18 @@ def test_too_few_patients_have_no_score(manifest):
     one = tuple(replace(record, group="one") for record in manifest.records[:NORMALS])
     assert style_scores(manifest, [*one, *manifest.records[NORMALS:]]) is None
     assert style_scores(manifest, manifest.records[:NORMALS]) is None
+
+
+def test_the_difference_of_the_styles_is_that_of_the_balanced_accuracies():
+    labels = np.repeat([0, 1], [40, 160])
+    rng = np.random.default_rng(0)
+    turned, own = rng.random(200), np.where(rng.random(200) < 0.9, labels, 1 - labels).astype(float)
+    found = style_difference(labels, turned, own, np.arange(200) // 2, resamples=300)
+    right = [(probability >= 0.5) == labels for probability in (own, turned)]
+    balanced = [(one[labels == 0].mean() + one[labels == 1].mean()) / 2 for one in right]
+    assert found["value"] == pytest.approx(balanced[0] - balanced[1])
+    assert found["low"] < found["value"] < found["high"]
+    assert style_difference(labels, own, own, np.arange(200), resamples=20)["value"] == 0
 
 
 def style_row(path, label, probability):

@@ -16,6 +16,7 @@ from pneumoscope.errors import RunError
 from pneumoscope.evaluation import REPORT_NAME, fit_limits, read_report, to_arrays
 from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.evaluation.robustness import SHIFTS
+from pneumoscope.evaluation.style_proxies import OWN, TURNED
 from pneumoscope.inference.bundle import open_bundle
 from pneumoscope.inference.calibration import calibrate, highest_threshold, log_odds
 from pneumoscope.labels import label_index
@@ -135,6 +136,8 @@ def test_the_style_is_measured_on_the_held_out_images(crossed):
         assert len(measured["shifts"]["style turned round"]["probability"]) == len(paths)
         assert "probability" not in row["style"]["style turned round"]
         assert row["style"][AGAINST_STYLE] is None  # fewer than ten images of a label
+        turned, own = (row["style"][name]["balanced_accuracy"] for name in (TURNED, OWN))
+        assert row["style_difference"]["value"] == pytest.approx(own - turned)
 
 
 def test_a_run_measured_before_the_style_was_still_has_a_row(copied):

@@ -17,15 +17,17 @@ from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.evaluation.report import FIGURES, render_comparison, render_table, report_html
 from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, REPORT_NAME, read_report, to_arrays
 from pneumoscope.evaluation.robustness import measure_shifts, with_intervals
-from pneumoscope.evaluation.style_proxies import measure_style_shifts, style_scores
+from pneumoscope.evaluation.style_proxies import OWN, TURNED, measure_style_shifts, style_difference, style_scores
 from pneumoscope.evaluation.subgroups import against_ratio, against_style, subtype_auc
 from pneumoscope.evaluation.uncertain import uncertain_band, uncertain_rule
 
 __all__ = [
     "COVERAGES",
     "FIGURES",
+    "OWN",
     "PREDICTIONS_NAME",
     "REPORT_NAME",
+    "TURNED",
     "Estimate",
     "against_ratio",
     "against_style",
@@ -45,6 +47,7 @@ __all__ = [
     "render_table",
     "report_html",
     "roc_auc",
+    "style_difference",
     "style_scores",
     "subtype_auc",
     "to_arrays",

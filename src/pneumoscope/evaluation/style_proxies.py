@@ -23,6 +23,7 @@ import numpy as np
 
 from pneumoscope.data import BAND_SIGMAS, StylePartners, copy_corners, move_style
 from pneumoscope.data.manifest import Manifest, Record
+from pneumoscope.evaluation.bootstrap import RESAMPLES, Estimate, bootstrap
 from pneumoscope.evaluation.robustness import summarise
 from pneumoscope.evaluation.shortcut_scores import SIZE, cross_validated_scores, describe_picture, style_features
 from pneumoscope.inference import PROBABILITIES, Predictor, resize, to_input
@@ -71,6 +72,41 @@ def measure_style_shifts(
     return {
         name: summarise(labels, np.concatenate(batches), predictor.threshold) for name, batches in probabilities.items()
     }
+
+
+def style_difference(
+    labels: np.ndarray,
+    turned: np.ndarray,
+    own: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """How much better a model does with the style of the own label: the difference of the balanced accuracies at 0.5.
+
+    Args:
+        labels: (N,) int.
+        turned: (N,) float, probabilities of PNEUMONIA with the style turned round.
+        own: (N,) float, with the style of the own class.
+        groups: (N,), patients.
+        seed, resamples: of the bootstrap over patients, in which both are measured on the same resamples.
+    """
+    patient = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    positive = labels == POSITIVE
+
+    def by_patient(of: np.ndarray) -> np.ndarray:
+        return np.bincount(patient, of, minlength=int(patient.max(initial=-1)) + 1)
+
+    # The difference of right verdicts, label by label.
+    gained = (own >= 0.5).astype(int) - (turned >= 0.5).astype(int)
+    parts = [by_patient(part) for part in (gained * positive, positive, -gained * ~positive, ~positive)]
+
+    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found, positives, spared, negatives = (weights @ part for part in parts)
+        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, which means undefined
+            return {"difference": (found / positives + spared / negatives) / 2}
+
+    return bootstrap(statistics, patient, seed, resamples)["difference"]
 
 
 def move_towards(partners: StylePartners, row: int, labels: np.ndarray, turned: bool, seed: int) -> np.ndarray:

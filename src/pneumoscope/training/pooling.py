@@ -16,6 +16,9 @@ import numpy as np
 from pneumoscope.data import ALL, Split, class_weights
 from pneumoscope.evaluation import (
     COVERAGES,
+    OWN,
+    TURNED,
+    Estimate,
     against_ratio,
     against_style,
     cross_fitted_sets,
@@ -25,6 +28,7 @@ from pneumoscope.evaluation import (
     measure_sets,
     prediction_sets,
     read_report,
+    style_difference,
     subtype_auc,
     to_arrays,
     uncertain_band,
@@ -126,7 +130,8 @@ def summarise_run(folder: str | Path) -> dict[str, Any]:
         ``run``, ``recipe``, ``split_fingerprint``, ``images``, ``patients``; ``metrics`` and ``subtypes`` with
         intervals; ``against_ratio`` (see :func:`pneumoscope.evaluation.subgroups.against_ratio`); ``shifts`` (see
         :func:`pneumoscope.evaluation.robustness.with_intervals`); ``style``, the same for the shifts of
-        :mod:`pneumoscope.evaluation.style_proxies`, with ``against the style``, None if it was not measured;
+        :mod:`pneumoscope.evaluation.style_proxies`, with ``against the style``, and ``style_difference`` (see there),
+        both None if they were not measured;
         ``kept_epoch``, ``history``, ``timing`` and ``versions``.
     """
     folder = Path(folder)
@@ -146,6 +151,7 @@ def summarise_run(folder: str | Path) -> dict[str, Any]:
         "against_ratio": against_ratio(predictions, _read_json_or_empty(folder / RATIOS_NAME)),
         "shifts": with_intervals(_read_json_or_empty(folder / SHIFTS_NAME), labels, patients),
         "style": _summarise_style(folder, predictions, labels, patients),
+        "style_difference": _style_difference(folder, labels, patients),
         "kept_epoch": int(run.kept["epoch"]),
         "history": [{name: round(value, 5) for name, value in row.items()} for row in run.history],
         "timing": json.loads((folder / "timing.json").read_text(encoding="utf-8")),
@@ -162,6 +168,15 @@ def _summarise_style(
         return None
     shifts = with_intervals(measured["shifts"], labels, patients)
     return {**shifts, AGAINST_STYLE: against_style(predictions, measured["scores"])}
+
+
+def _style_difference(folder: Path, labels: np.ndarray, patients: np.ndarray) -> Estimate | None:
+    """How much better the run does with the style of the own label; None where ``style.json`` has no such shifts."""
+    shifts = _read_json_or_empty(folder / STYLE_NAME).get("shifts", {})
+    if not {OWN, TURNED} <= set(shifts):
+        return None
+    turned, own = (np.array(shifts[name]["probability"]) for name in (TURNED, OWN))
+    return style_difference(labels, turned, own, patients)
 
 
 def fold_results(recipe: Recipe, runs: str | Path, fingerprint: str | None = None) -> dict[str, Any] | None:
