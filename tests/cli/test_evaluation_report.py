@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -48,6 +49,20 @@ def test_without_errors_the_page_has_no_radiograph(run, table, tmp_path):
     assert "data:image/jpeg" not in page
     assert "This page contains radiographs" not in page
     assert json.loads((tmp_path / "e" / "report.json").read_text())["thresholds"]
+
+
+def test_with_robustness_the_page_has_every_change(run, tmp_path):
+    for label in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "few" / label).mkdir(parents=True)
+        for path in sorted(SAMPLES.glob(f"{label}/*.jpeg"))[:2]:
+            shutil.copy(path, tmp_path / "few" / label)
+    code, _, err = run("evaluate", "--data", "few", "--split", "all", "--out", "e", "--robustness")
+    assert code == 0, err
+    report = json.loads((tmp_path / "e" / "report.json").read_text())
+    assert len(report["robustness"]["corruptions"]) == 65
+    page = (tmp_path / "e" / "report.html").read_text()
+    for text in ("Robustness", "style turned round", "other scanner", "shot noise", "level 5"):
+        assert text in page
 
 
 def test_a_subgroup_that_is_no_column_is_one_sentence(run, table):

@@ -32,6 +32,9 @@ def evaluate(
     errors: int = typer.Option(
         6, min=0, help="Wrong verdicts of each kind on the page, with their evidence; with 0 it has no radiograph."
     ),
+    robustness: bool = typer.Option(
+        False, "--robustness", help="Measure on radiographs that are changed in 83 ways, too; takes 83 times as long."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
     *,
     table: "TableOptions",
@@ -39,7 +42,7 @@ def evaluate(
     """Measure a model file, with 95 % intervals."""
     predictor = open_predictor(model, threshold, prevalence, any_age=any_age)
     folder = out or evaluation_folder(predictor, split)
-    report = evaluate_predictor(predictor, data, split, folder, table, errors)
+    report = evaluate_predictor(predictor, data, split, folder, table, errors, robustness)
     if as_json:
         print(json.dumps(report))
     else:

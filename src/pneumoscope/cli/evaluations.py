@@ -33,17 +33,20 @@ def evaluate_predictor(
     folder: Path,
     table: "TableOptions | None" = None,
     errors: int = 0,
+    robustness: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a model on a split of the data; writes report, predictions, figures and page to the folder.
 
     Args:
         predictor, data, split, folder, table: as on the command line.
         errors: of each kind, for the page.
+        robustness: measure on changed radiographs, too.
     """
     from pneumoscope.data.splits import select_records
     from pneumoscope.evaluation.evaluate import evaluate_model
     from pneumoscope.evaluation.report import FIGURES
-    from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, read_report
+    from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, read_report, rewrite_report
+    from pneumoscope.evaluation.robustness_table import measure_robustness
     from pneumoscope.training.runs import MONITOR, read_history
 
     _check_split(predictor, data, split)
@@ -56,10 +59,15 @@ def evaluate_predictor(
         report = evaluate_model(
             predictor, manifest, records, split, out=folder, progress=show_progress, fingerprint=fingerprint
         )
+        rows = read_report(folder)[1]
+        if robustness:
+            judged = [record for record, row in zip(records, rows, strict=True) if row["probability"] is not None]
+            report["robustness"] = measure_robustness(predictor, manifest, judged, show_progress)
+            rewrite_report(report, folder)
     history = read_history(predictor.bundle.path.parent)  # present if the model lies in its run folder
     if history and MONITOR not in history[0]:  # the training held no images out, so there are no curves
         history = None
-    pictures = draw_errors(predictor, manifest.root, read_report(folder)[1], errors) if errors else []
+    pictures = draw_errors(predictor, manifest.root, rows, errors) if errors else []
     write_report_page(report, folder, history, pictures)
     return report
 

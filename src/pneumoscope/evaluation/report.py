@@ -6,6 +6,7 @@ from typing import Any
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.evaluation.bootstrap import Estimate
+from pneumoscope.evaluation.corruptions import KINDS, LEVELS, name_of
 from pneumoscope.evaluation.html_pages import embed_image, escape, make_table, write_page
 from pneumoscope.evaluation.metric_registry import titled_estimates
 from pneumoscope.inference.bundle import scope_of
@@ -93,6 +94,7 @@ def report_html(
         ),
         *_thresholds_section(report),
         *_subgroups_section(report),
+        *_robustness_section(report),
         *_errors_section(errors),
         *_failed_section(report),
     ]
@@ -234,6 +236,34 @@ def _subgroups_section(report: dict[str, Any]) -> list[str]:
         f'<div class="numbers">{make_table(head, rows)}</div>',
         f'<p class="note">{note}</p>',
     ]
+
+
+def _robustness_section(report: dict[str, Any]) -> list[str]:
+    robustness = report.get("robustness")
+    if not robustness:
+        return []
+    changes = [(name, figures) for part in ("shifts", "style") for name, figures in robustness[part].items()]
+    rows = [(name, _shift_area(figures), _number(figures["balanced_accuracy"])) for name, figures in changes]
+    corrupted = [
+        (kind, *(_number(robustness["corruptions"][name_of(kind, level)]["roc_auc"]) for level in LEVELS))
+        for kind in KINDS
+    ]
+    levels = ["ROC AUC after a corruption", *(f"level {level}" for level in LEVELS)]
+    note = (
+        "The same radiographs, changed. Shifts and styles: pneumoscope.evaluation.robustness and style_proxies; "
+        "corruptions at the levels of MedMNIST-C, at 224 pixels."
+    )
+    return [
+        "<h2>Robustness</h2>",
+        f'<p class="note">{note}</p>',
+        f'<div class="numbers">{make_table(["Change", "ROC AUC", "Balanced accuracy"], rows)}</div>',
+        f'<div class="numbers">{make_table(levels, corrupted)}</div>',
+    ]
+
+
+def _shift_area(figures: dict[str, Any]) -> str:
+    low, high = figures["roc_auc_low"], figures["roc_auc_high"]
+    return _number(figures["roc_auc"]) + ("" if low is None else f" ({low:.3f} to {high:.3f})")
 
 
 def _errors_section(errors: Sequence[tuple[str, bytes]]) -> list[str]:

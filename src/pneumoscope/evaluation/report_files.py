@@ -38,6 +38,11 @@ def write_report(report: dict[str, Any], rows: Sequence[dict[str, Any]], folder:
     attributes = list(dict.fromkeys(name for row in rows for name in row if name not in PREDICTION_COLUMNS))
     table = ({name: row.get(name, "") for name in (*PREDICTION_COLUMNS, *attributes)} for row in rows)
     write_atomic(folder / PREDICTIONS_NAME, csv_bytes(table, [*PREDICTION_COLUMNS, *attributes]))
+    rewrite_report(report, folder)
+
+
+def rewrite_report(report: dict[str, Any], folder: Path) -> None:
+    """Write a report that got something more; its predictions are there already."""
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     write_atomic(folder / REPORT_NAME, text.encode())
 

@@ -10,7 +10,7 @@ DeGrave, Janizek and Lee, "AI for radiographic COVID-19 detection selects shortc
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,8 +62,11 @@ def _augment(pixels: np.ndarray, rng: np.random.Generator, **ranges: float) -> n
     return augment(pixels, spec, Augmentation(**ranges), rng)
 
 
-#: Name -> function (pixels (H, W) uint8, label, generator) -> pixels. Only one shift uses the label.
-SHIFTS: dict[str, Callable[[np.ndarray, str, np.random.Generator], np.ndarray]] = {
+#: Function (pixels (H, W) uint8, label, generator) -> pixels.
+Shift = Callable[[np.ndarray, str, np.random.Generator], np.ndarray]
+
+#: By name. Only one shift uses the label.
+SHIFTS: dict[str, Shift] = {
     "none": lambda pixels, label, rng: pixels,
     "ratio turned round": lambda pixels, label, rng: _reverse_ratio(pixels, label),
     "all wider": lambda pixels, label, rng: _crop(pixels, 0.75, 1.0),
@@ -88,6 +91,7 @@ def measure_shifts(
     manifest: Manifest,
     records: Sequence[Record],
     progress: Callable[[Iterable[Any], int | None, str], Iterable[Any]] | None = None,
+    shifts: Mapping[str, Shift] = SHIFTS,
 ) -> dict[str, dict[str, Any]]:
     """Probabilities of held-out radiographs under every shift.
 
@@ -96,6 +100,7 @@ def measure_shifts(
         manifest: has the folder of the records.
         records: radiographs that the model was not trained on.
         progress: wraps the iteration, ``progress(items, total, what)``.
+        shifts: by name; :data:`pneumoscope.evaluation.corruptions.CORRUPTIONS` has others.
 
     Returns:
         For each shift: ``probability`` (N,) rounded to six digits, ``accuracy``, ``roc_auc``, ``sensitivity``,
@@ -103,11 +108,11 @@ def measure_shifts(
     """
     labels = np.array([label_index(record.label) for record in records])
     spec = predictor.bundle.spec
-    probabilities: dict[str, list[np.ndarray]] = {name: [] for name in SHIFTS}  # of each batch
+    probabilities: dict[str, list[np.ndarray]] = {name: [] for name in shifts}  # of each batch
     starts: Iterable[int] = range(0, len(records), _BATCH)
     for start in progress(starts, None, "shifted radiographs") if progress else starts:
         batch = list(_read_batch(manifest, records[start : start + _BATCH]))
-        for name, shift in SHIFTS.items():
+        for name, shift in shifts.items():
             inputs = [
                 resize(Radiograph(shift(pixels, label, np.random.default_rng(seed))), spec)
                 for pixels, label, seed in batch
