@@ -15,7 +15,7 @@ from pneumoscope.evaluation.label_errors import find_label_errors
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
 from pneumoscope.evaluation.metrics import roc_auc
 from pneumoscope.evaluation.report import FIGURES, render_comparison, render_table, report_html
-from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, REPORT_NAME, read_report, to_arrays
+from pneumoscope.evaluation.report_files import PREDICTIONS_NAME, REPORT_NAME, read_report, rewrite_report, to_arrays
 from pneumoscope.evaluation.robustness import measure_shifts, with_intervals
 from pneumoscope.evaluation.style_proxies import OWN, TURNED, measure_style_shifts, style_difference, style_scores
 from pneumoscope.evaluation.subgroups import against_ratio, against_style, subtype_auc
@@ -46,6 +46,7 @@ __all__ = [
     "render_comparison",
     "render_table",
     "report_html",
+    "rewrite_report",
     "roc_auc",
     "style_difference",
     "style_scores",
