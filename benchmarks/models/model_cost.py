@@ -1,10 +1,11 @@
 """Measure what one prediction costs with each shipped model, as a ratio to the reference MobileNet.
 
-    python benchmarks/models/model_cost.py --data DIR
+    python benchmarks/models/model_cost.py --data DIR [MODEL...]
 
 The models take turns, one image at a time. Two times are measured: the network alone, and the whole prediction from
 the file (reading, decoding, resizing, the network). DIR contains radiographs; their size matters for the whole
-prediction. The script prints medians and ratios and writes ``benchmarks/results/model_cost.json``.
+prediction. The script prints medians and ratios and writes ``benchmarks/results/model_cost.json``. With further models
+(files or run folders) it measures those, too, and writes nothing.
 """
 
 import argparse
@@ -28,12 +29,14 @@ REFERENCE = "reference-mobilenet"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="beside the shipped ones; nothing is written then")
     parser.add_argument("--data", required=True, type=Path, help="folder of radiographs")
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     paths = sorted(path for path in arguments.data.rglob("*") if path.suffix.lower() in SUFFIXES)[: arguments.images]
-    seconds = _measure({name: load(name) for name in shipped_models()}, paths, arguments.repeats)
+    names = [*shipped_models(), *arguments.models]
+    seconds = _measure({name: load(name) for name in names}, paths, arguments.repeats)
     content = {
         "images": len(paths),
         "repeats": arguments.repeats,
@@ -43,8 +46,9 @@ def main() -> None:
     for name, row in content["models"].items():
         for part in seconds:
             print(f"{name:22s} {part:8s} {row[f'{part}_ms']:7.2f} ms, {row[f'{part}_ratio']:.2f} times the reference")
-    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {RESULT}")
+    if not arguments.models:
+        RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        print(f"written to {RESULT}")
 
 
 def _measure(predictors: dict[str, Predictor], paths: list[Path], repeats: int) -> dict[str, dict[str, list[float]]]:
