@@ -68,7 +68,7 @@ def evaluate_predictor(
     if history and MONITOR not in history[0]:  # the training held no images out, so there are no curves
         history = None
     pictures = draw_errors(predictor, manifest.root, rows, errors) if errors else []
-    write_report_page(report, folder, history, pictures)
+    write_report_page(report, rows, folder, history, pictures)
     return report
 
 

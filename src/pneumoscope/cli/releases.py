@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def release_and_print(run: "Run", data: "Path | Manifest") -> None:
     """Export a run, evaluate the file, and print its metrics."""
+    from pneumoscope.evaluation import read_report
     from pneumoscope.training.release import release
 
     pooled = None if run.split.val else _read_pooled(run)
@@ -25,7 +26,7 @@ def release_and_print(run: "Run", data: "Path | Manifest") -> None:
             print_pooled(run.recipe.name, pooled)
         return
     folder = run.folder / "evaluation-val"
-    write_report_page(report, folder, run.history)
+    write_report_page(report, read_report(folder)[1], folder, run.history)
     print_report(report, folder)
 
 

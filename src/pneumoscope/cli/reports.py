@@ -28,6 +28,7 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
 
 def write_report_page(
     report: dict[str, Any],
+    predictions: Sequence[dict[str, Any]],
     folder: Path,
     history: list[dict[str, float]] | None,
     errors: Sequence[tuple[str, bytes]] = (),
@@ -35,16 +36,14 @@ def write_report_page(
     """Draw the figures and write the page ``report.html``; without the drawing packages the page has no figures.
 
     Args:
-        report: of the evaluation in the folder.
-        folder: with ``report.json`` and ``predictions.csv``.
+        report, predictions: of the evaluation in the folder, see :func:`pneumoscope.evaluation.read_report`.
+        folder: where the page goes.
         history: rows of the training's epochs; None for no curves.
         errors: caption and JPEG bytes of wrong verdicts.
     """
-    from pneumoscope.evaluation import read_report
     from pneumoscope.evaluation.figures import draw_figures
     from pneumoscope.evaluation.report import report_html
 
-    predictions = read_report(folder)[1]
     try:
         figures = draw_figures(report, predictions, folder, history=history)
     except MissingExtra as error:

@@ -4,7 +4,7 @@ Reference: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapt
 Welsh, "Bootstrapping clustered data", 2007.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypedDict
@@ -183,13 +183,23 @@ def mean_by_patient(values: np.ndarray, groups: np.ndarray, seed: int, resamples
     defined = ~np.isnan(values)
     if not defined.any():
         return None
-    patient = np.unique(groups[defined], return_inverse=True)[1].astype(np.int64)
-    sums, counts = np.bincount(patient, values[defined]), np.bincount(patient)
+    ratio = {"mean": (values[defined], np.ones(int(defined.sum())))}
+    return ratios_by_patient(ratio, groups[defined], seed, resamples)["mean"]
 
-    def mean(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"mean": weights @ sums / (weights @ counts)}
 
-    return bootstrap(mean, patient, seed, resamples)["mean"]
+def ratios_by_patient(
+    ratios: Mapping[str, tuple[np.ndarray, np.ndarray]], groups: np.ndarray, seed: int, resamples: int
+) -> dict[str, Estimate]:
+    """Sum of a part (N,) over the sum of a whole (N,), by name, with intervals over patients (N,); 0 / 0 is None."""
+    patient = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    count = int(patient.max(initial=-1)) + 1
+    sums = {name: [np.bincount(patient, one, minlength=count) for one in pair] for name, pair in ratios.items()}
+
+    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, which means undefined
+            return {name: (weights @ part) / (weights @ whole) for name, (part, whole) in sums.items()}
+
+    return bootstrap(statistics, patient, seed, resamples)
 
 
 def nan_to_none(value: float) -> float | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pneumoscope.evaluation.bootstrap import RESAMPLES, bootstrap
+from pneumoscope.evaluation.bootstrap import RESAMPLES, ratios_by_patient
 from pneumoscope.labels import LABELS, POSITIVE
 
 #: Coverages that are offered.
@@ -68,7 +68,6 @@ def measure_sets(
         Estimates: ``coverage`` and ``coverage NORMAL``, ``coverage PNEUMONIA``; ``answered``, the share of sets with
         one label; ``accuracy`` of these; ``empty``, the share of sets without a label.
     """
-    patient = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     covered = sets[np.arange(len(labels)), labels]
     size = sets.sum(axis=1)
     every = np.ones(len(labels), bool)
@@ -79,16 +78,7 @@ def measure_sets(
         "accuracy": (covered & (size == 1), size == 1),
         "empty": (size == 0, every),
     }
-    count = int(patient.max(initial=-1)) + 1
-    sums = {
-        name: [np.bincount(patient, part, minlength=count) for part in pair] for name, pair in ratios.items()
-    }  # (patients,) each
-
-    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, which means undefined
-            return {name: (weights @ part) / (weights @ whole) for name, (part, whole) in sums.items()}
-
-    return bootstrap(statistics, patient, seed, resamples)
+    return ratios_by_patient(ratios, groups, seed, resamples)
 
 
 def cross_fitted_sets(

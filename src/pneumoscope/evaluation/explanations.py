@@ -87,12 +87,13 @@ def measure_explanations(
     """
     rng = np.random.default_rng(seed)
     normals = _read_normals(predictor, manifest, records)
+    thumbnails = np.stack([_thumbnail(image) for image in normals])
     rows: Iterable[Record] = progress(records, len(records), "testing maps") if progress else records
     groups, figures = [], []
     for record in rows:
         if record.label != PNEUMONIA:
             continue
-        found = _test_one(predictor, manifest, record, normals, randomised, rng)
+        found = _test_one(predictor, manifest, record, normals, thumbnails, randomised, rng)
         if found is not None:
             groups.append(record.group or record.path)
             figures.append(found)
@@ -116,6 +117,7 @@ def _test_one(
     manifest: Manifest,
     record: Record,
     normals: np.ndarray,
+    thumbnails: np.ndarray,
     randomised: Predictor | None,
     rng: np.random.Generator,
 ) -> dict[str, float] | None:
@@ -133,7 +135,7 @@ def _test_one(
         RANDOM: rng.random(own.shape),
     }
     found = {}
-    normal = _most_similar(normals, pixels)
+    normal = _most_similar(normals, thumbnails, pixels)
     for name, one in maps.items():
         found[f"deletion {name}"], found[f"insertion {name}"] = _curves(predictor, pixels, normal, one)
     step = max(1, round(_SHIFT * spec.width))
@@ -171,12 +173,16 @@ def _read_normals(predictor: Predictor, manifest: Manifest, records: Sequence[Re
     return np.stack(found)
 
 
-def _most_similar(normals: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def _most_similar(normals: np.ndarray, thumbnails: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """The (height, width) uint8 of (N, height, width) whose thumbnail correlates best with that of the image."""
-    thumbnails = np.stack([_fit(image, (_THUMBNAIL, _THUMBNAIL)).ravel() for image in (pixels, *normals)])
-    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
-    thumbnails /= np.linalg.norm(thumbnails, axis=1, keepdims=True) + 1e-9
-    return np.asarray(normals[int((thumbnails[1:] @ thumbnails[0]).argmax())])
+    return np.asarray(normals[int((thumbnails @ _thumbnail(pixels)).argmax())])
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    """(F,) float of mean 0 and length 1: the product of two is their correlation."""
+    small = _fit(image, (_THUMBNAIL, _THUMBNAIL)).ravel()
+    small = small - small.mean()
+    return np.asarray(small / (np.linalg.norm(small) + 1e-9))
 
 
 def _curves(predictor: Predictor, pixels: np.ndarray, normal: np.ndarray, order_by: np.ndarray) -> tuple[float, float]:

@@ -2,8 +2,9 @@
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pneumoscope import RESEARCH_USE_ONLY, __version__
 from pneumoscope.io.atomic import write_atomic
@@ -42,11 +43,26 @@ def make_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "<table>\n" + (top + "\n" if head else "") + "<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
 
 
+def make_wide_table(head: Sequence[str], rows: Sequence[Sequence[str]], small: bool = False) -> str:
+    """A table of numbers, whose cells do not break; it scrolls where the page is narrow."""
+    return f'<div class="numbers{" small" if small else ""}">{make_table(head, rows)}</div>'
+
+
 def embed_image(data: bytes, media_type: str, caption: str) -> str:
     """A figure with the bytes of an image file inside; its caption is also its alternative text."""
     name, content = escape(caption), base64.b64encode(data).decode()
     image = f'<img src="data:{media_type};base64,{content}" alt="{name}">'
     return f"<figure>{image}<figcaption>{name}</figcaption></figure>"
+
+
+def number_text(value: float | None) -> str:
+    """Three digits; an undefined value is "undefined"."""
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def ends_text(estimate: Mapping[str, Any]) -> str:
+    """The interval from ``low`` to ``high``; empty if there is none."""
+    return "" if estimate["low"] is None else f"{estimate['low']:.3f} to {estimate['high']:.3f}"
 
 
 def escape(value: object) -> str:

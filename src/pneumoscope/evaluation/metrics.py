@@ -15,7 +15,10 @@ import numpy as np
 
 from pneumoscope.evaluation.bootstrap import (
     BINS,
+    RESAMPLES,
+    Estimate,
     bin_indices,
+    bootstrap,
     confusion_cells,
     cumulative_counts,
     nan_to_none,
@@ -163,6 +166,22 @@ def roc_auc(labels: np.ndarray, probability: np.ndarray) -> float | None:
     """
     labels, probability, *_ = validate(labels, probability)
     return nan_to_none(roc_and_pr_auc(labels, probability, np.ones((1, len(labels)), np.int64))[0][0])
+
+
+def roc_auc_estimate(
+    labels: np.ndarray,
+    probability: np.ndarray,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """:func:`roc_auc` with the interval that an evaluation gives it, without the other metrics of an evaluation."""
+    labels, probability, _, patient = validate(labels, probability, groups=groups)
+
+    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"roc_auc": roc_and_pr_auc(labels, probability, weights[:, patient])[0]}
+
+    return bootstrap(statistics, patient, seed, resamples)["roc_auc"]
 
 
 def pr_curve(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

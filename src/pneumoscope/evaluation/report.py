@@ -1,13 +1,21 @@
 """report.json -> rows of a table, and one HTML page that needs no other file. Every number comes from the report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pneumoscope import RESEARCH_USE_ONLY
 from pneumoscope.evaluation.bootstrap import Estimate
 from pneumoscope.evaluation.corruptions import KINDS, LEVELS, name_of
-from pneumoscope.evaluation.html_pages import embed_image, escape, make_table, write_page
+from pneumoscope.evaluation.html_pages import (
+    embed_image,
+    ends_text,
+    escape,
+    make_table,
+    make_wide_table,
+    number_text,
+    write_page,
+)
 from pneumoscope.evaluation.metric_registry import titled_estimates
 from pneumoscope.inference.bundle import scope_of
 from pneumoscope.radiographs.folders import join_counts
@@ -26,7 +34,7 @@ FIGURES = {
 
 def render_table(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Rows of name, value and 95 % interval, for people. An estimate without a value is "undefined"."""
-    return [(title, _number(estimate["value"]), _ends(estimate)) for title, estimate in _estimates(report)]
+    return [(title, number_text(estimate["value"]), ends_text(estimate)) for title, estimate in _estimates(report)]
 
 
 def render_comparison(comparison: dict[str, Any]) -> list[tuple[str, list[tuple[str, ...]]]]:
@@ -101,9 +109,9 @@ def report_html(
     return write_page(path, title, body)
 
 
-def _short(estimate: Estimate) -> str:
-    ends = _ends(estimate)
-    return _number(estimate["value"]) + (f" ({ends})" if ends else "")
+def _short(estimate: Mapping[str, Any]) -> str:
+    ends = ends_text(estimate)
+    return number_text(estimate["value"]) + (f" ({ends})" if ends else "")
 
 
 def operating_point(report: dict[str, Any]) -> str:
@@ -113,16 +121,8 @@ def operating_point(report: dict[str, Any]) -> str:
 
 def with_interval(name: str, estimate: Estimate) -> str:
     """Name, value and interval as one phrase for a legend."""
-    ends = _ends(estimate)
-    return f"{name} {_number(estimate['value'])}" + (f" (95 % CI {ends})" if ends else "")
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _ends(estimate: Estimate) -> str:
-    return "" if estimate["low"] is None else f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+    ends = ends_text(estimate)
+    return f"{name} {number_text(estimate['value'])}" + (f" (95 % CI {ends})" if ends else "")
 
 
 def _estimates(report: dict[str, Any]) -> Iterator[tuple[str, Estimate]]:
@@ -153,13 +153,13 @@ def _metrics_section(report: dict[str, Any]) -> list[str]:
     methods = sorted({estimate["method"] for _, estimate in estimates})
     note = f"At the operating point {operating_point(report)}. Intervals are 95 % intervals: {'; '.join(methods)}."
     head = ["Estimate", "Value", "95 % interval", "Radiographs", "Interval by"]
-    table = f'<div class="numbers">{make_table(head, rows)}</div>'
+    table = make_wide_table(head, rows)
     return [table, f'<p class="note">{escape(note)}</p>']
 
 
 def _cells(estimate: Estimate) -> tuple[str, str, str, str]:
     method = estimate["method"].split(",")[0]
-    return _number(estimate["value"]), _ends(estimate) or "–", f"{estimate['n']:,}", method
+    return number_text(estimate["value"]), ends_text(estimate) or "–", f"{estimate['n']:,}", method
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -211,7 +211,7 @@ def _thresholds_section(report: dict[str, Any]) -> list[str]:
     )
     return [
         "<h2>Other thresholds</h2>",
-        f'<div class="numbers small">{make_table(head, table)}</div>',
+        make_wide_table(head, table, small=True),
         f'<p class="note">{note}</p>',
     ]
 
@@ -233,7 +233,7 @@ def _subgroups_section(report: dict[str, Any]) -> list[str]:
     note = "At the operating point. Many groups are compared: some differ by chance."
     return [
         "<h2>Subgroups</h2>",
-        f'<div class="numbers">{make_table(head, rows)}</div>',
+        make_wide_table(head, rows),
         f'<p class="note">{note}</p>',
     ]
 
@@ -243,9 +243,9 @@ def _robustness_section(report: dict[str, Any]) -> list[str]:
     if not robustness:
         return []
     changes = [(name, figures) for part in ("shifts", "style") for name, figures in robustness[part].items()]
-    rows = [(name, _shift_area(figures), _number(figures["balanced_accuracy"])) for name, figures in changes]
+    rows = [(name, _short(_area(figures)), number_text(figures["balanced_accuracy"])) for name, figures in changes]
     corrupted = [
-        (kind, *(_number(robustness["corruptions"][name_of(kind, level)]["roc_auc"]) for level in LEVELS))
+        (kind, *(number_text(robustness["corruptions"][name_of(kind, level)]["roc_auc"]) for level in LEVELS))
         for kind in KINDS
     ]
     levels = ["ROC AUC after a corruption", *(f"level {level}" for level in LEVELS)]
@@ -256,14 +256,14 @@ def _robustness_section(report: dict[str, Any]) -> list[str]:
     return [
         "<h2>Robustness</h2>",
         f'<p class="note">{note}</p>',
-        f'<div class="numbers">{make_table(["Change", "ROC AUC", "Balanced accuracy"], rows)}</div>',
-        f'<div class="numbers">{make_table(levels, corrupted)}</div>',
+        make_wide_table(["Change", "ROC AUC", "Balanced accuracy"], rows),
+        make_wide_table(levels, corrupted),
     ]
 
 
-def _shift_area(figures: dict[str, Any]) -> str:
-    low, high = figures["roc_auc_low"], figures["roc_auc_high"]
-    return _number(figures["roc_auc"]) + ("" if low is None else f" ({low:.3f} to {high:.3f})")
+def _area(figures: dict[str, Any]) -> dict[str, float | None]:
+    """The AUC under a change and its interval, by the keys of an estimate."""
+    return {"value": figures["roc_auc"], "low": figures["roc_auc_low"], "high": figures["roc_auc_high"]}
 
 
 def _errors_section(errors: Sequence[tuple[str, bytes]]) -> list[str]:

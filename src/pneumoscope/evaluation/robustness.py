@@ -18,7 +18,6 @@ import numpy as np
 from pneumoscope.data.augment import Augmentation, augment, compress_jpeg
 from pneumoscope.data.manifest import Manifest, Record
 from pneumoscope.evaluation import metrics
-from pneumoscope.evaluation.metric_registry import evaluate_metrics
 from pneumoscope.inference import PROBABILITIES, InputSpec, Predictor, resize, to_input
 from pneumoscope.labels import NORMAL, POSITIVE, label_index
 from pneumoscope.radiographs import Radiograph, read_radiograph
@@ -155,7 +154,7 @@ def with_intervals(
     """
     table = {}
     for name, shift in shifts.items():
-        auc = evaluate_metrics(labels, np.array(shift["probability"]), 0.5, patients)["roc_auc"]
+        auc = metrics.roc_auc_estimate(labels, np.array(shift["probability"]), patients)
         estimates = {key: value for key, value in shift.items() if key != "probability"}
         table[name] = {**estimates, "roc_auc_low": auc["low"], "roc_auc_high": auc["high"]}
     return table

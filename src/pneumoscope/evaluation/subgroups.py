@@ -11,7 +11,7 @@ import numpy as np
 from pneumoscope.data.aspect_ratio import common_ratio, median_ratios
 from pneumoscope.evaluation.bootstrap import RESAMPLES, Estimate
 from pneumoscope.evaluation.metric_registry import evaluate_metrics
-from pneumoscope.evaluation.metrics import log_loss
+from pneumoscope.evaluation.metrics import log_loss, roc_auc_estimate
 from pneumoscope.evaluation.report_files import PREDICTION_COLUMNS, to_arrays
 from pneumoscope.labels import BACTERIAL, LABELS, NORMAL
 
@@ -41,8 +41,7 @@ def subtype_auc(rows: Sequence[dict[str, Any]], seed: int = 0, resamples: int = 
         return None
     share = np.array([row["bacterial"] for row in rows], dtype=np.float64).clip(0, 1)
     groups = np.array([row["patient"] for row in rows], dtype=str)
-    estimate: Estimate = evaluate_metrics(kinds, share, 0.5, groups, seed, resamples)["roc_auc"]
-    return estimate
+    return roc_auc_estimate(kinds, share, groups, seed, resamples)
 
 
 def against_ratio(rows: Sequence[dict[str, Any]], ratios: dict[str, float]) -> dict[str, Any] | None:

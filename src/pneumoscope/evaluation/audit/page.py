@@ -6,7 +6,15 @@ from typing import Any
 
 from pneumoscope.data.manifest import Manifest
 from pneumoscope.errors import ImageError
-from pneumoscope.evaluation.html_pages import embed_image, escape, make_table, write_page
+from pneumoscope.evaluation.html_pages import (
+    embed_image,
+    ends_text,
+    escape,
+    make_table,
+    make_wide_table,
+    number_text,
+    write_page,
+)
 from pneumoscope.io.names import printable
 from pneumoscope.radiographs import read_radiograph
 from pneumoscope.radiographs.folders import join_counts
@@ -23,7 +31,7 @@ _EXAMPLE_SIDE = 200  # pixels
 def render_audit(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Rows of signal, ROC AUC, 95 % interval and level of each shortcut, for people."""
     return [
-        (shortcut["title"], _number(auc["value"]), _interval(auc), shortcut["level"])
+        (shortcut["title"], number_text(auc["value"]), ends_text(auc) or "–", shortcut["level"])
         for shortcut in report["shortcuts"]
         for auc in (shortcut["roc_auc"],)
     ]
@@ -95,7 +103,7 @@ def _names(items: Sequence[Sequence[str]]) -> str:
 
 def _shortcuts_section(report: dict[str, Any], manifest: Manifest) -> list[str]:
     shortcuts, rows = report["shortcuts"], render_audit(report)
-    parts = [f'<div class="numbers">{make_table(["Signal", "ROC AUC", "95 % interval", "Shortcut"], rows)}</div>']
+    parts = [make_wide_table(["Signal", "ROC AUC", "95 % interval", "Shortcut"], rows)]
     if shortcuts:
         auc = shortcuts[0]["roc_auc"]
         note = (
@@ -137,11 +145,3 @@ def _statistics_section(statistics: dict[str, dict[str, list[float]]]) -> list[s
         for name, by_label in statistics.items()
     ]
     return [make_table(["", *labels], rows)]
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _interval(auc: dict[str, Any]) -> str:
-    return "–" if auc["low"] is None else f"{auc['low']:.3f} to {auc['high']:.3f}"

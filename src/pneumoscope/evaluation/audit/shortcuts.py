@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from pneumoscope.evaluation.audit.inspection import Inspected
-from pneumoscope.evaluation.bootstrap import Estimate, bootstrap, roc_and_pr_auc
+from pneumoscope.evaluation.bootstrap import Estimate
+from pneumoscope.evaluation.metrics import roc_auc_estimate
 from pneumoscope.evaluation.shortcut_scores import cross_validated_scores, style_features
 from pneumoscope.labels import LABELS, NORMAL, PNEUMONIA, label_index
 
@@ -115,12 +116,7 @@ def _auc_by_patient(
     if scores is None:
         method = "at least two patients of each label are needed"
         return {"value": None, "low": None, "high": None, "n": len(labels), "method": method}
-    patient = np.unique(groups, return_inverse=True)[1]
-
-    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"roc_auc": roc_and_pr_auc(labels, scores, weights[:, patient])[0]}
-
-    return bootstrap(statistics, patient, seed, resamples)["roc_auc"]
+    return roc_auc_estimate(labels, scores, groups, seed, resamples)
 
 
 def _level(auc: Estimate) -> str:
